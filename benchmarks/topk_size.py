@@ -1,0 +1,144 @@
+"""Bytes a token of top-k logprobs on disk: our layout against nested lists and JSONL.
+
+    python benchmarks/topk_size.py --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
+
+Logprobs are real: a model's own top-k (bfloat16 logits) at every token of reference solutions,
+scored once by the transformers engine and cut to each k. Layouts:
+    jsonl       one JSON object a rollout, logprobs rounded to 6 digits
+    nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
+    s2d         table topk as `s2d score` writes it: flat lists, BYTE_STREAM_SPLIT and zstd
+Bytes are the whole file's, over response tokens; `lists` are the two top-k columns alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s2d_store import parquet, topk
+from s2d_store.engines.base import ScoreRequest, TopK
+from s2d_store.engines.open import open_engine
+from s2d_store.schema import TABLES
+
+
+def score(model: Path, texts: Path, rows: int, k: int) -> list[TopK]:
+    """The model's own top-k on reference solutions, as (T, k) arrays a solution."""
+    with texts.open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in islice(lines, rows)]
+    engine = open_engine("transformers", str(model), top_k=k, dtype="bfloat16")
+    try:
+        requests = [
+            ScoreRequest(
+                str(number),
+                engine.tokenizer(record["question"])["input_ids"],
+                np.array(engine.tokenizer(record["answer"])["input_ids"], np.int32),
+            )
+            for number, record in enumerate(records)
+        ]
+        return [entry for _, entry in engine.score(requests, k)]
+    finally:
+        engine.close()
+
+
+def cut(entries: list[TopK], k: int) -> list[TopK]:
+    """The first k of each token's entries."""
+    return [TopK(e.token_ids[:, :k], e.logprobs[:, :k], e.sampled_logprobs) for e in entries]
+
+
+def write_jsonl(entries: list[TopK], path: Path) -> int:
+    """One object a rollout."""
+    with path.open("w") as file:
+        for number, entry in enumerate(entries):
+            rounded = np.round(entry.logprobs.astype(np.float64), 6).tolist()
+            record = {"id": number, "token_ids": entry.token_ids.tolist(), "logprobs": rounded}
+            file.write(json.dumps(record) + "\n")
+    return path.stat().st_size
+
+
+def write_nested(entries: list[TopK], path: Path) -> int:
+    """list<list<int32>> and list<list<float>>, pyarrow's own defaults but for zstd."""
+    table = pa.table(
+        {
+            "id": pa.array(range(len(entries))),
+            "token_ids": pa.array(
+                [list(e.token_ids) for e in entries], pa.list_(pa.list_(pa.int32()))
+            ),
+            "logprobs": pa.array(
+                [list(e.logprobs) for e in entries], pa.list_(pa.list_(pa.float32()))
+            ),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+    return path.stat().st_size
+
+
+def write_ours(entries: list[TopK], path: Path) -> tuple[int, int]:
+    """Table topk; the file's bytes, and those of the two list columns."""
+    n, declared = len(entries), TABLES["topk"]
+    table = pa.table(
+        {
+            "rollout_id": [f"{number:016x}" for number in range(n)],
+            "support": ["own"] * n,
+            **topk.to_columns(entries),
+            "run_id": ["benchmark"] * n,
+            "created_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
+        }
+    )
+    kept = [name for name in declared.column_names if name not in declared.partition_by]
+    size = parquet.write(path, [table.select(kept)], table.select(kept).schema)
+    metadata, lists = pq.read_metadata(path), 0
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            if chunk.path_in_schema.split(".")[0] in ("token_ids", "logprobs"):
+                lists += chunk.total_compressed_size
+    return size, lists
+
+
+def main() -> None:
+    """Score, write, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="folder of a saved model")
+    parser.add_argument("--texts", type=Path, required=True, help="JSONL: question, answer")
+    parser.add_argument("--rows", type=int, default=400, help="solutions to score")
+    parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    args = parser.parse_args()
+
+    whole = score(args.model, args.texts, args.rows, max(args.k))
+    tokens = sum(len(entry.sampled_logprobs) for entry in whole)
+    print(f"{len(whole)} solutions, {tokens:,} tokens; bytes a token")
+    print(
+        f"{'k':>5}{'jsonl':>9}{'nested':>9}{'s2d':>9}{'lists':>9}{'jsonl/s2d':>11}{'nested/s2d':>12}"
+    )
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for k in args.k:
+            entries = cut(whole, k)
+            ours, lists = write_ours(entries, Path(scratch) / "ours.parquet")
+            sizes = {
+                "jsonl": write_jsonl(entries, Path(scratch) / "rows.jsonl") / tokens,
+                "nested": write_nested(entries, Path(scratch) / "nested.parquet") / tokens,
+                "s2d": ours / tokens,
+                "lists": lists / tokens,
+            }
+            rows.append({"k": k, **sizes})
+            print(
+                f"{k:>5}"
+                + "".join(f"{size:>9.1f}" for size in sizes.values())
+                + f"{sizes['jsonl'] / sizes['s2d']:>11.1f}{sizes['nested'] / sizes['s2d']:>12.2f}"
+            )
+    if args.json:
+        args.json.write_text(json.dumps({"tokens": tokens, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The s2d command line: one Typer file a noun."""

@@ -1,0 +1,92 @@
+"""s2d dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store, pairs
+
+app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
+
+
+@app.command()
+def build(
+    name: NameArgument,
+    query: Annotated[str, typer.Option(help="Named query or .sql file (s2d query --list).")],
+    param: ParamOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the training order.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Run a dataset query on a pinned snapshot and lock the result in training order."""
+    import queries
+    from cli.query import find
+    from s2d_store.datasets.build import build as run_build
+    from s2d_store.errors import InputError
+
+    asked = find(query)
+    if not isinstance(asked, queries.Query):
+        raise InputError(
+            f"--query {query!r} has no header",
+            "a dataset query declares its parameters, so that its lock can be rebuilt",
+            "start the file as queries/datasets/warmup.sql does",
+        )
+    lock = run_build(open_store(store), name, asked, pairs(param, "--param"), seed)
+    counts = lock["counts"]
+    print(f"dataset {name} locked: fingerprint {lock['fingerprint']}")
+    print(
+        f"  {counts['rows']:,} rows in {counts['updates']:,} updates, "
+        f"{counts['response_tokens']:,} response tokens, {counts['labels']:,} labels"
+    )
+
+
+@app.command()
+def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """Rebuild a dataset from the store at its pinned versions and compare fingerprints."""
+    from s2d_store.datasets.build import verify as run_verify
+
+    found = run_verify(open_store(store), name)
+    print(f"locked   {found.locked}\nfiles    {found.files}\nrebuilt  {found.rebuilt}")
+    if not found.matches:
+        print(f"dataset {name} does not match its lock")
+        raise typer.Exit(1)
+    print(f"dataset {name} matches its lock")
+
+
+@app.command()
+def show(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """Show a dataset's lock."""
+    import json
+
+    from s2d_store.datasets.build import read_lock
+
+    print(json.dumps(read_lock(open_store(store), name), indent=2))
+
+
+@app.command("list")
+def list_(store: StoreOption = DEFAULT_STORE) -> None:
+    """Show the datasets whose files are there."""
+    from cli.output import print_rows
+    from s2d_store.datasets.build import read_lock
+
+    opened = open_store(store)
+    locks = [
+        read_lock(opened, path.parent.name)
+        for path in sorted((opened.root / "datasets").glob("[!.]*/lock.json"))
+    ]
+    columns = ["rows", "updates", "response_tokens", "labels"]
+    rows = [
+        (k["name"], k["query"], *(k["counts"][c] for c in columns), k["fingerprint"]) for k in locks
+    ]
+    print_rows(["name", "query", *columns, "fingerprint"], rows)
+
+
+@app.command()
+def drop(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """Delete a dataset's files; the record of what it held stays."""
+    from s2d_store.datasets.build import drop as run_drop
+
+    run_drop(open_store(store), name)
+    print(f"dataset {name} dropped; its record stays in the tables datasets and dataset_rows")

@@ -1,0 +1,126 @@
+"""s2d generate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from cli.options import (
+    DEFAULT_STORE,
+    BatchOption,
+    ChunkOption,
+    DeadlineOption,
+    DeviceOption,
+    DtypeOption,
+    EngineArgOption,
+    EngineOption,
+    MaxModelLenOption,
+    QuietOption,
+    StoreOption,
+    WorkersOption,
+    engine_args,
+    open_store,
+    workers,
+)
+
+
+def generate(
+    policy: Annotated[str, typer.Option(help="Registered name or id, local folder, or hub id.")],
+    role: Annotated[str, typer.Option(help="teacher or student.")],
+    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
+    purpose: Annotated[str, typer.Option(help="train or eval.")] = "train",
+    stage: Annotated[str, typer.Option(help="Stage that budgets count this run for.")] = "",
+    n: Annotated[int, typer.Option("--n", "-n", help="Rollouts a prompt.")] = 1,
+    where: Annotated[str, typer.Option(help="SQL condition on prompts: split = 'train'.")] = "",
+    limit: Annotated[int, typer.Option(help="Most prompts; 0: all.")] = 0,
+    top_k: Annotated[
+        int, typer.Option("--top-k", help="Keep the policy's own top-k logprobs; 0: none.")
+    ] = 0,
+    max_tokens: Annotated[int, typer.Option(help="Most response tokens.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus mass to sample from.")] = 1.0,
+    sampling_top_k: Annotated[
+        int, typer.Option("--sampling-top-k", help="Sample from the k likeliest tokens; 0: all.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Every rollout's own seed derives from it.")] = 0,
+    round_: Annotated[int, typer.Option("--round", help="On-policy round.")] = 0,
+    run: Annotated[str, typer.Option(help="Run id; default: derived from the settings.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Grade each chunk as it comes.")] = False,
+    verifier: Annotated[str, typer.Option(help="Verifier for --verify.")] = "math-verify",
+    verify_workers: WorkersOption = 0,
+    deadline: DeadlineOption = 5.0,
+    engine: EngineOption = "transformers",
+    engine_arg: EngineArgOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    batch_size: BatchOption = 32,
+    max_model_len: MaxModelLenOption = 0,
+    template: Annotated[
+        Path | None, typer.Option(help="Chat template (Jinja file) instead of the model's.")
+    ] = None,
+    no_chat_template: Annotated[
+        bool, typer.Option("--no-chat-template", help="Feed the messages' plain text.")
+    ] = False,
+    skip_too_long: Annotated[
+        bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
+    ] = False,
+    chunk: ChunkOption = 256,
+    quiet: QuietOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Sample rollouts and store them. Killed and started again, it continues."""
+    from cli.progress import shown
+    from s2d_store.engines.base import SamplingParams
+    from s2d_store.rollouts.generate import GenerateConfig
+    from s2d_store.rollouts.generate import generate as run_generate
+
+    config = GenerateConfig(
+        policy=policy,
+        role=cast(Any, role),
+        revision=revision,
+        purpose=cast(Any, purpose),
+        stage=stage,
+        n=n,
+        params=SamplingParams(temperature, top_p, sampling_top_k, max_tokens),
+        keep_top_k=top_k,
+        seed=seed,
+        round=round_,
+        where=where,
+        limit=limit,
+        run=run,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        engine_args=engine_args(engine_arg),
+        max_model_len=max_model_len,
+        chat_template=_read_template(template),
+        no_chat_template=no_chat_template,
+        skip_too_long=skip_too_long,
+        chunk_rows=chunk,
+        verifier=verifier if verify else "",
+        verify_workers=workers(verify_workers),
+        verify_deadline_s=deadline,
+    )
+    opened = open_store(store)
+    with shown("generate", quiet) as progress:
+        done = run_generate(opened, config, progress)
+    print(f"run {done.run_id}: {done.stored} rollouts stored, {done.tokens:,} tokens")
+    if done.present:
+        print(f"  {done.present} were stored before")
+    if done.too_long:
+        print(f"  {done.too_long} prompts left out as too long")
+    if done.graded:
+        print(f"  pass rate {done.reward / done.graded:.3f} of {done.graded} graded")
+
+
+def _read_template(path: Path | None) -> str:
+    from s2d_store.errors import NotFoundError
+
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise NotFoundError(f"no chat template file {path}")
+    return path.read_text()

@@ -1,0 +1,70 @@
+"""The `s2d` command: every noun in a file of its own, heavy imports inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from cli import (
+    dataset,
+    generate,
+    info,
+    init,
+    policies,
+    prompts,
+    query,
+    score,
+    train,
+    vacuum,
+    verify,
+)
+from s2d_store.errors import S2DError
+
+app = typer.Typer(
+    name="s2d",
+    help="An offline store of rollouts for LLM post-training: generate, verify, score, query, "
+    "lock datasets, train.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.add_typer(prompts.app, name="prompts")
+app.add_typer(policies.app, name="policies")
+app.command("generate")(generate.generate)
+app.command("verify")(verify.verify)
+app.command("score")(score.score)
+app.command("query")(query.query)
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(train.app, name="train")
+app.command("info")(info.info)
+app.command("vacuum")(vacuum.vacuum)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake prints one error and exits 1, Ctrl-C exits 130."""
+    try:
+        app()
+    except S2DError as error:
+        _print_error(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _print_error(
+            "stopped by Ctrl-C\n  what is committed stays; run the same command again to continue"
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) went away; keep Python from complaining when it flushes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _print_error(text: str) -> None:
+    prefix = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
+    print(f"{prefix} {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

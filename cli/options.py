@@ -1,0 +1,92 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2d_store.errors import InputError
+
+if TYPE_CHECKING:
+    from s2d_store.store import Store
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="S2D_STORE", help="The store's folder.", metavar="FOLDER")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the summary only.")]
+EngineOption = Annotated[str, typer.Option(help="transformers (anywhere) or vllm (throughput).")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (transformers engine).")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", help="Rollouts computed together (transformers engine).")
+]
+EngineArgOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-arg",
+        help="Further engine argument, e.g. tensor_parallel_size=4. May be repeated.",
+        metavar="NAME=VALUE",
+    ),
+]
+MaxModelLenOption = Annotated[
+    int, typer.Option("--max-model-len", help="Most tokens of prompt and response; 0: the model's.")
+]
+ChunkOption = Annotated[int, typer.Option("--chunk", help="Rollouts a commit.")]
+WorkersOption = Annotated[int, typer.Option(help="Grading processes; 0: one a core.")]
+DeadlineOption = Annotated[
+    float,
+    typer.Option("--deadline", help="Seconds a verdict may take before its worker is killed."),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param", "-p", help="A query's parameter. May be repeated.", metavar="NAME=VALUE"
+    ),
+]
+DEFAULT_STORE = "s2d-store"
+
+
+def open_store(folder: str) -> Store:
+    """Open the store that a command works on."""
+    from s2d_store.store import Store
+
+    return Store.open(folder)
+
+
+def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
+    """Read repeated NAME=VALUE options.
+
+    Raises:
+        InputError: one has no `=`, or a name is given twice.
+    """
+    result: dict[str, str] = {}
+    for item in items or ():
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise InputError(f"{option} {item!r} is not NAME=VALUE", fix=f"{option} NAME=VALUE")
+        if name in result:
+            raise InputError(f"{option} {name} is given twice", f"{result[name]!r} and {value!r}")
+        result[name] = value
+    return result
+
+
+def engine_args(items: Iterable[str] | None) -> tuple[tuple[str, object], ...]:
+    """Engine arguments with JSON values where they parse as such, else text."""
+    import json
+
+    result: list[tuple[str, object]] = []
+    for name, text in pairs(items, "--engine-arg").items():
+        try:
+            result.append((name.replace("-", "_"), json.loads(text)))
+        except json.JSONDecodeError:
+            result.append((name.replace("-", "_"), text))
+    return tuple(result)
+
+
+def workers(asked: int) -> int:
+    """Grading processes: as asked, or one a core."""
+    import os
+
+    return asked if asked > 0 else len(os.sched_getaffinity(0))

@@ -1,0 +1,56 @@
+"""s2d prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_STORE, StoreOption, open_store
+
+app = typer.Typer(help="Prompts and their gold answers.", no_args_is_help=True)
+
+
+@app.callback()
+def _prompts() -> None:
+    """Keep `add` a subcommand while it is the only one."""
+
+
+@app.command()
+def add(
+    location: Annotated[
+        str, typer.Argument(help=".jsonl, .parquet or .csv file, or hf:NAME[:SPLIT].")
+    ],
+    source: Annotated[str, typer.Option(help="Name of the data set; default: the file's.")] = "",
+    split: Annotated[str, typer.Option(help="train, test, or any name of yours.")] = "train",
+    prompt_field: Annotated[
+        str, typer.Option(help="Default: messages, prompt, question or problem. Dots reach inside.")
+    ] = "",
+    answer_field: Annotated[
+        str, typer.Option(help="Gold answer; default: answer, gold or target; none: unlabelled.")
+    ] = "",
+    system: Annotated[str, typer.Option(help="System message put first.")] = "",
+    suffix: Annotated[str, typer.Option(help="Text put behind the last message.")] = "",
+    skip_duplicates: Annotated[
+        bool, typer.Option("--skip-duplicates", help="Keep the first of equal prompts.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    r"""Add prompts. GSM8K's `####` answers are cut out. Adding them again changes nothing."""
+    from pathlib import Path
+
+    from s2d_store import prompts
+
+    options = prompts.PromptOptions(
+        source=source or Path(location.removeprefix("hf:").split(":")[0]).stem,
+        split=split,
+        prompt_field=prompt_field,
+        answer_field=answer_field,
+        system=system,
+        suffix=suffix.encode().decode("unicode_escape") if "\\n" in suffix else suffix,
+        skip_duplicates=skip_duplicates,
+    )
+    done = prompts.add(open_store(store), prompts.read_records(location), options)
+    notes = f", {done.present} were stored before" if done.present else ""
+    notes += f", {done.duplicates} duplicates left out" if done.duplicates else ""
+    print(f"{done.added} prompts added to split {split} ({done.labelled} labelled{notes})")

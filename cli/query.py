@@ -1,0 +1,116 @@
+"""s2d query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
+
+if TYPE_CHECKING:
+    import queries
+
+
+def query(
+    text: Annotated[
+        str, typer.Argument(help="SQL, a .sql file, or a named query (see --list).")
+    ] = "",
+    param: ParamOption = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the named queries, or one's parameters.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write .csv, .json, .arrow or .parquet.")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="table, csv, json, arrow or parquet.")
+    ] = "",
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="An older snapshot: ISO time (UTC) or table=version,...")
+    ] = "",
+    max_rows: Annotated[int, typer.Option(help="Most rows of a table on the terminal.")] = 200,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Let the SQL read and write other files.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Run SQL over the store's views, or a named query with parameters."""
+    import queries
+    from cli import output as out
+    from cli.options import pairs
+    from s2d_store import params, sql
+    from s2d_store.errors import InputError
+    from s2d_store.snapshot import parse_as_of
+
+    if list_:
+        _list(text)
+        return
+    if not text:
+        raise InputError("no query given", fix="s2d query --list, or s2d query 'SELECT ...'")
+    chosen = out.choose_format(format_, output)
+    asked = find(text)
+    moment = parse_as_of(as_of) if as_of else None
+    con = open_store(store).connect(moment, unsafe=unsafe)
+    given = pairs(param, "--param")
+    with sql.errors():
+        if isinstance(asked, queries.Query):
+            values = params.resolve(asked, given, con)
+            if "$seed" in asked.sql:
+                values["seed"] = int(given.get("seed", 0))
+            relation = con.sql(asked.sql, params=params.bound(asked, values))
+        else:
+            relation = con.sql(asked, params=given or None)
+        if relation is None:
+            return
+        if chosen == "table":
+            out.print_table(relation, max_rows)
+        else:
+            out.write(relation, chosen, output)
+
+
+def find(text: str) -> queries.Query | str:
+    """A named query, a file's query or text, or the SQL itself."""
+    import difflib
+
+    import queries
+    from s2d_store.errors import NotFoundError
+
+    named = queries.find(text)
+    if named:
+        return named
+    path = Path(text)
+    if text.endswith(".sql"):
+        if not path.is_file():
+            raise NotFoundError(f"no SQL file {text}", fix="s2d query --list shows named queries")
+        content = path.read_text()
+        if content.lstrip().startswith("-- question:"):
+            return queries.parse(path.stem, "user", content)
+        return content
+    if text.isidentifier():
+        close = difflib.get_close_matches(text, queries.catalog(), 1)
+        raise NotFoundError(
+            f"no query named {text!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+            fix="s2d query --list shows them; SQL goes in quotes: s2d query 'FROM rollouts'",
+        )
+    return text
+
+
+def _list(name: str) -> None:
+    import queries
+    from cli.output import print_rows
+    from s2d_store.errors import NotFoundError
+
+    if not name:
+        rows = [(q.folder, q.name, q.question) for q in queries.catalog().values()]
+        print_rows(["folder", "name", "question"], rows)
+        return
+    named = queries.find(name)
+    if named is None:
+        raise NotFoundError(f"no query named {name!r}", fix="s2d query --list")
+    print(f"{named.name}: {named.question}\ngrain: {named.grain}")
+    print(f"columns: {', '.join(named.columns)}")
+    for p in named.params:
+        default = "required" if p.default is None else f"default {p.default}"
+        print(f"  --param {p.name}=  {p.type}, {default}: {p.doc}")

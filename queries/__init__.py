@@ -1,0 +1,113 @@
+"""Named SQL queries, one question a file, and a small loader.
+
+A file starts with a comment that says what it answers:
+
+    -- question: one line
+    -- grain: one row a ...
+    -- params:
+    --   name: TYPE = default -- what it means        (no default: required)
+    -- columns: a, b, c
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+FOLDERS = ("datasets", "budgets", "audits", "analysis")
+_PARAM = re.compile(r"(\w+):\s*(\w+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
+# POLICY takes a policy's name or id and is bound as its id.
+TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "POLICY")
+
+
+@dataclass(frozen=True)
+class Param:
+    """A query's parameter: name, SQL type, default as text (None = required), meaning."""
+
+    name: str
+    type: str
+    default: str | None
+    doc: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A named query: header fields and the SQL text as it stands in the file."""
+
+    name: str
+    folder: str
+    question: str
+    grain: str
+    params: tuple[Param, ...]
+    columns: tuple[str, ...]
+    sql: str
+
+
+def parse(name: str, folder: str, text: str) -> Query:
+    """Read a query's header.
+
+    Raises:
+        ValueError: a header line is missing or malformed; says which.
+    """
+    fields: dict[str, str] = {}
+    params: list[Param] = []
+    in_params = False
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        body = line[2:].strip()
+        key, _, value = body.partition(":")
+        if key in ("question", "grain", "columns"):
+            fields[key], in_params = value.strip(), False
+        elif key == "params":
+            in_params = value.strip() != "none"
+        elif in_params and body:
+            params.append(_parse_param(name, body))
+    for key in ("question", "grain", "columns"):
+        if key not in fields:
+            raise ValueError(f"query {name}: its header lacks '-- {key}: ...'")
+    columns = tuple(column.strip() for column in fields["columns"].split(","))
+    return Query(name, folder, fields["question"], fields["grain"], tuple(params), columns, text)
+
+
+def _parse_param(name: str, body: str) -> Param:
+    match = _PARAM.fullmatch(body)
+    if not match or match[2] not in TYPES:
+        raise ValueError(
+            f"query {name}: parameter line {body!r} is not 'name: TYPE = default -- meaning' "
+            f"with a type of {', '.join(TYPES)}"
+        )
+    return Param(match[1], match[2], match[3], match[4])
+
+
+@cache
+def catalog() -> Mapping[str, Query]:
+    """Every query that ships with s2d, by name."""
+    return {
+        path.stem: parse(path.stem, folder, path.read_text())
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).glob("*.sql"))
+    }
+
+
+def find(name: str) -> Query | None:
+    """A shipped query by name, or None."""
+    return catalog().get(name)
+
+
+def setup_statements(tables: Iterable[str]) -> Iterator[str]:
+    """SQL that makes the views and macros of a connection, over tables in schema `raw`."""
+    views = {
+        re.sub("^[0-9]+_", "", path.stem): path for path in sorted((ROOT / "views").glob("*.sql"))
+    }
+    for table in tables:
+        if table not in views:
+            yield f"CREATE VIEW {table} AS SELECT * FROM raw.{table}"
+    for name, path in views.items():
+        yield f"CREATE VIEW {name} AS\n{path.read_text()}"
+    for path in sorted((ROOT / "macros").glob("*.sql")):
+        yield path.read_text()

@@ -1,0 +1,19 @@
+-- question: how often is each policy right?
+-- grain: one row a policy, purpose, split and verifier
+-- params:
+--   purpose: VARCHAR = any -- train, eval or any
+-- columns: policy, purpose, split, verifier, prompts, rollouts, pass_rate, mean_tokens, truncated
+SELECT
+    policy,
+    purpose,
+    split,
+    verifier,
+    count(DISTINCT prompt_id) AS prompts,
+    count(*) AS rollouts,
+    round(avg(reward), 4) AS pass_rate,
+    round(avg(response_tokens), 1) AS mean_tokens,
+    round(avg((finish_reason = 'length')::INT), 4) AS truncated
+FROM graded_rollouts
+WHERE reward IS NOT NULL AND $purpose IN ('any', purpose)
+GROUP BY ALL
+ORDER BY ALL

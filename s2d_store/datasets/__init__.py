@@ -1,0 +1,1 @@
+"""Locked datasets: build from a query, verify, read."""

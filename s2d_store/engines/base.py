@@ -1,0 +1,133 @@
+"""What an inference engine gives s2d: sampled rollouts and top-k logprobs, as plain NumPy arrays.
+
+Dimensions: T response tokens of one rollout, K top-k entries. All logprobs are natural logs at
+temperature 1 over the full vocabulary, whatever the sampling parameters were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int32]
+FloatArray = NDArray[np.float32]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How response tokens are drawn.
+
+    Attributes:
+        temperature: divides the logits before sampling; 0 is greedy.
+        top_p: nucleus mass in (0, 1].
+        top_k: keep the k likeliest tokens before sampling; 0 keeps all. Not the k of stored top-k.
+        max_tokens: most response tokens of a rollout.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One rollout to draw: caller's id, prompt token ids, a seed of its own (0 <= seed < 2**63)."""
+
+    rollout_id: str
+    prompt_token_ids: Sequence[int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One stored rollout to score.
+
+    Attributes:
+        rollout_id: the caller's id.
+        prompt_token_ids: the stored prompt.
+        response_token_ids: int32 (T,), the stored response; never re-tokenised.
+        support: None for the scorer's own top k (`support = own`), or int32 (T, K): the ids to
+            gather, in the order to keep (`support = policy`).
+    """
+
+    rollout_id: str
+    prompt_token_ids: Sequence[int]
+    response_token_ids: IntArray
+    support: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Top-k logprobs at each response position; row t is the distribution that response token t
+    was (or would be) drawn from.
+
+    Attributes:
+        token_ids: int32 (T, K); for a policy's own top k in descending order of logprob.
+        logprobs: float32 (T, K), aligned with `token_ids`.
+        sampled_logprobs: float32 (T,), this model's logprob of response token t.
+    """
+
+    token_ids: IntArray
+    logprobs: FloatArray
+    sampled_logprobs: FloatArray
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One finished rollout.
+
+    Attributes:
+        rollout_id: the id of its request.
+        response_token_ids: int32 (T,), the end-of-sequence token included when it was sampled.
+        response_logprobs: float32 (T,), the policy's own logprob of each sampled token.
+        finish_reason: `stop` when an end-of-sequence token was sampled, else `length`.
+        topk: the policy's own top k from the same pass, or None when k was 0.
+    """
+
+    rollout_id: str
+    response_token_ids: IntArray
+    response_logprobs: FloatArray
+    finish_reason: FinishReason
+    topk: TopK | None
+
+
+class Engine(Protocol):
+    """One loaded model. Engines are context managers' payloads: callers always `close()` them.
+
+    Attributes:
+        name: `transformers` or `vllm`.
+        version: version of the library behind it.
+        vocab_size: size of the model's output distribution; the largest possible k.
+        max_model_len: most tokens of prompt and response together.
+        tokenizer: the transformers tokenizer (decode, chat template).
+    """
+
+    name: str
+    version: str
+    vocab_size: int
+    max_model_len: int
+    tokenizer: Any
+
+    def sample(
+        self, requests: Sequence[SampleRequest], params: SamplingParams, top_k: int
+    ) -> Iterator[Sample]:
+        """Yield one `Sample` a request as it finishes, in any order. `top_k` = K to keep, 0 = none.
+
+        Raises:
+            EngineError: K above what the engine allows, or output that fails its checks.
+        """
+        ...
+
+    def score(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
+        """Yield `(rollout_id, TopK)` a request, in any order; k is ignored with a given support."""
+        ...
+
+    def close(self) -> None:
+        """Free the model and end every process the engine started."""
+        ...

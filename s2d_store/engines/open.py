@@ -1,0 +1,75 @@
+"""Open an engine by name; the libraries behind it are imported here and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from s2d_store.engines.base import Engine
+from s2d_store.errors import EngineError, InputError
+
+ENGINES = ("transformers",)
+
+
+def open_engine(
+    name: str,
+    location: str,
+    *,
+    top_k: int = 0,
+    max_model_len: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 32,
+    engine_args: Mapping[str, object] | None = None,
+) -> Engine:
+    """Load a model into an engine. The caller closes it.
+
+    Args:
+        name: `transformers` or `vllm`.
+        location: a folder with a saved model and tokenizer, or a hub id.
+        top_k: the largest K that will be asked for; vLLM must know it when it starts.
+        max_model_len: most tokens of prompt and response together; None takes the model's own.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; transformers only.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        batch_size: rollouts decoded together by transformers; vLLM batches by itself.
+        engine_args: further arguments of the engine's own: any of vLLM's, or `max_batch_tokens`.
+
+    Raises:
+        InputError: an unknown engine or engine argument.
+        EngineError: the engine's library is not installed, or the model cannot be loaded.
+    """
+    extra = dict(engine_args or {})
+    if name == "transformers":
+        _require("transformers", "torch", "transformers", extra="train")
+        from s2d_store.engines.transformers_engine import DEFAULT_BATCH_TOKENS, TransformersEngine
+
+        batch_tokens = extra.pop("max_batch_tokens", DEFAULT_BATCH_TOKENS)
+        if extra or not isinstance(batch_tokens, int) or batch_tokens < 1:
+            raise InputError(
+                f"engine arguments {dict(engine_args or {})!r} are not valid for transformers",
+                why="it takes max_batch_tokens=N only, with N of 1 or more",
+                fix="remove the others, or use --engine vllm",
+            )
+        return TransformersEngine(
+            location,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            max_batch_tokens=batch_tokens,
+            max_model_len=max_model_len,
+        )
+    raise InputError(
+        f"engine {name!r} is unknown",
+        why=f"engines: {', '.join(ENGINES)}",
+        fix=f"pass --engine {ENGINES[0]}",
+    )
+
+
+def _require(engine: str, *modules: str, extra: str) -> None:
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise EngineError(
+            f"engine {engine!r} needs {' and '.join(missing)}, not installed here",
+            why="s2d keeps the heavy libraries optional",
+            fix=f'pip install "s2d[{extra}]"',
+        )

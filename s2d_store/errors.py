@@ -1,0 +1,53 @@
+"""Errors for a user's mistakes: the offending value, why it is wrong, the next command to run."""
+
+from __future__ import annotations
+
+
+class S2DError(Exception):
+    """Base of every error that s2d raises on purpose; the CLI prints it without a traceback.
+
+    Args:
+        what: the offending value and what is wrong with it, one sentence.
+        why: the reason or the facts behind it; may be empty.
+        fix: the next command or change to make; may be empty.
+    """
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why: {self.why}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class InputError(S2DError, ValueError):
+    """A value given by the user is malformed or out of range."""
+
+
+class NotFoundError(S2DError, LookupError):
+    """A store, policy, query, dataset, column or file that was named does not exist."""
+
+
+class StoreError(S2DError, RuntimeError):
+    """The store refuses or cannot complete an operation; what was committed before stays."""
+
+
+class QueryError(S2DError, ValueError):
+    """SQL that does not parse, bind or run."""
+
+
+class EngineError(S2DError, RuntimeError):
+    """An inference engine cannot do what is asked, or gave output that fails its checks."""
+
+
+class DatasetError(S2DError, RuntimeError):
+    """A dataset cannot be built, or its files do not match its lock."""
+
+
+class TrainingError(S2DError, RuntimeError):
+    """A trainer refuses to start or stops to protect the run."""

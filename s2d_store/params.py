@@ -1,0 +1,99 @@
+"""Parameters of named queries: text from the command line to checked, typed, bound values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from queries import Param, Query
+from s2d_store.errors import InputError, NotFoundError
+
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+def resolve(
+    query: Query, given: Mapping[str, str], con: duckdb.DuckDBPyConnection
+) -> dict[str, Any]:
+    """Check and type a query's parameters; defaults fill what is not given.
+
+    Raises:
+        InputError: unknown, missing or of the wrong type.
+        NotFoundError: a POLICY that is not registered.
+    """
+    names = [p.name for p in query.params]
+    for name in given:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            raise InputError(
+                f"query {query.name} has no parameter {name!r}"
+                + (f"; did you mean {close[0]!r}?" if close else ""),
+                f"it takes {', '.join(names) or 'none'}",
+                f"s2d query --list {query.name}",
+            )
+    values: dict[str, Any] = {}
+    for param in query.params:
+        text = given.get(param.name, param.default)
+        if text is None:
+            raise InputError(
+                f"query {query.name} needs parameter {param.name!r}",
+                f"{param.doc} ({param.type})",
+                f"--param {param.name}=...",
+            )
+        values[param.name] = _typed(query, param, text, con)
+    return values
+
+
+def bound(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values that the SQL text really uses; DuckDB refuses others."""
+    used = {name: value for name, value in values.items() if f"${name}" in query.sql}
+    return used or None
+
+
+def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection) -> Any:
+    try:
+        if param.type == "BIGINT":
+            return int(text)
+        if param.type == "DOUBLE":
+            return float(text)
+    except ValueError as error:
+        raise _wrong_type(query, param, text) from error
+    if param.type == "BOOLEAN":
+        if text.lower() not in _TRUE + _FALSE:
+            raise _wrong_type(query, param, text)
+        return text.lower() in _TRUE
+    if param.type == "POLICY":
+        return policy(con, text)[0]
+    return text
+
+
+def _wrong_type(query: Query, param: Param, text: str) -> InputError:
+    return InputError(
+        f"parameter {param.name}={text!r} of query {query.name} is not a {param.type}",
+        param.doc,
+        f"--param {param.name}={param.default or '...'}",
+    )
+
+
+def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
+    """Look up a policy by name or id; gives `(policy_id, name)`.
+
+    Raises:
+        NotFoundError: none is registered under it; names the nearest.
+    """
+    rows: Sequence[tuple[str, str]] = con.sql(
+        "SELECT policy_id, name FROM policies ORDER BY created_at"
+    ).fetchall()
+    for policy_id, name in rows:
+        if name_or_id in (policy_id, name):
+            return policy_id, name
+    names = [name for _, name in rows]
+    close = difflib.get_close_matches(name_or_id, names, 1)
+    raise NotFoundError(
+        f"no policy {name_or_id!r} in this store"
+        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"registered: {', '.join(names) or 'none'}",
+        "s2d policies list, or s2d policies add NAME LOCATION",
+    )

@@ -1,0 +1,1 @@
+"""Resumable drivers: generate, verify, score."""

@@ -1,0 +1,289 @@
+"""`s2d score`: a policy's top-k logprobs on stored rollouts, from their stored token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from s2d_store import ids, policy_registry, runs, sql
+from s2d_store.datasets.gather import Source, gather
+from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
+from s2d_store.engines.checks import check_k, check_topk
+from s2d_store.engines.open import open_engine
+from s2d_store.errors import InputError
+from s2d_store.policy_registry import Registered
+from s2d_store.rollouts import rows
+from s2d_store.rollouts.chunks import ChunkWriter
+from s2d_store.rollouts.progress import OnProgress, Progress, ignore
+from s2d_store.rollouts.selection import condition
+from s2d_store.snapshot import Snapshot
+from s2d_store.store import Store
+
+Support = Literal["own", "policy"]
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """One score command.
+
+    Attributes:
+        scorer: registered name or id of the policy that scores, a folder, or a hub id.
+        revision: hub revision, with a hub id.
+        k: entries a token, with `support = own`; with `support = policy` 0 takes the largest
+            top-k that the sampling policy stored.
+        support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
+        where: SQL condition on view graded_rollouts; empty for all.
+        limit: most rollouts; 0 for all.
+        engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
+        chunk_rows: rollouts a commit.
+    """
+
+    scorer: str
+    revision: str | None = None
+    k: int = 0
+    support: Support = "own"
+    where: str = ""
+    limit: int = 0
+    engine: str = "transformers"
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 32
+    engine_args: tuple[tuple[str, object], ...] = ()
+    max_model_len: int = 0
+    chunk_rows: int = 256
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a score command did: its run, rollouts scored now and before, tokens scored now."""
+
+    run_id: str
+    scorer: str
+    stored: int
+    present: int
+    tokens: int
+
+
+def score(store: Store, config: ScoreConfig, on_progress: OnProgress = ignore) -> Scored:
+    """Score what is missing and store it in chunks; every row is checked before its commit.
+
+    Raises:
+        InputError: another tokenizer, nothing to score, or no stored top-k to take the ids from.
+        EngineError: k is too large, or logprobs that fail their checks.
+    """
+    if config.support not in ("own", "policy"):
+        raise InputError(f"--support {config.support} is unknown", "it is own or policy")
+    if config.support == "own" and config.k < 1:
+        raise InputError(f"--top-k {config.k} is not usable", "it must be at least 1")
+    scorer = policy_registry.find(store, config.scorer, config.revision)
+    identity = {
+        "scorer_policy_id": scorer.policy_id,
+        "support": config.support,
+        "k": config.k,
+        "engine": config.engine,
+        "dtype": config.dtype,
+    }
+    run_id = f"score-{scorer.name}-{ids.content_id(identity)[:8]}"
+    with runs.running(store, run_id, "score", identity):
+        snap = store.snapshot()
+        con = store.connect(snap.versions)
+        wanted, fingerprints = _wanted(con, config, scorer)
+        policy_registry.require_same_tokenizer(store, scorer, fingerprints)
+        pending = _pending(con, snap, config)
+        progress = Progress(total=pending.num_rows)
+        if pending.num_rows:
+            _run(store, config, scorer, run_id, pending, progress, on_progress)
+    return Scored(run_id, scorer.name, progress.committed, wanted - progress.total, progress.tokens)
+
+
+def _wanted(
+    con: duckdb.DuckDBPyConnection, config: ScoreConfig, scorer: Registered
+) -> tuple[int, set[str]]:
+    """Make table _wanted (rollout_id, k) and give its size and tokenizers."""
+    with sql.errors():
+        # `where` is the user's own SQL: the connection reads nothing but the store.
+        con.execute(
+            "CREATE TEMP TABLE _chosen AS SELECT DISTINCT rollout_id, policy_id FROM "
+            f"graded_rollouts{condition(config.where)}{' AND ' if config.where else ' WHERE '}"
+            "response_tokens > 0 ORDER BY rollout_id "
+            f"LIMIT {config.limit or 'ALL'}"
+        )
+        if config.support == "own":
+            con.execute(
+                "CREATE TEMP TABLE _wanted AS SELECT rollout_id, $k::INT AS k FROM _chosen",
+                {"k": config.k},
+            )
+        else:
+            con.execute(
+                "CREATE TEMP TABLE _wanted AS SELECT rollout_id, max(k) AS k FROM policy_topk "
+                "SEMI JOIN _chosen USING (rollout_id) "
+                "WHERE support = 'own' AND ($k = 0 OR k = $k) GROUP BY rollout_id",
+                {"k": config.k},
+            )
+        con.execute(
+            "CREATE TEMP TABLE _done AS SELECT rollout_id, k FROM topk "
+            "WHERE scorer_policy_id = $scorer AND support = $support",
+            {"scorer": scorer.policy_id, "support": config.support},
+        )
+        chosen, wanted = con.execute(
+            "SELECT (SELECT count(*) FROM _chosen), (SELECT count(*) FROM _wanted)"
+        ).fetchall()[0]
+        fingerprints = {
+            row[0]
+            for row in con.execute(
+                "SELECT DISTINCT tokenizer_fingerprint FROM _chosen JOIN policies USING (policy_id)"
+            ).fetchall()
+        }
+    if not chosen:
+        raise InputError(
+            "no rollouts to score",
+            f"none matches {config.where!r}" if config.where else "the store holds none",
+            "change --where" if config.where else "s2d generate",
+        )
+    if wanted < chosen:
+        raise InputError(
+            f"{chosen - wanted} of {chosen} rollouts have no top-k of their own policy"
+            + (f" with k={config.k}" if config.k else ""),
+            "--support policy takes its ids from there",
+            "generate them with --top-k K, or score them first by their own policy",
+        )
+    return int(chosen), fingerprints
+
+
+def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig) -> pa.Table:
+    """Rows still to score, longest first, with where their tokens and support ids lie."""
+
+    def scan(name: str, columns: str, extra: str = "") -> str:
+        paths = ", ".join(sql.literal(file) for file in snap.files[name])
+        return (
+            f"(SELECT {columns}, filename AS {name}_file, file_row_number AS {name}_position "
+            f"FROM read_parquet([{paths}], filename = true, file_row_number = true, "
+            f"hive_partitioning = true, hive_types_autocast = false){extra})"
+        )
+
+    text = (
+        "SELECT w.k, r.* FROM (FROM _wanted ANTI JOIN _done USING (rollout_id, k)) AS w JOIN "
+        + scan("rollouts", "rollout_id, policy_id, prompt_tokens, response_tokens")
+        + " AS r USING (rollout_id)"
+    )
+    if config.support == "policy":
+        own = scan("topk", "rollout_id, scorer_policy_id, k", " WHERE support = 'own'")
+        text = text.replace("SELECT w.k, r.*", "SELECT w.k, r.*, t.topk_file, t.topk_position")
+        text += (
+            f" JOIN {own} AS t ON t.rollout_id = r.rollout_id AND t.k = w.k "
+            "AND t.scorer_policy_id = r.policy_id"
+        )
+    with sql.errors():
+        table = con.sql(text + " ORDER BY r.prompt_tokens + r.response_tokens DESC, r.rollout_id")
+        return table.to_arrow_table()
+
+
+def _run(
+    store: Store,
+    config: ScoreConfig,
+    scorer: Registered,
+    run_id: str,
+    pending: pa.Table,
+    progress: Progress,
+    on_progress: OnProgress,
+) -> None:
+    engine = open_engine(
+        config.engine,
+        scorer.location,
+        top_k=config.k,
+        max_model_len=config.max_model_len or None,
+        device=config.device,
+        dtype=config.dtype,
+        batch_size=config.batch_size,
+        engine_args=dict(config.engine_args),
+    )
+    try:
+        check_k(config.k, engine.vocab_size)
+        _check_fit(pending, engine)
+
+        def write(scored: list[tuple[str, TopK]]) -> None:
+            table = rows.topk_table(scored, scorer.policy_id, config.support, run_id)
+            progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
+
+        with ChunkWriter(write, config.chunk_rows) as writer:
+            for start, heavy in gather(_sources(pending, config.support), _row_bytes(pending)):
+                light = pending.slice(start, heavy.num_rows)
+                requests = {r.rollout_id: r for r in _requests(light, heavy)}
+                for rollout_id, entry in engine.score(list(requests.values()), config.k):
+                    _check(engine, requests[rollout_id], entry, config.support)
+                    writer.add((rollout_id, entry), entry.logprobs.nbytes * 2)
+                    progress.done += 1
+                    progress.tokens += len(entry.sampled_logprobs)
+                    on_progress(progress)
+        on_progress(progress)
+    finally:
+        engine.close()
+
+
+def _check(engine: Engine, request: ScoreRequest, entry: TopK, support: Support) -> None:
+    check_topk(
+        request.rollout_id,
+        entry,
+        len(request.response_token_ids),
+        support=support,
+        vocab_size=engine.vocab_size,
+        response_token_ids=request.response_token_ids,
+    )
+
+
+def _check_fit(pending: pa.Table, engine: Engine) -> None:
+    longest = pending.slice(0, 1).to_pylist()[0]
+    tokens = longest["prompt_tokens"] + longest["response_tokens"]
+    if tokens > engine.max_model_len:
+        raise InputError(
+            f"rollout {longest['rollout_id']} has {tokens} tokens, too long for the scorer",
+            f"it holds {engine.max_model_len}",
+            "raise --max-model-len, or leave such rollouts out with --where",
+        )
+
+
+def _row_bytes(pending: pa.Table) -> NDArray[np.int64]:
+    prompt, response, k = (
+        pending.column(name).to_numpy().astype(np.int64)
+        for name in ("prompt_tokens", "response_tokens", "k")
+    )
+    row_bytes: NDArray[np.int64] = prompt * 4 + response * (8 + k * 8)
+    return row_bytes
+
+
+def _sources(pending: pa.Table, support: Support) -> list[Source]:
+    def source(table: str, columns: Sequence[str]) -> Source:
+        encoded = pending.column(f"{table}_file").combine_chunks().dictionary_encode()
+        return Source(
+            encoded.dictionary.to_pylist(),
+            encoded.indices.to_numpy().astype(np.int64),
+            pending.column(f"{table}_position").to_numpy(),
+            columns,
+            {},
+        )
+
+    result = [source("rollouts", ("prompt_token_ids", "response_token_ids"))]
+    if support == "policy":
+        result.append(source("topk", ("token_ids",)))
+    return result
+
+
+def _requests(light: pa.Table, heavy: pa.Table) -> Iterator[ScoreRequest]:
+    columns = {name: heavy.column(name).combine_chunks() for name in heavy.column_names}
+    ks = light.column("k").to_pylist()
+    for i, rollout_id in enumerate(light.column("rollout_id").to_pylist()):
+        support: IntArray | None = None
+        if "token_ids" in columns:
+            support = columns["token_ids"][i].values.to_numpy().reshape(-1, ks[i])
+        yield ScoreRequest(
+            rollout_id,
+            columns["prompt_token_ids"][i].values.to_pylist(),
+            columns["response_token_ids"][i].values.to_numpy(),
+            support,
+        )

@@ -1,0 +1,108 @@
+"""Runs: what ran, with its full configuration and code version, recorded as it begins and ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import s2d_store
+from s2d_store.errors import InputError
+from s2d_store.schema import TABLES
+from s2d_store.store import Store
+
+
+@cache
+def code_version() -> str:
+    """Version of s2d, with the git commit when it runs from a checkout."""
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return s2d_store.__version__
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return s2d_store.__version__
+    return f"{s2d_store.__version__}+g{described}"
+
+
+@contextmanager
+def running(
+    store: Store,
+    run_id: str,
+    kind: str,
+    config: Mapping[str, Any],
+    parents: Sequence[str] = (),
+    stage: str = "",
+) -> Iterator[None]:
+    """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
+
+    A run that was killed stays `running`; the same command takes it up again. `stage` names the
+    stage of the experiment that budgets count the run's spending for; it is not its identity.
+
+    Raises:
+        StoreError: another process holds the run.
+        InputError: the run exists with another configuration.
+    """
+    with store.run_lock(run_id):
+        _check_same(store, run_id, config)
+        status = "failed"
+        row = {
+            "run_id": run_id,
+            "kind": kind,
+            "stage": stage or None,
+            "config": json.dumps(config, sort_keys=True),
+            "code_version": code_version(),
+            "parents": list(parents),
+        }
+        _record(store, row, "running")
+        try:
+            yield
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            _record(store, row, status)
+
+
+def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> None:
+    rows = store.sql("SELECT config FROM runs WHERE run_id = $run", {"run": run_id}).fetchall()
+    if not rows:
+        return
+    stored = json.loads(rows[0][0])
+    differing = sorted(
+        k for k in stored.keys() | config.keys() if stored.get(k) != json_value(config.get(k))
+    )
+    if differing:
+        shown = "; ".join(
+            f"{k}: stored {stored.get(k)!r}, now {config.get(k)!r}" for k in differing
+        )
+        raise InputError(
+            f"run {run_id} exists with another configuration",
+            shown,
+            "repeat the stored settings to continue it, or pass another --run name",
+        )
+
+
+def json_value(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _record(store: Store, row: Mapping[str, Any], status: str) -> None:
+    entered = {**row, "status": status, "entered_at": datetime.now(UTC)}
+    table = pa.Table.from_pylist([entered], schema=TABLES["runs"].schema)
+    store.commit({"runs": table}, fresh=True)

@@ -1,0 +1,107 @@
+"""A snapshot: one version of every table, and the Parquet files that make it up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from s2d_store.errors import InputError, NotFoundError
+from s2d_store.schema import TABLES
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Versions and absolute file paths by table name. Files never change once written."""
+
+    versions: Mapping[str, int]
+    files: Mapping[str, tuple[str, ...]]
+
+
+def table_path(root: Path, name: str) -> Path:
+    """Folder of a table's Delta log and files."""
+    return root / "tables" / name
+
+
+def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
+    """Resolve the newest snapshot, the one at a moment, or the one at given versions.
+
+    Writers commit children (rewards, topk) before their rollouts and this reads rollouts before
+    their children, so a snapshot never shows a rollout without what was committed with it.
+
+    Raises:
+        NotFoundError: a version that the table does not have.
+    """
+    versions: dict[str, int] = {}
+    files: dict[str, tuple[str, ...]] = {}
+    for name in TABLES:
+        table = _load(root, name, as_of)
+        versions[name] = table.version()
+        files[name] = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
+    return Snapshot(versions, files)
+
+
+def _load(root: Path, name: str, as_of: datetime | Mapping[str, int] | None) -> DeltaTable:
+    path = table_path(root, name)
+    if as_of is None:
+        return DeltaTable(path)
+    if isinstance(as_of, datetime):
+        table = DeltaTable(path)
+        versions = [
+            entry["version"]
+            for entry in table.history()
+            if datetime.fromtimestamp(entry["timestamp"] / 1000, UTC) <= as_of
+        ]
+        table.load_as_version(max(versions, default=0))
+        return table
+    if name not in as_of:
+        return DeltaTable(path)
+    try:
+        return DeltaTable(path, version=as_of[name])
+    except (DeltaError, ValueError, OSError) as error:
+        newest = DeltaTable(path).version()
+        raise NotFoundError(
+            f"table {name} has no version {as_of[name]}",
+            f"its newest version is {newest}",
+            "s2d info, to see the versions",
+        ) from error
+
+
+def _local_path(uri: str) -> str:
+    return unquote(urlparse(uri).path) if uri.startswith("file://") else uri
+
+
+def n_rows(root: Path, name: str) -> int:
+    """Rows of a table's newest version, from the log alone."""
+    actions = pa.table(DeltaTable(table_path(root, name)).get_add_actions(flatten=True))
+    return sum(actions.column("num_records").to_pylist()) if actions.num_rows else 0
+
+
+def parse_as_of(text: str) -> datetime | dict[str, int]:
+    """Read `--as-of`: an ISO time (UTC unless it says otherwise) or `table=version,...`.
+
+    Raises:
+        InputError: neither form fits.
+    """
+    if "=" in text:
+        pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+        if set(pairs) <= set(TABLES) and all(v.strip().isdigit() for v in pairs.values()):
+            return {name: int(version) for name, version in pairs.items()}
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    raise InputError(
+        f"--as-of {text!r} is neither a time nor table versions",
+        f"tables are {', '.join(TABLES)}",
+        "--as-of 2026-01-31T12:00, or --as-of rollouts=12,rewards=9",
+    )

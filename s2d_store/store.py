@@ -1,0 +1,278 @@
+"""Store: open or create a store, append facts atomically, pin snapshots, run SQL."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Schema
+
+from s2d_store import journal, parquet, snapshot, sql
+from s2d_store.errors import InputError, NotFoundError, StoreError
+from s2d_store.ids import check_name
+from s2d_store.schema import FORMAT_VERSION, TABLES, Table
+from s2d_store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import duckdb
+
+MANIFEST = "s2d.json"
+# Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
+_TABLE_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+}
+
+
+class Store:
+    """A rollout store in a local folder.
+
+    Example:
+        >>> store = Store.open("s2d-store")                                    # doctest: +SKIP
+        >>> store.sql("SELECT role, count(*) FROM rollouts GROUP BY ALL").pl()  # doctest: +SKIP
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use `Store.open` or `Store.init`; this checks nothing."""
+        self.root = root
+
+    @classmethod
+    def init(cls, root: str | Path) -> Store:
+        """Create an empty store; an existing one is opened unchanged.
+
+        Raises:
+            StoreError: the folder holds something else, or cannot be written.
+        """
+        path = Path(root).absolute()
+        if (path / MANIFEST).exists():
+            return cls.open(path)
+        leftover = path.is_dir() and (set(os.listdir(path)) - {"tables", "pending"})
+        if leftover or (path.exists() and not path.is_dir()):
+            raise StoreError(
+                f"{path} is not empty and not an s2d store",
+                "a store wants a folder of its own",
+                "s2d init --store NEW_FOLDER",
+            )
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            for table in TABLES.values():
+                folder = snapshot.table_path(path, table.name)
+                DeltaTable.create(
+                    folder,
+                    schema=Schema.from_arrow(table.schema),
+                    mode="ignore",
+                    partition_by=list(table.partition_by) or None,
+                    configuration=_TABLE_CONFIGURATION,
+                )
+            manifest = {
+                "format": "s2d",
+                "format_version": FORMAT_VERSION,
+                "store_id": uuid.uuid4().hex,
+                "created_at": datetime.now(UTC).isoformat(),
+            }
+            draft = path / f"{MANIFEST}.draft"
+            draft.write_text(json.dumps(manifest, indent=2) + "\n")
+            draft.rename(path / MANIFEST)
+        return cls(path)
+
+    @classmethod
+    def open(cls, root: str | Path) -> Store:
+        """Open an existing store.
+
+        Raises:
+            NotFoundError: there is no store in that folder.
+            StoreError: it was written by a newer s2d.
+        """
+        path = Path(root).absolute()
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFoundError(
+                f"no store at {path}",
+                f"it has no {MANIFEST}",
+                f"s2d init --store {root}, or pass --store / set S2D_STORE",
+            ) from error
+        except (json.JSONDecodeError, PermissionError) as error:
+            raise StoreError(f"{path / MANIFEST} cannot be read", str(error)) from error
+        if manifest["format_version"] > FORMAT_VERSION:
+            raise StoreError(
+                f"{path} has format version {manifest['format_version']}",
+                f"this s2d reads up to {FORMAT_VERSION}",
+                "pip install --upgrade s2d",
+            )
+        return cls(path)
+
+    def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
+        """Append rows to one or several tables, all or nothing; gives rows added by table.
+
+        Rows whose key is stored already, or stands twice in the batch, add nothing.
+
+        Args:
+            tables: Arrow tables by table name, with exactly the declared columns in any order.
+            fresh: the caller knows that no key is stored yet (it holds the run's lock and has
+                anti-joined), so the look-up is skipped.
+
+        Raises:
+            InputError: columns or types that do not fit the schema, or null where none may be.
+            StoreError: the disk is full or not writable; nothing of this commit is visible.
+        """
+        journal.recover(self.root)
+        files: list[journal.NewFile] = []
+        added: dict[str, int] = {}
+        with writing(self.root, files):
+            for name, table in tables.items():
+                rows = conform(TABLES[name], table)
+                if not fresh:
+                    rows = self._without_stored(TABLES[name], rows)
+                added[name] = rows.num_rows
+                files += self._write_files(TABLES[name], rows)
+            if files:
+                journal.commit(self.root, files)
+        return added
+
+    def snapshot(self, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
+        """The newest snapshot, or an older one by time or by table versions."""
+        return snapshot.read(self.root, as_of)
+
+    def connect(
+        self, as_of: datetime | Mapping[str, int] | None = None, *, unsafe: bool = False
+    ) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection with every view and macro over one snapshot.
+
+        Args:
+            as_of: an older moment, or versions by table.
+            unsafe: let SQL read and write files outside the store.
+        """
+        return sql.connect(self.root, self.snapshot(as_of), unsafe=unsafe)
+
+    def sql(
+        self,
+        text: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        as_of: datetime | Mapping[str, int] | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """Run SQL over a snapshot; the relation gives `.pl()`, `.arrow()`, `.df()`, `.fetchall()`.
+
+        Args:
+            text: one SELECT; named parameters are written `$name`.
+            params: values of the named parameters.
+            as_of: an older moment, or versions by table.
+
+        Raises:
+            QueryError: the SQL does not parse, bind or run.
+        """
+        with sql.errors():
+            return self.connect(as_of).sql(text, params=dict(params) if params else None)
+
+    @contextmanager
+    def run_lock(self, run_id: str) -> Iterator[None]:
+        """Hold a run's name: one process at a time works on it; dead commits are finished first.
+
+        Raises:
+            StoreError: another live process holds it.
+        """
+        folder = self.root / "locks"
+        with writing(self.root):
+            folder.mkdir(exist_ok=True)
+        with (folder / f"{check_name(run_id, 'run')}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"run {run_id} is being worked on by another process",
+                    "a run has one writer at a time",
+                    "wait for it to end, or pass another --run name",
+                ) from error
+            journal.recover(self.root)
+            yield
+
+    def _without_stored(self, declared: Table, rows: pa.Table) -> pa.Table:
+        key = list(declared.key)
+        keys = rows.select(key).append_column("_position", pa.array(range(rows.num_rows)))
+        con = self.connect()
+        con.register("_new", keys)
+        using = ", ".join(key)
+        kept = con.sql(
+            f"SELECT min(_position) AS position FROM _new "
+            f"ANTI JOIN raw.{declared.name} USING ({using}) "
+            f"GROUP BY {using} ORDER BY position"
+        ).to_arrow_table()
+        return rows if kept.num_rows == rows.num_rows else rows.take(kept.column("position"))
+
+    def _write_files(self, declared: Table, rows: pa.Table) -> list[journal.NewFile]:
+        files = []
+        folder = snapshot.table_path(self.root, declared.name)
+        for values, part in partitions(rows, declared.partition_by):
+            for name, value in values.items():
+                check_name(value, name)
+            relative = Path(*[f"{k}={v}" for k, v in values.items()], f"{uuid.uuid4().hex}.parquet")
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                size = parquet.write(folder / relative, [part], part.schema)
+            except OSError:
+                (folder / relative).unlink(missing_ok=True)
+                raise
+            now_ms = int(datetime.now(UTC).timestamp() * 1000)
+            files.append(
+                journal.NewFile(
+                    declared.name, relative.as_posix(), size, part.num_rows, values, now_ms
+                )
+            )
+        return files
+
+
+def conform(declared: Table, table: pa.Table) -> pa.Table:
+    """Select, order and cast a batch to a table's schema.
+
+    Raises:
+        InputError: a column is missing, unknown, of another type, or null where none may be.
+    """
+    missing = set(declared.column_names) - set(table.column_names)
+    unknown = set(table.column_names) - set(declared.column_names)
+    if missing or unknown:
+        raise InputError(
+            f"rows for table {declared.name} have the wrong columns",
+            f"missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}",
+        )
+    try:
+        return table.select(declared.column_names).cast(declared.schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise InputError(f"rows do not fit table {declared.name}", str(error)) from error
+
+
+def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Split rows by their partition values; the parts no longer hold the partition columns."""
+    if not by or rows.num_rows == 0:
+        if rows.num_rows:
+            yield {}, rows
+        return
+    for values in rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist():
+        mask = pa.scalar(True)
+        for name, value in values.items():
+            mask = pc.and_(mask, pc.equal(rows.column(name), value))
+        yield values, rows.filter(mask).drop_columns(list(by))
+
+
+@contextmanager
+def writing(root: Path, files: list[journal.NewFile] | None = None) -> Iterator[None]:
+    """Turn a failing disk into one StoreError; written but uncommitted files are removed."""
+    try:
+        yield
+    except OSError as error:
+        for file in files or []:
+            (snapshot.table_path(root, file.table) / file.path).unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot write to the store at {root}: {error.strerror or error}",
+            "nothing of this commit is visible; all earlier commits are safe",
+            "free disk space or mend the permissions, then run the same command again",
+        ) from error

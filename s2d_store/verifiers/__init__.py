@@ -1,0 +1,1 @@
+"""Verifiers behind one protocol (base.py), run in a pool of processes."""

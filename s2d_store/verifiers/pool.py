@@ -1,0 +1,313 @@
+"""Verifiers in a pool of processes, each item under a hard deadline and a memory limit.
+
+Every worker process is driven by one thread of the pool, which sends it batches and reads one
+reply an item. A worker that stays silent past the deadline is killed and replaced; only the item
+it was on becomes a `timeout`, the rest of its batch goes back to the queue.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
+
+from s2d_store.errors import InputError, S2DError
+from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.registry import resolve
+from s2d_store.verifiers.worker import (
+    STARTUP_S,
+    WorkerDiedError,
+    WorkerProcess,
+    WorkerStuckError,
+)
+
+BATCH_S = 0.05
+"""Aimed-at work in one message: long enough to hide the pipe, short enough to balance workers."""
+MAX_BATCH_ITEMS = 64
+PAUSE_S = 0.002
+MAX_BATCH_CHARS = 1 << 20
+IN_FLIGHT_PER_WORKER = 128
+
+
+class _ClosedError(Exception):
+    """The pool was closed while a worker was in use."""
+
+
+class _Call:
+    """One running `verify_many`: where its results go, and whether they are still wanted."""
+
+    def __init__(self) -> None:
+        self.results: SimpleQueue[tuple[str, Verdict, float] | None] = SimpleQueue()
+        self.wanted = True
+
+
+@dataclass(frozen=True)
+class _Task:
+    key: str
+    response: str
+    answer: str
+    call: _Call
+
+    def finish(self, verdict: Verdict, seconds: float) -> None:
+        self.call.results.put((self.key, verdict, seconds))
+
+
+class VerifierPool:
+    """Grades items in worker processes that may hang, crash or outgrow their memory.
+
+    A worker's standard output and error are discarded; it sees the parent's `sys.path` and
+    environment but never its `__main__`, and it dies with the parent.
+
+    Args:
+        verifier: a name from `registry.available()`, or `module:Class`.
+        workers: processes, at least 1.
+        deadline_s: wall-clock seconds for one item; past it the worker is killed.
+        memory_bytes: limit on a worker's address space, the verifier's libraries included.
+
+    Attributes:
+        name: the verifier's own name, to be stored with every reward.
+        version: the verifier's own version, to be stored with every reward.
+
+    Raises:
+        InputError: an argument is out of range, or the verifier cannot be created.
+        NotFoundError: no such verifier, module or class.
+    """
+
+    def __init__(
+        self, verifier: str, workers: int, deadline_s: float = 5.0, memory_bytes: int = 2 << 30
+    ) -> None:
+        limits = {"workers": workers, "deadline_s": deadline_s, "memory_bytes": memory_bytes}
+        for label, value in limits.items():
+            if value <= 0:
+                raise InputError(f"{label} = {value} must be positive", fix=f"raise {label}")
+        self._verifier, self._spec = verifier, resolve(verifier)
+        self._deadline_s, self._memory_bytes = deadline_s, memory_bytes
+        self._workers = workers
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._live: set[WorkerProcess] = set()
+        self._calls: set[_Call] = set()
+        self._seconds_per_item = BATCH_S
+        self._closed = False
+        self._failure: S2DError | None = None
+        hellos: SimpleQueue[dict[str, str] | S2DError] = SimpleQueue()
+        # Linux ends a worker when the thread that started it ends (PR_SET_PDEATHSIG), so only
+        # threads that live as long as the pool start workers.
+        self._threads = [
+            threading.Thread(target=self._serve, args=(hellos,), daemon=True, name="s2d-verifier")
+            for _ in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+        try:
+            for _ in self._threads:
+                hello = hellos.get()
+                if isinstance(hello, S2DError):
+                    raise hello
+                self.name, self.version = hello["name"], hello["version"]
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> VerifierPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill and reap every worker; running `verify_many` calls raise. Safe to repeat."""
+        with self._lock:
+            self._closed = True
+            for worker in self._live:
+                worker.kill()
+            for call in self._calls:
+                call.results.put(None)
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def verify_many(
+        self, items: Iterable[tuple[str, str, str]]
+    ) -> Iterator[tuple[str, Verdict, float]]:
+        """Grade a stream; may be called again, and from several threads at once.
+
+        Args:
+            items: (key, response, gold answer), read one by one in the calling thread and only
+                as fast as results are taken: at most 128 items a worker are in flight. A slow
+                source holds no result back for longer than its next item takes.
+
+        Yields:
+            (key, verdict, seconds spent on it) for every item, in the order they are finished.
+
+        Raises:
+            S2DError: the pool is closed, or a worker could not be replaced.
+        """
+        call = _Call()
+        with self._lock:
+            self._calls.add(call)
+        source, in_flight, more = iter(items), 0, True
+        try:
+            while True:
+                self._check_open()
+                reading = more and in_flight < IN_FLIGHT_PER_WORKER * self._workers
+                if reading:
+                    item = next(source, None)
+                    if item is None:
+                        more = False
+                        continue
+                    self._tasks.put(_Task(*item, call))
+                    in_flight += 1
+                    if call.results.empty():
+                        continue
+                elif not in_flight:
+                    return
+                result = call.results.get()
+                if result is not None:
+                    in_flight -= 1
+                    yield result
+        finally:
+            call.wanted = False
+            with self._lock:
+                self._calls.discard(call)
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise S2DError("this verifier pool is closed", fix="create a new VerifierPool")
+
+    def _serve(self, hellos: SimpleQueue[dict[str, str] | S2DError]) -> None:
+        """Drive one worker, replaced as needed, until the pool closes."""
+        # What callers get if this thread ends on an error nobody foresaw: never a silent hang.
+        failure = S2DError(
+            "a verifier pool stopped serving",
+            why="its thread ended on the error printed above",
+            fix="report that error; verdicts given before it stand",
+        )
+        hello: dict[str, str] | S2DError = failure
+        try:
+            worker, hello = self._start()
+        except _ClosedError:
+            return
+        except S2DError as error:
+            hello = error
+            return
+        finally:
+            hellos.put(hello)
+        try:
+            while (first := self._tasks.get()) is not None and not self._closed:
+                batch = self._gather(first)
+                if batch and not self._grade(worker, batch):
+                    worker, _ = self._start()
+        except _ClosedError:
+            return
+        except S2DError as error:
+            failure = error
+        finally:
+            self._retire(worker)
+            if not self._closed:
+                self._fail(failure)
+
+    def _fail(self, error: S2DError) -> None:
+        with self._lock:
+            self._failure = error
+            for call in self._calls:
+                call.results.put(None)
+
+    def _start(self) -> tuple[WorkerProcess, dict[str, str]]:
+        """A worker that has created its verifier, and its name and version."""
+        with self._lock:
+            if self._closed:
+                raise _ClosedError
+            try:
+                worker = WorkerProcess(self._spec, self._memory_bytes)
+            except OSError as error:
+                raise S2DError("cannot start a verifier process", why=str(error)) from error
+            self._live.add(worker)
+        try:
+            hello = worker.hello()
+        except WorkerStuckError:
+            hello = {"failed": "", "why": f"it was not ready after {STARTUP_S:g} s"}
+        except WorkerDiedError:
+            hello = {"failed": "", "why": "its process ended at the start"}
+        if "failed" not in hello:
+            return worker, hello
+        ending = self._retire(worker)
+        if self._closed:
+            raise _ClosedError
+        raise InputError(
+            hello["failed"] or f"verifier {self._verifier!r} cannot be created",
+            why=f"{hello['why']} ({ending})",
+            fix=hello.get("fix")
+            or f"make {self._spec} work without arguments, or raise "
+            f"memory_bytes (now {self._memory_bytes})",
+        )
+
+    def _retire(self, worker: WorkerProcess) -> str:
+        """Kill and reap a worker, once: afterwards its process id may be somebody else's."""
+        with self._lock:
+            if worker not in self._live:
+                return ""
+            self._live.remove(worker)
+        return worker.end()
+
+    def _gather(self, first: _Task) -> list[_Task]:
+        """`first` and as many waiting tasks as make a message of about `BATCH_S` seconds."""
+        size = min(MAX_BATCH_ITEMS, max(1, int(BATCH_S / max(self._seconds_per_item, 1e-6))))
+        batch, chars = [first], len(first.response)
+        with suppress(Empty):
+            while len(batch) < size and chars < MAX_BATCH_CHARS:
+                task = self._tasks.get_nowait()
+                if task is None:
+                    self._tasks.put(None)
+                    break
+                batch.append(task)
+                chars += len(task.response)
+        return [task for task in batch if task.call.wanted]
+
+    def _grade(self, worker: WorkerProcess, batch: list[_Task]) -> bool:
+        """Grade `batch`; False when the worker is gone and what it left is queued again."""
+        left = list(reversed(batch))
+        began = time.monotonic()
+        try:
+            worker.send([[task.response, task.answer] for task in batch], self._deadline_s)
+            while left:
+                if len(left) > 2:
+                    # Replies that come meanwhile cost one wake-up of this process together.
+                    time.sleep(PAUSE_S)
+                began = time.monotonic()
+                for reward, outcome, extracted, detail, seconds, retire in worker.receive(
+                    self._deadline_s
+                ):
+                    left.pop().finish(Verdict(reward, outcome, extracted, detail), seconds)
+                    self._seconds_per_item += 0.1 * (seconds - self._seconds_per_item)
+                    if retire:
+                        self._retire(worker)
+                        self._requeue(left)
+                        return False
+            return True
+        except WorkerStuckError:
+            verdict = Verdict(0.0, "timeout", detail=f"no verdict within {self._deadline_s:g} s")
+            self._retire(worker)
+        except WorkerDiedError:
+            verdict = Verdict(0.0, "error", detail=f"the worker died: {self._retire(worker)}")
+        if self._closed:
+            raise _ClosedError
+        left.pop().finish(verdict, time.monotonic() - began)
+        self._requeue(left)
+        return False
+
+    def _requeue(self, left: list[_Task]) -> None:
+        for task in reversed(left):
+            self._tasks.put(task)

@@ -1,0 +1,87 @@
+"""Verifiers by name: the built-in one and those registered by installed packages."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import cast
+
+from s2d_store.errors import InputError, NotFoundError
+from s2d_store.verifiers.base import Verifier
+
+GROUP = "s2d.verifiers"
+BUILT_IN = {"math-verify": "s2d_store.verifiers.math:MathVerifier"}
+
+
+def available() -> dict[str, str]:
+    """Names that can be given as a verifier, each with the `module:Class` it stands for.
+
+    Built-in names are there without package metadata too, as in a source tree on the path.
+    """
+    registered = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return {**registered, **BUILT_IN}
+
+
+def resolve(name: str) -> str:
+    """The `module:Class` of a verifier; a text with a colon is taken as one already.
+
+    Imports nothing, so that a process which only starts workers stays light.
+
+    Raises:
+        InputError: the text has a colon and is not of the form `module:Class`.
+        NotFoundError: no verifier is registered under the name.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+            raise InputError(
+                f"{name!r} does not name a verifier class",
+                why="with a colon the form is module:Class",
+                fix="write for example my_package.verifiers:MyVerifier",
+            )
+        return name
+    names = available()
+    if name not in names:
+        raise NotFoundError(
+            f"no verifier is named {name!r}; available: {', '.join(sorted(names))}",
+            why=f"names come from the entry-point group {GROUP!r} of installed packages",
+            fix=f'register it in its pyproject.toml: [project.entry-points."{GROUP}"] '
+            f'{name} = "module:Class", reinstall the package; or pass module:Class itself',
+        )
+    return names[name]
+
+
+def load_verifier(name: str) -> Verifier:
+    """Import and create a verifier in this process; `VerifierPool` does it in its workers.
+
+    Args:
+        name: a registered name, or `module:Class`.
+
+    Raises:
+        NotFoundError: the name, the module or the class does not exist.
+        InputError: what was found lacks `name`, `version` or `verify`.
+        Exception: whatever the class raises when it is created without arguments.
+    """
+    spec = resolve(name)
+    module_name, _, attribute = spec.partition(":")
+    try:
+        found = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise NotFoundError(
+            f"verifier {name!r}: cannot import {spec}",
+            why=f"{type(error).__name__}: {error}",
+            fix="install the package that holds it, or put its folder on PYTHONPATH",
+        ) from error
+    verifier = cast("type[Verifier]", found)()
+    texts = [getattr(verifier, field, None) for field in ("name", "version")]
+    if not all(isinstance(text, str) and text for text in texts) or not callable(
+        getattr(verifier, "verify", None)
+    ):
+        raise InputError(
+            f"{spec} is not a verifier",
+            why="it needs non-empty texts `name` and `version` and a method `verify`",
+            fix="follow the protocol s2d_store.verifiers.base.Verifier",
+        )
+    return verifier

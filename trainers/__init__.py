@@ -1,0 +1,1 @@
+"""Trainers: they read locked datasets and need only torch, transformers and accelerate."""

@@ -1,0 +1,229 @@
+"""Cut the rows of one optimizer update into micro-batches of tensors.
+
+Dimensions: S sequences, N = B * L token slots, R response tokens, K top-k entries.
+Two layouts, one type. `packed`: one row [1, N] of sequences end to end, positions restarting at
+each. `padded`: right-padded [B, L]; causal attention never looks right, so no mask is needed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from s2d_store.datasets.read import ListColumn, UpdateRows
+from s2d_store.errors import DatasetError
+from trainers.shift import Int64, predicting_positions, ranges
+
+Layout = Literal["packed", "padded"]
+PAD_ID = -1
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences for one forward and backward pass.
+
+    Attributes:
+        input_ids: int64 [B, L]; slots of padding hold 0.
+        position_ids: int64 [B, L], from 0 in each sequence.
+        predict_index: int64 [R], slot in the flattened [B * L] whose hidden state predicts each
+            response token; see `trainers.shift`.
+        targets: int64 [R], the response tokens, sequence after sequence.
+        sequence_ids: int64 [R], which of the S sequences each response token belongs to.
+        cu_seqlens: int32 [S + 1], sequence s spans `cu_seqlens[s]:cu_seqlens[s + 1]` of the tokens
+            without padding.
+        rows: int64 [S], each sequence's row within its update.
+        topk_ids: int32 [R, K], -1 where a token has fewer than K entries; K = 0 without a teacher.
+        topk_logprobs: float32 [R, K], -inf where a token has fewer than K entries.
+        max_length: tokens of the longest sequence.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    predict_index: Tensor
+    targets: Tensor
+    sequence_ids: Tensor
+    cu_seqlens: Tensor
+    rows: Tensor
+    topk_ids: Tensor
+    topk_logprobs: Tensor
+    max_length: int
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Copy every tensor to the device; asynchronous from pinned memory to CUDA."""
+        if device.type == "cpu":
+            return self
+        return self._map(lambda t: t.to(device, non_blocking=True))
+
+    def pin(self) -> MicroBatch:
+        """Copy every tensor to page-locked memory; needs CUDA."""
+        return self._map(lambda t: t.pin_memory())
+
+    def _map(self, function: Any) -> MicroBatch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "max_length"}
+        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
+
+
+def pack(
+    rows: UpdateRows, max_tokens: int, selected: Sequence[int] | None = None
+) -> Iterator[MicroBatch]:
+    """Yield micro-batches without padding, sequences in the order given, at most `max_tokens` each.
+
+    A sequence longer than `max_tokens` gets a micro-batch of its own.
+
+    Args:
+        rows: an update with the list columns `prompt_token_ids` and `response_token_ids`, and
+            with a teacher's `k` (scalar), `topk_token_ids` and `topk_logprobs`.
+        max_tokens: most token slots N of a micro-batch.
+        selected: rows to use, in this order; None uses all.
+
+    Raises:
+        DatasetError: a row with an empty prompt, or lists whose lengths disagree.
+    """
+    yield from micro_batches(rows, max_tokens, "packed", selected)
+
+
+def pad(
+    rows: UpdateRows, max_tokens: int, selected: Sequence[int] | None = None
+) -> Iterator[MicroBatch]:
+    """Yield right-padded micro-batches; sequences go by falling length, so padding is little."""
+    yield from micro_batches(rows, max_tokens, "padded", selected)
+
+
+def micro_batches(
+    rows: UpdateRows, max_tokens: int, layout: Layout, selected: Sequence[int] | None = None
+) -> Iterator[MicroBatch]:
+    """`pack` or `pad`, by name."""
+    check_lengths(rows)
+    lengths = sequence_lengths(rows)
+    chosen = np.arange(rows.n_rows) if selected is None else np.asarray(selected, dtype=np.int64)
+    if layout == "padded":
+        chosen = chosen[np.argsort(-lengths[chosen], kind="stable")]
+    for group in _group(lengths[chosen], max_tokens, layout):
+        yield _build(rows, chosen[group], layout)
+
+
+def sequence_lengths(rows: UpdateRows) -> Int64:
+    """Prompt and response tokens of each row, int64 (rows,)."""
+    return rows.lengths("prompt_token_ids") + rows.lengths("response_token_ids")
+
+
+def deal(lengths: Int64, n_ranks: int) -> list[list[int]]:
+    """Share rows among ranks: longest first, each to the rank with the fewest tokens so far.
+
+    Deterministic, so every process computes the same shares; each share is in row order.
+    """
+    heap = [(0, rank) for rank in range(n_ranks)]
+    shares: list[list[int]] = [[] for _ in range(n_ranks)]
+    for row in np.argsort(-lengths, kind="stable").tolist():
+        tokens, rank = heapq.heappop(heap)
+        shares[rank].append(row)
+        heapq.heappush(heap, (tokens + int(lengths[row]), rank))
+    return [sorted(share) for share in shares]
+
+
+def check_lengths(rows: UpdateRows) -> None:
+    """Refuse rows whose lists do not fit together.
+
+    Raises:
+        DatasetError: naming the first such row.
+    """
+    responses = rows.lengths("response_token_ids")
+    wrong = rows.lengths("prompt_token_ids") < 1
+    why = "its prompt is empty, so nothing predicts its first response token"
+    if not wrong.any() and "topk_token_ids" in rows.lists:
+        entries = responses * rows.scalars["k"]
+        wrong = (rows.lengths("topk_token_ids") != entries) | (
+            rows.lengths("topk_logprobs") != entries
+        )
+        why = "its top-k lists do not hold k entries a response token"
+    if wrong.any():
+        raise DatasetError(
+            f"row {int(wrong.argmax())} of update {rows.update} cannot be trained on",
+            why,
+            "s2d dataset verify NAME; rebuild the dataset",
+        )
+
+
+def _group(lengths: Int64, max_tokens: int, layout: Layout) -> Iterator[slice]:
+    """Runs of sequences that fit one micro-batch; padded runs come sorted by falling length."""
+    start, slots = 0, 0
+    for index, length in enumerate(lengths.tolist()):
+        if layout == "packed":
+            slots += length
+        else:
+            slots = int(lengths[start]) * (index - start + 1)
+        if slots > max_tokens and index > start:
+            yield slice(start, index)
+            start, slots = index, length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
+
+
+def _build(rows: UpdateRows, chosen: Int64, layout: Layout) -> MicroBatch:
+    prompts, prompt_lengths = _take(rows.lists["prompt_token_ids"], chosen)
+    responses, response_lengths = _take(rows.lists["response_token_ids"], chosen)
+    lengths = prompt_lengths + response_lengths
+    cu_seqlens = np.zeros(len(chosen) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=cu_seqlens[1:])
+    longest = int(lengths.max())
+    if layout == "packed":
+        starts, shape = cu_seqlens[:-1], (1, int(cu_seqlens[-1]))
+        position_ids = ranges(np.zeros_like(lengths), lengths)
+    else:
+        starts, shape = np.arange(len(chosen)) * longest, (len(chosen), longest)
+        position_ids = np.tile(np.arange(longest), len(chosen))
+    input_ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    input_ids[ranges(starts, prompt_lengths)] = prompts
+    input_ids[ranges(starts + prompt_lengths, response_lengths)] = responses
+    topk_ids, topk_logprobs = _topk(rows, chosen, response_lengths)
+    return MicroBatch(
+        input_ids=torch.from_numpy(input_ids).view(shape),
+        position_ids=torch.from_numpy(position_ids).view(shape),
+        predict_index=torch.from_numpy(
+            predicting_positions(starts, prompt_lengths, response_lengths)
+        ),
+        targets=torch.from_numpy(responses.astype(np.int64)),
+        sequence_ids=torch.from_numpy(np.repeat(np.arange(len(chosen)), response_lengths)),
+        cu_seqlens=torch.from_numpy(cu_seqlens.astype(np.int32)),
+        rows=torch.from_numpy(chosen.copy()),
+        topk_ids=torch.from_numpy(topk_ids),
+        topk_logprobs=torch.from_numpy(topk_logprobs),
+        max_length=longest,
+    )
+
+
+def _topk(
+    rows: UpdateRows, chosen: Int64, response_lengths: Int64
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Top-k of the chosen rows, (R, K) each; rows with a smaller k than the largest are padded."""
+    n_tokens = int(response_lengths.sum())
+    if "topk_token_ids" not in rows.lists:
+        return np.empty((n_tokens, 0), np.int32), np.empty((n_tokens, 0), np.float32)
+    ids, _ = _take(rows.lists["topk_token_ids"], chosen)
+    logprobs, _ = _take(rows.lists["topk_logprobs"], chosen)
+    k_of_row = rows.scalars["k"][chosen]
+    k = int(k_of_row.max())
+    if int(k_of_row.min()) == k:
+        return ids.reshape(n_tokens, k), logprobs.reshape(n_tokens, k)
+    present = np.arange(k) < np.repeat(k_of_row, response_lengths)[:, None]
+    ids_RK = np.full((n_tokens, k), PAD_ID, dtype=np.int32)
+    logprobs_RK = np.full((n_tokens, k), -np.inf, dtype=np.float32)
+    ids_RK[present], logprobs_RK[present] = ids, logprobs
+    return ids_RK, logprobs_RK
+
+
+def _take(column: ListColumn, chosen: Int64) -> tuple[NDArray[Any], Int64]:
+    """Values of the chosen rows end to end, always a copy that may be written to, and lengths."""
+    values, offsets = column
+    first, last = offsets[chosen], offsets[chosen + 1]
+    if (first[1:] == last[:-1]).all():
+        return values[first[0] : last[-1]].copy(), last - first
+    parts = [values[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+    return np.concatenate(parts), last - first

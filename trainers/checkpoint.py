@@ -1,0 +1,135 @@
+"""Checkpoints that continue a run bit for bit: weights, optimizer, and where it stood. No pickle.
+
+The learning rate and the random state are functions of the update's number, so neither is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from s2d_store.errors import TrainingError
+from trainers.files import atomic_folder, remove_folder
+
+FORMAT_VERSION = 1
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What a checkpoint belongs to.
+
+    Attributes:
+        update: the last update whose step is in the weights; 0 before the first.
+        dataset_fingerprint: fingerprint of the locked dataset.
+        config: `identity()` of the run's config.
+        format_version: of the checkpoint's layout.
+    """
+
+    update: int
+    dataset_fingerprint: str
+    config: Mapping[str, Any]
+    format_version: int = FORMAT_VERSION
+
+
+def save_checkpoint(
+    output: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: CheckpointState,
+    keep: int,
+) -> Path:
+    """Write `output/checkpoint-UPDATE` atomically, then delete all but the newest `keep`."""
+    folder = output / f"{_PREFIX}{state.update:08d}"
+    if not folder.exists():
+        with atomic_folder(folder) as scratch:
+            save_file(dict(_model_tensors(model)), scratch / "model.safetensors")
+            save_file(dict(_optimizer_tensors(model, optimizer)), scratch / "optimizer.safetensors")
+            document = json.dumps(asdict(state), indent=2) + "\n"
+            (scratch / "state.json").write_text(document, encoding="utf-8")
+    for old in _checkpoints(output)[:-keep]:
+        remove_folder(old)
+    return folder
+
+
+def latest_checkpoint(
+    output: Path, dataset_fingerprint: str, config: Mapping[str, Any]
+) -> tuple[Path, int] | None:
+    """Newest checkpoint and its update, after checking that it belongs to this run.
+
+    Raises:
+        TrainingError: it was written with another dataset or another config.
+    """
+    found = _checkpoints(output)
+    if not found:
+        return None
+    state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    expected = {
+        "format_version": FORMAT_VERSION,
+        "dataset fingerprint": dataset_fingerprint,
+        **config,
+    }
+    actual = {
+        "format_version": state["format_version"],
+        "dataset fingerprint": state["dataset_fingerprint"],
+        **state["config"],
+    }
+    names = sorted(expected.keys() | actual.keys())
+    differing = [
+        f"{name} was {actual.get(name)!r}, is {expected.get(name)!r}"
+        for name in names
+        if actual.get(name) != expected.get(name)
+    ]
+    if differing:
+        raise TrainingError(
+            f"{found[-1]} belongs to another run",
+            "; ".join(differing),
+            "choose another --output, or run with the values of the checkpoint",
+        )
+    return found[-1], int(state["update"])
+
+
+def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's weights and optimizer state in place."""
+    weights = load_file(folder / "model.safetensors")
+    moments = load_file(folder / "optimizer.safetensors")
+    with torch.no_grad():
+        for name, tensor in _model_tensors(model):
+            tensor.copy_(weights[name])
+    for name, parameter in model.named_parameters():
+        kept = {key: moments.get(f"{name}.{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        if kept["step"] is not None:
+            # AdamW keeps its step count on the CPU.
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device)
+                for key, value in kept.items()
+                if value is not None
+            }
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    return sorted(output.glob(_PREFIX + "*"))
+
+
+def _model_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name; tied weights once."""
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            yield name, tensor
+
+
+def _optimizer_tensors(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            yield f"{name}.{key}", value

@@ -1,0 +1,140 @@
+"""What a training run is asked to do: one frozen dataclass a trainer, units in the names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from s2d_store.errors import InputError
+from trainers.losses import Tail
+
+LRSchedule = Literal["constant", "cosine", "linear"]
+Precision = Literal["auto", "fp32", "bf16"]
+SavePrecision = Literal["student", "fp32"]
+Packing = Literal["auto", "on", "off"]
+
+# Fields that may change between a run and its continuation: none of them changes the weights.
+OPERATIONAL = frozenset(
+    {
+        "dataset",
+        "output",
+        "checkpoint_every_updates",
+        "keep_checkpoints",
+        "trackers",
+        "tracker_project",
+        "log_every_updates",
+        "max_kl",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """What every trainer is told. The dataset is the schedule: which rows feed which update."""
+
+    dataset: str
+    """Folder of the locked dataset."""
+    student: str
+    """Model to start from: a local folder, or a model id."""
+    output: str
+    """Folder for checkpoints, updates.jsonl and the final model; a run there is continued."""
+
+    lr: float = 1e-5
+    """Peak learning rate of AdamW."""
+    lr_schedule: LRSchedule = "constant"
+    """What follows the warmup: constant, or cosine or linear to zero after the last update."""
+    lr_warmup_updates: int = 0
+    """Updates over which the learning rate rises linearly to its peak."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on matrices only (not on norms and biases)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the first and second moment."""
+    grad_clip_norm: float = 1.0
+    """Largest gradient norm of an update; 0 never clips."""
+    max_kl: float = 50.0
+    """Stop before an update whose mean KL is above this, in nats a token."""
+
+    max_tokens_per_micro_batch: int = 8192
+    """Most token slots of one forward pass, padding included; bounds memory, not the update."""
+    packing: Packing = "auto"
+    """Sequences end to end in one row: on, off, or auto (where attention skips other sequences)."""
+    attention: str = "auto"
+    """Attention of transformers: sdpa, eager, flash_attention_2; auto leaves it the choice."""
+    precision: Precision = "auto"
+    """Matrix products in bf16 or fp32; auto is bf16 on CUDA, else fp32. Weights stay in fp32."""
+    save_precision: SavePrecision = "student"
+    """Type of the final weights: what the student was stored in, or fp32."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+
+    checkpoint_every_updates: int = 50
+    """Updates between checkpoints; the last update always makes one."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints to keep."""
+    seed: int = 0
+    """Seed of dropout, where the model has any; the data order is the dataset's own."""
+    trackers: tuple[str, ...] = ()
+    """Where to send metrics: tensorboard, wandb, trackio."""
+    tracker_project: str = "s2d"
+    """Project name that the trackers show."""
+    log_every_updates: int = 1
+    """Updates between messages to the trackers; updates.jsonl gets every one."""
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "student", "output"):
+            _require(bool(getattr(self, name)), name, "", "it is required")
+        for name, choices in _CHOICES.items():
+            _require_one_of(choices, name, getattr(self, name))
+        for name in ("lr", "max_kl"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value > 0, name, value, "it must be above 0")
+        for name in ("weight_decay", "grad_clip_norm"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, value, "it must not be below 0")
+        for name in _AT_LEAST_ONE:
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
+        for name in ("lr_warmup_updates", "seed"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "it must not be below 0")
+        valid = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        _require(valid, "betas", self.betas, "it is two numbers in [0, 1)")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the final weights, JSON-compatible; compared on resume."""
+        values = {k: v for k, v in asdict(self).items() if k not in OPERATIONAL}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "lr_schedule": get_args(LRSchedule),
+    "packing": get_args(Packing),
+    "precision": get_args(Precision),
+    "save_precision": get_args(SavePrecision),
+}
+_AT_LEAST_ONE = (
+    "max_tokens_per_micro_batch",
+    "checkpoint_every_updates",
+    "keep_checkpoints",
+    "log_every_updates",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig(TrainerConfig):
+    """Warmup: forward KL to a teacher's stored top-k, on the rows of a locked dataset."""
+
+    tail: Tail = "bucket"
+    """Mass outside the top k: bucket (one more outcome), renormalise, or drop."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_one_of(get_args(Tail), "tail", self.tail)
+
+
+def _require_one_of(choices: tuple[str, ...], name: str, value: str) -> None:
+    _require(value in choices, name, value, f"it is one of {', '.join(choices)}")
+
+
+def _require(holds: bool, name: str, value: object, why: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}", why, f"give another --{name.replace('_', '-')}")

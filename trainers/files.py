@@ -1,0 +1,55 @@
+"""Folders that exist whole or not at all, whenever the process or the machine stops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNFINISHED = ".unfinished-"
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a scratch folder beside `target`; it takes the target's name if the block ends well.
+
+    Every file is on disk before the rename, and the rename before the return. The target must not
+    exist.
+    """
+    scratch = target.with_name(_UNFINISHED + target.name)
+    if scratch.exists():
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    for path in [*scratch.rglob("*"), scratch]:
+        sync(path)
+    scratch.rename(target)
+    sync(target.parent)
+
+
+def remove_folder(target: Path) -> None:
+    """Delete a folder so that no half of it can ever be seen under its name."""
+    doomed = target.with_name(_UNFINISHED + target.name)
+    target.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sweep(parent: Path) -> None:
+    """Delete what killed processes left behind; only one process may work in `parent`."""
+    for leftover in parent.glob(_UNFINISHED + "*"):
+        shutil.rmtree(leftover)
+
+
+def sync(path: Path) -> None:
+    """Flush a file's or folder's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

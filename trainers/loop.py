@@ -1,0 +1,188 @@
+"""The training loop: one pass over a locked dataset, one optimizer step an update."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from s2d_store.datasets.read import LockedDataset
+from s2d_store.errors import DatasetError, TrainingError
+from trainers.checkpoint import (
+    CheckpointState,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from trainers.config import TrainerConfig
+from trainers.files import sweep
+from trainers.schedule import lr_factor
+from trainers.student import Student
+from trainers.update import (
+    Objective,
+    accumulate_gradients,
+    check_rows,
+    clip_gradients,
+    describe,
+    guard,
+    step,
+)
+from trainers.updates_log import UpdatesLog
+
+OnUpdate = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run gave.
+
+    Attributes:
+        output: the run's folder.
+        final: folder of the trained model and its tokenizer.
+        updates: optimizer updates, all of the dataset's.
+        resumed_update: the update that this process continued after; 0 for a fresh start.
+        rows: rows trained on, over the whole run, as are the two below.
+        prompt_tokens: tokens read as context.
+        response_tokens: tokens trained on.
+    """
+
+    output: Path
+    final: Path
+    updates: int
+    resumed_update: int
+    rows: int
+    prompt_tokens: int
+    response_tokens: int
+
+
+def train(
+    config: TrainerConfig,
+    dataset: LockedDataset,
+    objective: Objective,
+    accelerator: Accelerator,
+    on_update: OnUpdate | None = None,
+) -> TrainResult:
+    """Train from the newest checkpoint (or the start) to the dataset's last update, and save.
+
+    Args:
+        config: the trainer's config.
+        dataset: rows and schedule.
+        objective: the trainer's own part.
+        accelerator: see `trainers.runtime`.
+        on_update: called on the main process with each line of `updates.jsonl`; after a resume it
+            sees again the updates since the checkpoint.
+
+    Raises:
+        TrainingError: a checkpoint of another run, rows that do not fit the student, or a loss
+            that is not finite or too high.
+        DatasetError: an update without rows or response tokens.
+    """
+    output, counts = Path(config.output), dataset.lock.counts
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        sweep(output)
+    accelerator.wait_for_everyone()
+    found = latest_checkpoint(output, dataset.lock.fingerprint, config.identity())
+    resumed = found[1] if found else 0
+    final = output / "final"
+    if not (resumed == counts["updates"] and final.exists()):
+        bf16 = accelerator.mixed_precision == "bf16"
+        student = Student.load(config, accelerator.device, bf16)
+        optimizer = make_optimizer(student.model, config)
+        if found:
+            load_checkpoint(found[0], student.model, optimizer)
+        run = _Run(config, dataset, student, optimizer, accelerator, on_update)
+        # Only the main process writes the log: others would cut it back under its feet.
+        if accelerator.is_main_process:
+            with UpdatesLog(output / "updates.jsonl", resumed) as log:
+                run.train(objective, resumed, log)
+            student.save(final, config)
+        else:
+            run.train(objective, resumed, None)
+        accelerator.wait_for_everyone()
+    return TrainResult(
+        output=output,
+        final=final,
+        updates=counts["updates"],
+        resumed_update=resumed,
+        rows=counts["rows"],
+        prompt_tokens=counts["prompt_tokens"],
+        response_tokens=counts["response_tokens"],
+    )
+
+
+def make_optimizer(model: torch.nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from update to update."""
+
+    config: TrainerConfig
+    dataset: LockedDataset
+    student: Student
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    on_update: OnUpdate | None
+
+    def train(self, objective: Objective, resumed: int, log: UpdatesLog | None) -> None:
+        """Take every update after `resumed`."""
+        config, lock = self.config, self.dataset.lock
+        n_updates, expected = lock.counts["updates"], resumed + 1
+        for rows in self.dataset.updates(expected, self._columns(objective)):
+            started = time.perf_counter()
+            check_rows(rows, expected, self.student)
+            means = accumulate_gradients(rows, self.student, objective, self.accelerator, config)
+            grad_norm = clip_gradients(self.student.model, config.grad_clip_norm)
+            try:
+                guard(expected, means, grad_norm, config.max_kl)
+            except TrainingError:
+                self._checkpoint(expected - 1, log)
+                raise
+            factor = lr_factor(expected, n_updates, config.lr_schedule, config.lr_warmup_updates)
+            step(self.optimizer, config.lr * factor)
+            seconds = time.perf_counter() - started
+            record = {**describe(rows), **means, "grad_norm": grad_norm}
+            self._record({**record, "lr": config.lr * factor, "seconds": seconds}, log)
+            if expected % config.checkpoint_every_updates == 0 or expected == n_updates:
+                self._checkpoint(expected, log)
+            expected += 1
+        if expected != n_updates + 1:
+            raise DatasetError(
+                f"dataset {lock.name} ends after update {expected - 1}",
+                f"its lock says {n_updates}",
+                f"s2d dataset verify {lock.name}; rebuild it",
+            )
+
+    def _columns(self, objective: Objective) -> list[str]:
+        labels = [name for name in ("prompt_id", "labelled") if "labelled" in self.dataset.columns]
+        return [*objective.columns, *labels]
+
+    def _record(self, record: dict[str, Any], log: UpdatesLog | None) -> None:
+        if log is None:
+            return
+        log.append(record)
+        if record["update"] % self.config.log_every_updates == 0:
+            self.accelerator.log(record, step=record["update"])
+        if self.on_update is not None:
+            self.on_update(record)
+
+    def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
+        if log is not None:
+            log.sync()
+            state = CheckpointState(update, self.dataset.lock.fingerprint, self.config.identity())
+            output, keep = Path(self.config.output), self.config.keep_checkpoints
+            save_checkpoint(output, self.student.model, self.optimizer, state, keep)
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,128 @@
+"""Forward KL(teacher || student) on the teacher's top-k logprobs.
+
+With p_i the teacher's probabilities on its top k, q_i the student's, P and Q their sums:
+
+    bucket       sum_i p_i log(p_i / q_i) + (1 - P) log((1 - P) / (1 - Q))
+    renormalise  sum_i (p_i / P) log((p_i / P) / (q_i / Q))
+    drop         sum_i p_i log(p_i / q_i)
+
+`bucket` is the exact KL after all tokens outside the top k are merged into one outcome, a lower
+bound of the full KL (data-processing inequality) and equal to it when k is the vocabulary.
+`renormalise` says nothing of the mass outside. `drop` is no divergence (it can be negative) and
+pulls the student's sum on the top k towards 1; both are kept to reproduce others' runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.losses import Tail
+from trainers.losses.support import Support, gather_support
+
+# Sums of k float32 probabilities are rounded at about this size: a smaller residual is noise.
+RESIDUAL_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class ForwardKLSums:
+    """Sums over tokens, 0-d tensors; the caller divides by its own count. Only `loss` has gradient.
+
+    Attributes:
+        loss: the objective.
+        kl: the bucket form, whatever the objective's tail, in nats.
+        entropy: the student's full entropy, in nats.
+        teacher_mass: the teacher's probability on its top k.
+        student_mass: the student's probability on the teacher's top k.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    entropy: Tensor
+    teacher_mass: Tensor
+    student_mass: Tensor
+
+
+def forward_kl(
+    student: Support,
+    teacher_ids_NK: Tensor,
+    teacher_logprobs_NK: Tensor,
+    tail: Tail = "bucket",
+    mask_N: Tensor | None = None,
+) -> ForwardKLSums:
+    """Sum the forward KL over N tokens, each already aligned with its prediction.
+
+    Args:
+        student: the student on the teacher's ids; gradient flows to its logits and rest.
+        teacher_ids_NK: int [N, K]; -1 pads rows with fewer than K entries.
+        teacher_logprobs_NK: float [N, K], at temperature 1 over the full vocabulary; -inf is
+            probability zero.
+        tail: what to do with the mass outside the top k, see the module's text.
+        mask_N: bool [N], False leaves a token out of every sum.
+    """
+    dtype = student.logits_NK.dtype
+    teacher_NK = teacher_logprobs_NK.to(dtype)
+    valid_NK = (teacher_ids_NK >= 0) & ~torch.isneginf(teacher_NK)
+    if mask_N is not None:
+        valid_NK = valid_NK & mask_N[:, None]
+    teacher_NK = torch.where(valid_NK, teacher_NK, float("-inf"))
+    probs_NK = teacher_NK.exp()
+    # A token without entries says nothing of the student: it must not become one big bucket.
+    known_N = valid_NK.any(dim=1)
+
+    # The student over K + 1 outcomes. Entries with an id are outcomes even where the teacher
+    # gives them nothing; padding is none.
+    present_NK = teacher_ids_NK >= 0
+    logits_NK = torch.where(present_NK, student.logits_NK, float("-inf"))
+    outcomes = torch.cat([logits_NK, student.rest_N[:, None]], dim=1)
+    student_all = torch.where(known_N[:, None], outcomes, 0.0).log_softmax(dim=1)
+    student_NK, student_rest_N = student_all[:, :-1], student_all[:, -1]
+
+    if tail == "renormalise":
+        total = torch.where(known_N[:, None], teacher_NK, 0.0).logsumexp(dim=1, keepdim=True)
+        renormalised_NK = torch.where(known_N[:, None], logits_NK, 0.0).log_softmax(dim=1)
+        loss_N = _divergence(teacher_NK - total, renormalised_NK, valid_NK)
+    else:
+        loss_N = _divergence(teacher_NK, student_NK, valid_NK)
+
+    rest_N = _rest_divergence(probs_NK, student_rest_N, known_N)
+    with torch.no_grad():
+        kl_N = _divergence(teacher_NK, student_NK, valid_NK) + rest_N
+        student_mass_N = torch.where(present_NK, student_NK.exp(), 0.0).sum(dim=1)
+        zero = torch.zeros((), dtype=dtype, device=probs_NK.device)
+        student_mass = torch.where(known_N, student_mass_N, zero).sum()
+        entropy = torch.where(known_N, student.entropy_N, zero).sum()
+    if tail == "bucket":
+        loss_N = loss_N + rest_N
+    return ForwardKLSums(loss_N.sum(), kl_N.sum(), entropy, probs_NK.sum(), student_mass)
+
+
+def forward_kl_dense(
+    logits_NV: Tensor,
+    teacher_ids_NK: Tensor,
+    teacher_logprobs_NK: Tensor,
+    tail: Tail = "bucket",
+    mask_N: Tensor | None = None,
+) -> ForwardKLSums:
+    """`forward_kl` from dense student logits, float [N, V]; holds them whole."""
+    student = gather_support(logits_NV, teacher_ids_NK)
+    return forward_kl(student, teacher_ids_NK, teacher_logprobs_NK, tail, mask_N)
+
+
+def _divergence(teacher_NK: Tensor, student_NK: Tensor, valid_NK: Tensor) -> Tensor:
+    """Return sum over valid entries of p (log p - log q), [N]."""
+    # Both logs are replaced before the product: 0 * inf is NaN, in the gradient too.
+    log_p = torch.where(valid_NK, teacher_NK, 0.0)
+    log_q = torch.where(valid_NK, student_NK, 0.0)
+    return (torch.where(valid_NK, log_p.exp(), 0.0) * (log_p - log_q)).sum(dim=1)
+
+
+def _rest_divergence(probs_NK: Tensor, student_rest_N: Tensor, known_N: Tensor) -> Tensor:
+    """Return r (log r - log s) for the residuals r of the teacher and s of the student, [N]."""
+    residual_N = 1.0 - probs_NK.sum(dim=1)
+    counts_N = known_N & (residual_N > RESIDUAL_FLOOR) & ~torch.isneginf(student_rest_N)
+    residual_N = torch.where(counts_N, residual_N, 1.0)
+    term_N = residual_N * (residual_N.log() - torch.where(counts_N, student_rest_N, 0.0))
+    return torch.where(counts_N, term_N, 0.0)

@@ -1,0 +1,149 @@
+"""One optimizer update: from its rows to its gradient, its means and its guards.
+
+The gradient is of (sum of the losses of all response tokens) / (response tokens), both over the
+whole update and all processes: how rows fall into micro-batches changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from s2d_store.datasets.read import UpdateRows
+from s2d_store.errors import DatasetError, TrainingError
+from trainers.batches import MicroBatch, deal, micro_batches, sequence_lengths
+from trainers.config import TrainerConfig
+from trainers.runtime import sum_over_ranks
+from trainers.student import Student
+
+_ID_COLUMNS = ("prompt_token_ids", "response_token_ids", "topk_token_ids")
+
+
+class Objective(Protocol):
+    """What a trainer adds to the loop.
+
+    Attributes:
+        columns: dataset columns that it needs.
+        sums: names of what it returns, `loss` and `kl` among them.
+    """
+
+    columns: tuple[str, ...]
+    sums: tuple[str, ...]
+
+    def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
+        """Sum over a micro-batch's response tokens, 0-d tensors; only `loss` has a gradient."""
+        ...
+
+
+def accumulate_gradients(
+    rows: UpdateRows,
+    student: Student,
+    objective: Objective,
+    accelerator: Accelerator,
+    config: TrainerConfig,
+) -> dict[str, float]:
+    """Leave the update's gradient in the parameters; return the sums' means over its tokens."""
+    n_tokens = int(rows.lengths("response_token_ids").sum())
+    rank, device = accelerator.process_index, accelerator.device
+    share = deal(sequence_lengths(rows), accelerator.num_processes)[rank]
+    # The random state depends on nothing before, so a resumed run draws what the first one did.
+    state = np.random.SeedSequence([config.seed, rows.update, rank]).generate_state(1, np.uint32)
+    torch.manual_seed(int(state[0]))
+    parameters = [p for p in student.model.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+
+    totals = torch.zeros(len(objective.sums), device=device)
+    limit = config.max_tokens_per_micro_batch
+    for batch in micro_batches(rows, limit, student.layout, share):
+        moved = batch.pin().to(device) if device.type == "cuda" else batch.to(device)
+        sums = objective(student, moved)
+        (sums["loss"] / n_tokens).backward()  # type: ignore[no-untyped-call]
+        totals += torch.stack([sums[name].detach() for name in objective.sums])
+    sum_over_ranks(accelerator, [totals, *(p.grad for p in parameters if p.grad is not None)])
+    means = (totals / n_tokens).tolist()
+    return dict(zip(objective.sums, means, strict=True))
+
+
+def step(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Take the optimizer step at a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+
+
+def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
+    """Scale the gradient down to `max_norm` (0 leaves it); return its norm before."""
+    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm or math.inf))
+
+
+def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
+    """Refuse rows that cannot be trained on, before any of them is.
+
+    Raises:
+        DatasetError: updates are not numbered one by one, or there is no response token.
+        TrainingError: an id outside the student's vocabulary, or a sequence too long for it.
+    """
+    if rows.update != expected or rows.lists["response_token_ids"][1][-1] == 0:
+        raise DatasetError(
+            f"update {expected} has no response token to train on",
+            f"the next rows are of update {rows.update}",
+            "s2d dataset verify NAME; rebuild the dataset",
+        )
+    for name in _ID_COLUMNS:
+        if name not in rows.lists or len(ids := rows.lists[name][0]) == 0:
+            continue
+        low, high = int(ids.min()), int(ids.max())
+        if high >= student.vocab_size or low < (-1 if name == "topk_token_ids" else 0):
+            raise TrainingError(
+                f"update {rows.update} has {name} from {low} to {high}",
+                f"the student's vocabulary has {student.vocab_size} entries",
+                "train a student that has the tokenizer the dataset was sampled and scored with",
+            )
+    longest = int(sequence_lengths(rows).max())
+    if longest > student.max_length:
+        raise TrainingError(
+            f"update {rows.update} has a sequence of {longest} tokens",
+            f"the student has {student.max_length} positions",
+            "rebuild the dataset with a limit on the tokens of a row",
+        )
+
+
+def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: float) -> None:
+    """Stop before a step that would spoil the weights.
+
+    Raises:
+        TrainingError: a mean or the gradient is not finite, or the KL is above `max_kl`.
+    """
+    if not all(math.isfinite(value) for value in (*means.values(), grad_norm)):
+        raise TrainingError(
+            f"update {update} has loss {means['loss']:.4g} and gradient norm {grad_norm:.4g}",
+            "the weights are kept as they were before it, in the newest checkpoint",
+            "inspect the update's rows; or start again in another --output with a lower --lr",
+        )
+    if means["kl"] > max_kl:
+        raise TrainingError(
+            f"update {update} has a KL of {means['kl']:.4g} nats a token, above {max_kl:.4g}",
+            "the weights are kept as they were before it, in the newest checkpoint",
+            "start again in another --output with a lower --lr, or continue with a higher --max-kl",
+        )
+
+
+def describe(rows: UpdateRows) -> dict[str, Any]:
+    """What an update consumed: its number, rows, tokens and distinct labelled prompts."""
+    labels = 0
+    if "labelled" in rows.scalars:
+        labels = len(set(rows.scalars["prompt_id"][rows.scalars["labelled"].astype(bool)]))
+    return {
+        "update": rows.update,
+        "rows": rows.n_rows,
+        "prompt_tokens": int(rows.lengths("prompt_token_ids").sum()),
+        "response_tokens": int(rows.lengths("response_token_ids").sum()),
+        "labels": labels,
+    }
