@@ -2,8 +2,9 @@
 
     python benchmarks/topk_size.py --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
 
-Logprobs are real: a model's own top-k (bfloat16 logits) at every token of reference solutions,
-scored once by the transformers engine and cut to each k. Layouts:
+Logprobs are real: a model's own top-k at every token of reference solutions, cut to each k. The
+model runs in float32 (this works on any CPU) and its logits are rounded to bfloat16, as those of a
+bfloat16 model are. Layouts:
     jsonl       one JSON object a rollout, logprobs rounded to 6 digits
     nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
     s2d         table topk as `s2d score` writes it: flat lists, BYTE_STREAM_SPLIT and zstd
@@ -24,28 +25,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s2d_store import parquet, topk
-from s2d_store.engines.base import ScoreRequest, TopK
-from s2d_store.engines.open import open_engine
+from s2d_store.engines.base import TopK
 from s2d_store.schema import TABLES
 
 
 def score(model: Path, texts: Path, rows: int, k: int) -> list[TopK]:
     """The model's own top-k on reference solutions, as (T, k) arrays a solution."""
-    with texts.open(encoding="utf-8") as lines:
-        records = [json.loads(line) for line in islice(lines, rows)]
-    engine = open_engine("transformers", str(model), top_k=k, dtype="bfloat16")
-    try:
-        requests = [
-            ScoreRequest(
-                str(number),
-                engine.tokenizer(record["question"])["input_ids"],
-                np.array(engine.tokenizer(record["answer"])["input_ids"], np.int32),
-            )
-            for number, record in enumerate(records)
-        ]
-        return [entry for _, entry in engine.score(requests, k)]
-    finally:
-        engine.close()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    entries = []
+    with texts.open(encoding="utf-8") as lines, torch.inference_mode():
+        for record in map(json.loads, islice(lines, rows)):
+            prompt, response = (tokenizer(record[f])["input_ids"] for f in ("question", "answer"))
+            ids = torch.tensor([prompt + response])
+            hidden_TH = loaded.base_model(ids).last_hidden_state[0, len(prompt) - 1 : -1]
+            # What a bf16 output layer gives: products summed in float32, rounded once.
+            logits_TV = loaded.get_output_embeddings()(hidden_TH).bfloat16().float()
+            logprobs_TV = logits_TV.log_softmax(dim=1)
+            top_TK, ids_TK = logprobs_TV.topk(k, dim=1)
+            sampled_T = logprobs_TV.gather(1, torch.tensor(response)[:, None])[:, 0]
+            entries.append(TopK(ids_TK.int().numpy(), top_TK.numpy(), sampled_T.numpy()))
+    return entries
 
 
 def cut(entries: list[TopK], k: int) -> list[TopK]:
@@ -108,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="folder of a saved model")
     parser.add_argument("--texts", type=Path, required=True, help="JSONL: question, answer")
-    parser.add_argument("--rows", type=int, default=400, help="solutions to score")
+    parser.add_argument("--rows", type=int, default=200, help="solutions to score")
     parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()

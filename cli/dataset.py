@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store, pairs
+from cli import dataset_contents
+from cli.options import DEFAULT_STORE, BudgetOption, ParamOption, StoreOption, open_store, pairs
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
@@ -18,6 +19,7 @@ def build(
     query: Annotated[str, typer.Option(help="Named query or .sql file (s2d query --list).")],
     param: ParamOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the training order.")] = 0,
+    budget: BudgetOption = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run a dataset query on a pinned snapshot and lock the result in training order."""
@@ -33,19 +35,20 @@ def build(
             "a dataset query declares its parameters, so that its lock can be rebuilt",
             "start the file as queries/datasets/warmup.sql does",
         )
-    lock = run_build(open_store(store), name, asked, pairs(param, "--param"), seed)
+    lock = run_build(open_store(store), name, asked, pairs(param, "--param"), seed, budget)
     counts = lock["counts"]
-    print(f"dataset {name} locked: fingerprint {lock['fingerprint']}")
+    print(f"dataset {name} locked: kind {lock['kind']}, fingerprint {lock['fingerprint']}")
     print(
         f"  {counts['rows']:,} rows in {counts['updates']:,} updates, "
-        f"{counts['response_tokens']:,} response tokens, {counts['labels']:,} labels"
+        f"{counts['prompt_tokens']:,} prompt and {counts['response_tokens']:,} response tokens, "
+        f"{counts['labels']:,} labels"
     )
 
 
 @app.command()
 def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Rebuild a dataset from the store at its pinned versions and compare fingerprints."""
-    from s2d_store.datasets.build import verify as run_verify
+    from s2d_store.datasets.verify import verify as run_verify
 
     found = run_verify(open_store(store), name)
     print(f"locked   {found.locked}\nfiles    {found.files}\nrebuilt  {found.rebuilt}")
@@ -55,32 +58,19 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     print(f"dataset {name} matches its lock")
 
 
-@app.command()
-def show(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
-    """Show a dataset's lock."""
-    import json
-
-    from s2d_store.datasets.build import read_lock
-
-    print(json.dumps(read_lock(open_store(store), name), indent=2))
-
-
 @app.command("list")
 def list_(store: StoreOption = DEFAULT_STORE) -> None:
     """Show the datasets whose files are there."""
     from cli.output import print_rows
-    from s2d_store.datasets.build import read_lock
+    from s2d_store.datasets.locks import built, read_lock
 
     opened = open_store(store)
-    locks = [
-        read_lock(opened, path.parent.name)
-        for path in sorted((opened.root / "datasets").glob("[!.]*/lock.json"))
-    ]
+    locks = [read_lock(opened, name) for name in built(opened)]
     columns = ["rows", "updates", "response_tokens", "labels"]
     rows = [
-        (k["name"], k["query"], *(k["counts"][c] for c in columns), k["fingerprint"]) for k in locks
+        (k["name"], k["kind"], *(k["counts"][c] for c in columns), k["fingerprint"]) for k in locks
     ]
-    print_rows(["name", "query", *columns, "fingerprint"], rows)
+    print_rows(["name", "kind", *columns, "fingerprint"], rows)
 
 
 @app.command()
@@ -90,3 +80,8 @@ def drop(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
     run_drop(open_store(store), name)
     print(f"dataset {name} dropped; its record stays in the tables datasets and dataset_rows")
+
+
+app.command("show")(dataset_contents.show)
+app.command("diff")(dataset_contents.diff)
+app.command("export")(dataset_contents.export)

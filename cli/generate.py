@@ -10,6 +10,7 @@ import typer
 from cli.options import (
     DEFAULT_STORE,
     BatchOption,
+    BudgetOption,
     ChunkOption,
     DeadlineOption,
     DeviceOption,
@@ -67,6 +68,7 @@ def generate(
         bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
     ] = False,
     chunk: ChunkOption = 256,
+    budget: BudgetOption = "",
     quiet: QuietOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -103,6 +105,7 @@ def generate(
         verifier=verifier if verify else "",
         verify_workers=workers(verify_workers),
         verify_deadline_s=deadline,
+        budget=budget,
     )
     opened = open_store(store)
     with shown("generate", quiet) as progress:

@@ -8,6 +8,8 @@ import sys
 import typer
 
 from cli import (
+    audit,
+    budget,
     dataset,
     generate,
     info,
@@ -16,11 +18,14 @@ from cli import (
     prompts,
     query,
     score,
+    trace,
     train,
     vacuum,
     verify,
 )
 from s2d_store.errors import S2DError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="s2d",
@@ -38,7 +43,10 @@ app.command("verify")(verify.verify)
 app.command("score")(score.score)
 app.command("query")(query.query)
 app.add_typer(dataset.app, name="dataset")
+app.command("audit")(audit.audit)
 app.add_typer(train.app, name="train")
+app.add_typer(budget.app, name="budget")
+app.command("trace")(trace.trace)
 app.command("info")(info.info)
 app.command("vacuum")(vacuum.vacuum)
 
@@ -50,11 +58,14 @@ def main() -> None:
     except S2DError as error:
         _print_error(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _print_error(
-            "stopped by Ctrl-C\n  what is committed stays; run the same command again to continue"
-        )
-        sys.exit(130)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this exit status and says nothing.
+        if stop.code == INTERRUPTED:
+            _print_error(
+                "stopped by Ctrl-C\n  what is committed stays; "
+                "run the same command again to continue"
+            )
+        raise
     except BrokenPipeError:
         # The reader (head, less) went away; keep Python from complaining when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

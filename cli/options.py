@@ -45,6 +45,15 @@ ParamOption = Annotated[
         "--param", "-p", help="A query's parameter. May be repeated.", metavar="NAME=VALUE"
     ),
 ]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        envvar="S2D_BUDGET",
+        help="Budget file; default: the store's own budget.toml, if any.",
+        metavar="FILE",
+    ),
+]
 DEFAULT_STORE = "s2d-store"
 
 

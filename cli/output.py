@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from s2d_store.errors import InputError
 
@@ -71,48 +72,96 @@ def choose_format(asked: str, output: Path | None) -> str:
 
 
 def write(relation: duckdb.DuckDBPyRelation, chosen: str, output: Path | None) -> None:
-    """Stream a relation to a file or standard output."""
+    """Stream a relation to a file or standard output; a file appears whole or not at all.
+
+    Raises:
+        QueryError: the query fails, possibly at a late row.
+        InputError: the file cannot be written.
+    """
     from s2d_store import sql
 
     with sql.errors():
         reader = relation.to_arrow_reader(10_000)
-    if chosen in ("csv", "json"):
-        with output.open("wb") if output else open(1, "wb", closefd=False) as file:
-            _write_text(reader, chosen, file)
+    if output is None:
+        with open(1, "wb", closefd=False) as file:
+            _write_text(reader.schema, _batches(reader), chosen, file)
         return
-    assert output is not None, "choose_format demands a file"
-    if chosen == "arrow":
+    # A device or pipe takes the bytes as they come.
+    draft = output if _is_special(output) else output.with_name(f".{output.name}.draft")
+    try:
+        _write_file(reader.schema, _batches(reader), chosen, draft)
+        if draft != output:
+            draft.replace(output)
+    except OSError as error:
+        raise InputError(f"cannot write {output}", error.strerror or str(error)) from error
+    finally:
+        if draft != output:
+            draft.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Batches of a query; Arrow reports what fails in DuckDB, Ctrl-C too, as OSError."""
+    import pyarrow as pa
+
+    from s2d_store.errors import QueryError
+
+    batches = iter(reader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise QueryError("the query failed", str(error)) from error
+        if batch is None:
+            return
+        yield batch
+
+
+def _write_file(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], chosen: str, path: Path
+) -> None:
+    if chosen in ("csv", "json"):
+        with path.open("wb") as file:
+            _write_text(schema, batches, chosen, file)
+    elif chosen == "arrow":
         import pyarrow as pa
 
-        with pa.OSFile(str(output), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
-            for batch in reader:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
                 writer.write_batch(batch)
-        return
-    import pyarrow.parquet as pq
+    else:
+        import pyarrow.parquet as pq
 
-    from s2d_store.parquet import writer_options
+        from s2d_store.parquet import writer_options
 
-    with pq.ParquetWriter(output, reader.schema, **writer_options(reader.schema)) as parquet:
-        for batch in reader:
-            parquet.write_batch(batch)
+        with pq.ParquetWriter(path, schema, **writer_options(schema)) as parquet:
+            for batch in batches:
+                parquet.write_batch(batch)
 
 
-def _write_text(reader: pa.RecordBatchReader, chosen: str, file: Any) -> None:
+def _write_text(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], chosen: str, file: IO[bytes]
+) -> None:
     import csv
     import io
     import json
 
-    first = True
-    for batch in reader:
+    def rows_as_csv(rows: Iterable[Iterable[Any]]) -> bytes:
         text = io.StringIO()
-        if chosen == "json":
-            for row in batch.to_pylist():
-                text.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
-        else:
-            writer = csv.writer(text, lineterminator="\n")
-            if first:
-                writer.writerow(batch.schema.names)
-            for row in batch.to_pylist():
-                writer.writerow("" if value is None else value for value in row.values())
-        first = False
-        file.write(text.getvalue().encode())
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    if chosen == "csv":
+        file.write(rows_as_csv([schema.names]))
+    for batch in batches:
+        columns = [column.to_pylist() for column in batch.columns]
+        if chosen == "csv":
+            rows = zip(*columns, strict=True)
+            file.write(rows_as_csv(["" if v is None else v for v in row] for row in rows))
+            continue
+        for row in zip(*columns, strict=True):
+            record = dict(zip(schema.names, row, strict=True))
+            file.write(json.dumps(record, default=str, ensure_ascii=False).encode() + b"\n")

@@ -49,7 +49,8 @@ def _lines(verb: str) -> OnProgress:
     def show(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= LINE_EVERY_S or (progress.done == progress.total != 0 and now - last > 1):
+        finished = progress.committed == progress.total != 0
+        if now - last >= LINE_EVERY_S or (finished and now - start >= 1):
             last = now
             print(
                 f"{verb} {progress.done}/{progress.total}: {describe(progress, now - start)}, "

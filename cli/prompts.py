@@ -30,7 +30,9 @@ def add(
         str, typer.Option(help="Gold answer; default: answer, gold or target; none: unlabelled.")
     ] = "",
     system: Annotated[str, typer.Option(help="System message put first.")] = "",
-    suffix: Annotated[str, typer.Option(help="Text put behind the last message.")] = "",
+    suffix: Annotated[
+        str, typer.Option(help="Text put behind the last message; \\n: a new line.")
+    ] = "",
     skip_duplicates: Annotated[
         bool, typer.Option("--skip-duplicates", help="Keep the first of equal prompts.")
     ] = False,
@@ -47,7 +49,7 @@ def add(
         prompt_field=prompt_field,
         answer_field=answer_field,
         system=system,
-        suffix=suffix.encode().decode("unicode_escape") if "\\n" in suffix else suffix,
+        suffix=suffix.replace("\\n", "\n"),
         skip_duplicates=skip_duplicates,
     )
     done = prompts.add(open_store(store), prompts.read_records(location), options)

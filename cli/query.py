@@ -10,6 +10,10 @@ import typer
 from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import duckdb
+
     import queries
 
 
@@ -54,20 +58,45 @@ def query(
     moment = parse_as_of(as_of) if as_of else None
     con = open_store(store).connect(moment, unsafe=unsafe)
     given = pairs(param, "--param")
-    with sql.errors():
-        if isinstance(asked, queries.Query):
-            values = params.resolve(asked, given, con)
-            if "$seed" in asked.sql:
-                values["seed"] = int(given.get("seed", 0))
-            relation = con.sql(asked.sql, params=params.bound(asked, values))
-        else:
-            relation = con.sql(asked, params=given or None)
+    if isinstance(asked, queries.Query):
+        statement, values = asked.sql, params.resolve(asked, given, con)
+        if "$seed" in statement:
+            values["seed"] = 0
+        bound = params.bound(asked, values)
+    else:
+        statement, bound = asked, given or None
+    for macro in queries.macros_for(statement):
+        con.execute(macro)
+    if not unsafe:
+        sql.only_reads(statement)
+
+    def run() -> None:
+        with sql.errors():
+            relation = con.sql(statement, params=bound)
         if relation is None:
             return
         if chosen == "table":
             out.print_table(relation, max_rows)
         else:
             out.write(relation, chosen, output)
+
+    _until_interrupted(con, run)
+
+
+def _until_interrupted(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:
+    """Run a query beside the main thread: DuckDB's fetches do not notice Ctrl-C by themselves."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            # An interrupt that comes before the query runs is lost, so it is repeated.
+            while not future.done():
+                con.interrupt()
+                wait([future], timeout=0.1)
+            raise
 
 
 def find(text: str) -> queries.Query | str:

@@ -9,6 +9,7 @@ import typer
 from cli.options import (
     DEFAULT_STORE,
     BatchOption,
+    BudgetOption,
     ChunkOption,
     DeviceOption,
     DtypeOption,
@@ -43,6 +44,7 @@ def score(
     batch_size: BatchOption = 32,
     max_model_len: MaxModelLenOption = 0,
     chunk: ChunkOption = 256,
+    budget: BudgetOption = "",
     quiet: QuietOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -65,6 +67,7 @@ def score(
         engine_args=engine_args(engine_arg),
         max_model_len=max_model_len,
         chunk_rows=chunk,
+        budget=budget,
     )
     opened = open_store(store)
     with shown("score", quiet) as progress:

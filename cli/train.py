@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
+from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,19 +56,24 @@ def warmup(
     ] = None,
     tracker_project: Annotated[str, typer.Option(help="Project that trackers show.")] = "s2d",
     stage: Annotated[str, typer.Option(help="Stage that budgets count this run for.")] = "warmup",
+    budget: BudgetOption = "",
     quiet: QuietOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Stage 2a: forward KL to a teacher's stored top-k. The same command continues a run."""
-    from s2d_store import policy_registry, runs, trained
+    """Stage 2a: forward KL to a teacher's stored top-k. The same command continues a run.
+
+    On several GPUs: accelerate launch --multi_gpu -m cli.main train warmup ...
+    """
+    from s2d_store import charges, policy_registry, runs, trained
+    from s2d_store.budget_guard import Guard
     from s2d_store.datasets.build import read_lock
 
+    opened = open_store(store)
+    lock = read_lock(opened, dataset)
     _require_torch()
     from trainers.config import WarmupConfig
     from trainers.warmup import train_warmup
 
-    opened = open_store(store)
-    lock = read_lock(opened, dataset)
     policy = policy_registry.find(opened, student)
     trained.check_student(policy, lock)
     settings: dict[str, Any] = {
@@ -94,8 +100,15 @@ def warmup(
         output=str(output),
         **settings,
     )
+    if int(os.environ.get("RANK", "0")) > 0:
+        # Under `accelerate launch` every process trains, and the first one keeps the books.
+        train_warmup(config)
+        return
     run = trained.run_id("warmup", lock, policy, config.identity())
-    stored_config = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **settings}
+    # Only what decides the weights: the same run may go on with other checkpoints or trackers.
+    decisive = {name: value for name, value in config.identity().items() if name in settings}
+    stored_config = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
+    charges.before_training(Guard.open(opened, budget), opened, run, stage, lock, policy)
     with runs.running(opened, run, "train", stored_config, [lock["dataset_id"]], stage):
         with trained.UpdateRecorder(opened, run, lock["dataset_id"]) as recorder:
             train_warmup(config, _reporting(recorder.add, lock, quiet))

@@ -8,6 +8,7 @@ import typer
 
 from cli.options import (
     DEFAULT_STORE,
+    BudgetOption,
     DeadlineOption,
     QuietOption,
     StoreOption,
@@ -25,6 +26,8 @@ def verify(
     limit: Annotated[int, typer.Option(help="Most rollouts; 0: all.")] = 0,
     n_workers: WorkersOption = 0,
     deadline: DeadlineOption = 5.0,
+    chunk: Annotated[int, typer.Option(help="Verdicts a commit.")] = 4096,
+    budget: BudgetOption = "",
     quiet: QuietOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -33,7 +36,7 @@ def verify(
     from s2d_store.rollouts.verify import VerifyConfig
     from s2d_store.rollouts.verify import verify as run_verify
 
-    config = VerifyConfig(verifier, where, limit, workers(n_workers), deadline)
+    config = VerifyConfig(verifier, where, limit, workers(n_workers), deadline, chunk, budget)
     opened = open_store(store)
     with shown("verify", quiet) as progress:
         done = run_verify(opened, config, progress)

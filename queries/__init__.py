@@ -7,6 +7,10 @@ A file starts with a comment that says what it answers:
     -- params:
     --   name: TYPE = default -- what it means        (no default: required)
     -- columns: a, b, c
+
+A parameter that takes one of a few words has them as its type: `form: mean|median = mean -- ...`.
+A dataset query may add `-- kind: grpo`, the kind of dataset that it stands in for; without it, its
+own name is its kind.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 FOLDERS = ("datasets", "budgets", "audits", "analysis")
-_PARAM = re.compile(r"(\w+):\s*(\w+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
-# POLICY takes a policy's name or id and is bound as its id.
+_PARAM = re.compile(r"(\w+):\s*([\w|]+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
+# POLICY takes a policy's name or id and is bound as its id; a default, as `any`, stays as it is.
 TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "POLICY")
 
 
 @dataclass(frozen=True)
 class Param:
-    """A query's parameter: name, SQL type, default as text (None = required), meaning."""
+    """A query's parameter: name, SQL type or `one|other`, default as text (None = required),
+    meaning.
+    """
 
     name: str
     type: str
@@ -36,7 +42,10 @@ class Param:
 
 @dataclass(frozen=True)
 class Query:
-    """A named query: header fields and the SQL text as it stands in the file."""
+    """A named query: header fields and the SQL text as it stands in the file.
+
+    `declared_kind` is the header's `kind`, empty where it has none.
+    """
 
     name: str
     folder: str
@@ -45,6 +54,12 @@ class Query:
     params: tuple[Param, ...]
     columns: tuple[str, ...]
     sql: str
+    declared_kind: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What kind of dataset it makes: as declared, else the query's own name."""
+        return self.declared_kind or self.name
 
 
 def parse(name: str, folder: str, text: str) -> Query:
@@ -61,7 +76,7 @@ def parse(name: str, folder: str, text: str) -> Query:
             break
         body = line[2:].strip()
         key, _, value = body.partition(":")
-        if key in ("question", "grain", "columns"):
+        if key in ("question", "grain", "columns", "kind"):
             fields[key], in_params = value.strip(), False
         elif key == "params":
             in_params = value.strip() != "none"
@@ -71,15 +86,24 @@ def parse(name: str, folder: str, text: str) -> Query:
         if key not in fields:
             raise ValueError(f"query {name}: its header lacks '-- {key}: ...'")
     columns = tuple(column.strip() for column in fields["columns"].split(","))
-    return Query(name, folder, fields["question"], fields["grain"], tuple(params), columns, text)
+    return Query(
+        name,
+        folder,
+        fields["question"],
+        fields["grain"],
+        tuple(params),
+        columns,
+        text,
+        fields.get("kind", ""),
+    )
 
 
 def _parse_param(name: str, body: str) -> Param:
     match = _PARAM.fullmatch(body)
-    if not match or match[2] not in TYPES:
+    if not match or (match[2] not in TYPES and "|" not in match[2]):
         raise ValueError(
             f"query {name}: parameter line {body!r} is not 'name: TYPE = default -- meaning' "
-            f"with a type of {', '.join(TYPES)}"
+            f"with a type of {', '.join(TYPES)} or one|other"
         )
     return Param(match[1], match[2], match[3], match[4])
 
@@ -111,3 +135,27 @@ def setup_statements(tables: Iterable[str]) -> Iterator[str]:
         yield f"CREATE VIEW {name} AS\n{path.read_text()}"
     for path in sorted((ROOT / "macros").glob("*.sql")):
         yield path.read_text()
+
+
+@cache
+def _audit_macros() -> Mapping[str, str]:
+    paths = sorted((ROOT / "audits" / "macros").glob("*.sql"))
+    return {path.stem: path.read_text() for path in paths}
+
+
+def macros_for(text: str) -> list[str]:
+    """SQL that makes the macros of queries/audits/macros/ that `text` calls, inner ones first.
+
+    A connection makes them on demand: binding them all would cost every command a tenth of a
+    second.
+    """
+    needed: dict[str, str] = {}
+
+    def visit(text: str, seen: frozenset[str]) -> None:
+        for name, macro in _audit_macros().items():
+            if name not in seen and re.search(rf"\b{name}\s*\(", text):
+                visit(macro, seen | {name})
+                needed.setdefault(name, macro)
+
+    visit(text, frozenset())
+    return list(needed.values())

@@ -51,3 +51,7 @@ class DatasetError(S2DError, RuntimeError):
 
 class TrainingError(S2DError, RuntimeError):
     """A trainer refuses to start or stops to protect the run."""
+
+
+class BudgetError(S2DError, RuntimeError):
+    """A command would spend, or has spent, more than a budget declares."""

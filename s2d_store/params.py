@@ -60,18 +60,21 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
             return float(text)
     except ValueError as error:
         raise _wrong_type(query, param, text) from error
+    if "|" in param.type and text not in param.type.split("|"):
+        raise _wrong_type(query, param, text)
     if param.type == "BOOLEAN":
         if text.lower() not in _TRUE + _FALSE:
             raise _wrong_type(query, param, text)
         return text.lower() in _TRUE
     if param.type == "POLICY":
-        return policy(con, text)[0]
+        return text if text == param.default else policy(con, text)[0]
     return text
 
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     return InputError(
-        f"parameter {param.name}={text!r} of query {query.name} is not a {param.type}",
+        f"parameter {param.name}={text!r} of query {query.name} is not "
+        + (f"one of {param.type.replace('|', ', ')}" if "|" in param.type else f"a {param.type}"),
         param.doc,
         f"--param {param.name}={param.default or '...'}",
     )

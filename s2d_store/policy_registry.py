@@ -51,7 +51,7 @@ def register(
             raise InputError(
                 f"policy name {name!r} cannot be given to {location}",
                 f"{known_name!r} is registered as {policy_id}, {location} is {info.policy_id}",
-                "choose another name"
+                f"s2d policies add OTHER_NAME {location}"
                 if known_name == name
                 else f"use its registered name {known_name!r}",
             )
@@ -94,7 +94,8 @@ def find(store: Store, name_or_location: str, revision: str | None = None) -> Re
     except NotFoundError:
         if not Path(name_or_location).exists() and "/" not in name_or_location:
             raise
-        return _find_location(store, name_or_location, revision)
+        name = Path(name_or_location).name
+        return find_or_register(store, name, name_or_location, revision=revision)
     row = con.execute(
         "SELECT location, revision FROM policies WHERE policy_id = $id", {"id": policy_id}
     ).fetchone()
@@ -109,14 +110,36 @@ def find(store: Store, name_or_location: str, revision: str | None = None) -> Re
     return _registered(info, name)
 
 
-def _find_location(store: Store, location: str, revision: str | None) -> Registered:
+def find_or_register(
+    store: Store,
+    name: str,
+    location: str,
+    *,
+    revision: str | None = None,
+    parent_policy_id: str | None = None,
+    run_id: str | None = None,
+    update: int | None = None,
+) -> Registered:
+    """The model at a location under the name it has already, else registered as `name`.
+
+    Raises:
+        InputError: it is new and the name is taken, or the folder is not a whole model.
+    """
     info, _ = inspect_policy(location, revision)
     rows = store.sql(
         "SELECT name FROM policies WHERE policy_id = $id", {"id": info.policy_id}
     ).fetchall()
     if rows:
         return _registered(info, rows[0][0])
-    return register(store, Path(location).name, location, revision=revision)
+    return register(
+        store,
+        name,
+        location,
+        revision=revision,
+        parent_policy_id=parent_policy_id,
+        run_id=run_id,
+        update=update,
+    )
 
 
 def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[str]) -> None:
@@ -135,7 +158,7 @@ def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[s
             f"policy {scorer.name!r} has another tokenizer than the rollouts it would score",
             tokenizer_difference(ours, theirs),
             "score with a teacher that shares the student's tokenizer, or select other rollouts "
-            "with --run, --role or --where",
+            "with --where",
         )
 
 

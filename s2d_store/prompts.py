@@ -91,17 +91,19 @@ def read_records(location: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             where = f"{path.name} line {number}"
             try:
                 record = json.loads(line)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{where} is not UTF-8", str(error)) from error
             except json.JSONDecodeError as error:
                 raise InputError(f"{where} is not JSON", str(error)) from error
             if not isinstance(record, dict):
-                raise InputError(f"{where} is not a JSON object", f"it is {line.strip()[:60]}")
+                raise InputError(f"{where} is not a JSON object", f"it is {record!r:.60}")
             yield where, record
 
 

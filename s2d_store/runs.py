@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 import s2d_store
-from s2d_store.errors import InputError
+from s2d_store.errors import BudgetError, InputError
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
 
@@ -54,7 +54,7 @@ def running(
 
     Raises:
         StoreError: another process holds the run.
-        InputError: the run exists with another configuration.
+        InputError: the run exists with another configuration and holds something already.
     """
     with store.run_lock(run_id):
         _check_same(store, run_id, config)
@@ -71,7 +71,7 @@ def running(
         try:
             yield
             status = "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BudgetError):
             status = "interrupted"
             raise
         finally:
@@ -86,7 +86,7 @@ def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> None:
     differing = sorted(
         k for k in stored.keys() | config.keys() if stored.get(k) != json_value(config.get(k))
     )
-    if differing:
+    if differing and not _is_empty(store, run_id):
         shown = "; ".join(
             f"{k}: stored {stored.get(k)!r}, now {config.get(k)!r}" for k in differing
         )
@@ -95,6 +95,15 @@ def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> None:
             shown,
             "repeat the stored settings to continue it, or pass another --run name",
         )
+
+
+def _is_empty(store: Store, run_id: str) -> bool:
+    """Whether a run left nothing behind, as one that was refused before it began."""
+    facts = " UNION ALL ".join(
+        f"SELECT run_id FROM {name}" for name in ("rollouts", "rewards", "topk", "updates")
+    )
+    text = f"SELECT count(*) FROM ({facts}) WHERE run_id = $run"
+    return bool(store.sql(text, {"run": run_id}).fetchall() == [(0,)])
 
 
 def json_value(value: Any) -> Any:

@@ -25,6 +25,8 @@ from s2d_store.snapshot import Snapshot
 if TYPE_CHECKING:
     import duckdb
 
+    from s2d_store.datasets.read import LockedDataset
+
 MANIFEST = "s2d.json"
 # Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
 _TABLE_CONFIGURATION = {
@@ -169,10 +171,32 @@ class Store:
             as_of: an older moment, or versions by table.
 
         Raises:
-            QueryError: the SQL does not parse, bind or run.
+            QueryError: the SQL does not parse, bind or run, or would write.
         """
+        sql.only_reads(text)
         with sql.errors():
             return self.connect(as_of).sql(text, params=dict(params) if params else None)
+
+    def dataset(self, name: str) -> LockedDataset:
+        """A locked dataset of this store, its files checked against its lock.
+
+        Example:
+            >>> dataset = store.dataset("w")
+            >>> sorted(dataset.lock.counts)
+            ['labels', 'prompt_tokens', 'response_tokens', 'rows', 'updates']
+            >>> first = next(dataset.updates(columns=["response_token_ids"]))
+            >>> first.update, first.n_rows == len(first.lengths("response_token_ids"))
+            (1, True)
+
+        Raises:
+            NotFoundError: there is none of that name.
+            DatasetError: its lock or files were changed.
+        """
+        from s2d_store.datasets.locks import folder_of, read_lock
+        from s2d_store.datasets.read import LockedDataset
+
+        read_lock(self, name)
+        return LockedDataset.open(folder_of(self, name))
 
     @contextmanager
     def run_lock(self, run_id: str) -> Iterator[None]:

@@ -301,14 +301,17 @@ def test_open_transformers(tmp_path: Path) -> None:
             open_engine("transformers", folder, device="cpu", engine_args=wrong)
 
 
-def test_unknown_engine() -> None:
-    with pytest.raises(InputError, match=r"(?s)'tgi' is unknown.*transformers"):
+def test_unknown_engine_and_device_of_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"(?s)'tgi' is unknown.*transformers, vllm"):
         open_engine("tgi", "anywhere")
+    monkeypatch.setattr(open_module, "find_spec", lambda name: find_spec("json"))
+    with pytest.raises(InputError, match="device 'cpu' cannot be chosen for vllm"):
+        open_engine("vllm", "anywhere", device="cpu")
 
 
 @pytest.mark.parametrize(
     ("engine", "missing", "command"),
-    [("transformers", "torch", r"s2d\[train\]")],
+    [("transformers", "torch", r"s2d\[train\]"), ("vllm", "vllm", r"s2d\[vllm\]")],
 )
 def test_a_missing_library_names_its_pip_command(
     engine: str, missing: str, command: str, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,8 @@ def test_every_query_gives_the_columns_it_declares(filled: Store, name: str) -> 
     con = filled.connect()
     given = {p.name: "teacher" for p in query.params if p.default is None}
     values = params.resolve(query, given, con) | {"seed": 0}
+    for macro in queries.macros_for(query.sql):
+        con.execute(macro)
     relation = con.sql(query.sql, params=params.bound(query, values))
     assert tuple(relation.columns) == query.columns
     relation.fetchall()
@@ -41,7 +43,7 @@ def test_a_header_without_its_fields_is_refused() -> None:
 def test_empty_stores_answer_too(store: Store) -> None:
     assert store.sql("FROM graded_rollouts").fetchall() == []
     assert store.sql(queries.catalog()["spent"].sql, {"purpose": "any"}).fetchall() == [
-        (0, 0, 0, 0, 0, 0.0)
+        (0, 0, 0, 0, 0, 0, 0.0)
     ]
 
 
@@ -148,6 +150,6 @@ def test_spent_counts_labels_only_of_updates_that_were_taken(filled: Store) -> N
     }
     row = filled.sql(queries.catalog()["spent"].sql, {"purpose": "train"}).fetchall()[0]
     generated = filled.sql("SELECT sum(response_tokens) FROM rollouts").fetchall()[0][0]
-    assert row[:5] == (len(prompts), generated, 0, 11, 1)
+    assert row[:6] == (len(prompts), 3, generated, 0, 11, 1)
     flops = 2 * 1000 * (generated + 3 * 12) + 6 * 1000 * 17
-    assert row[5] == pytest.approx(flops)
+    assert row[6] == pytest.approx(flops)

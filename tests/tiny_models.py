@@ -59,9 +59,10 @@ def save_tiny_model(
     seed: int = 0,
     vocab: Vocab = "default",
     layers: int = 1,
+    head_dim: int = 16,
     chat_template: bool = True,
 ) -> Path:
-    """Write a random Qwen3 (hidden 32, 2 heads of 16, tied, float32) and its tokenizer.
+    """Write a random Qwen3 (hidden 32, 2 heads, tied, float32) and its tokenizer.
 
     Weights depend on `seed`, `layers` and the vocabulary's size. They are large enough for
     distributions far from uniform: an end-of-sequence token comes about once in 50 to 100 tokens.
@@ -80,7 +81,7 @@ def save_tiny_model(
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=head_dim,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=0.3,

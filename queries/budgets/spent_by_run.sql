@@ -1,10 +1,13 @@
 -- question: which run spent what?
--- grain: one row a run
--- params: none
--- columns: run_id, kind, policy, role, purpose, labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
+-- grain: one row a run that spent anything
+-- params:
+--   purpose: VARCHAR = any -- train, eval or any
+-- columns: run_id, kind, stage, status, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
+-- Runs that score or verify serve many stages: theirs is null.
 SELECT
-    s.run_id, s.kind, p.name AS policy, s.role, s.purpose, s.labels, s.generated_tokens,
+    s.name AS run_id, r.kind, r.stage, r.status, s.labels, s.graded_labels, s.generated_tokens,
     s.scored_tokens, s.trained_tokens, s.updates, s.flops
-FROM spent AS s
-LEFT JOIN policies AS p USING (policy_id)
-ORDER BY ALL
+FROM spent_in($purpose) AS s
+LEFT JOIN runs AS r ON s.name = r.run_id
+WHERE s.scope = 'run'
+ORDER BY r.started_at, run_id

@@ -19,7 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-BUCKET_BYTES = 256 << 20
+BUCKET_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def gather(
 def _fetch(source: Source) -> Iterator[pa.Table]:
     """Wanted rows in file order, with their training row in column `_row`."""
     order = np.lexsort((source.position, source.file))
-    for index in np.unique(source.file).tolist():
-        rows = order[source.file[order] == index]
+    used, starts = np.unique(source.file[order], return_index=True)
+    for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
         with pq.ParquetFile(source.files[index]) as file:
             first = 0
@@ -84,7 +84,9 @@ def _fetch(source: Source) -> Iterator[pa.Table]:
                 low, high = np.searchsorted(positions, [first, first + n])
                 if low < high:
                     table = file.read_row_group(group, columns=list(source.columns))
-                    taken = table.take(pa.array(positions[low:high] - first))
+                    wanted = positions[low:high] - first
+                    whole = np.array_equal(wanted, np.arange(n))
+                    taken = table if whole else table.take(pa.array(wanted))
                     names = [source.rename.get(c, c) for c in source.columns]
                     taken = taken.select(list(source.columns)).rename_columns(names)
                     yield taken.append_column("_row", pa.array(rows[low:high]))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from s2d_store.datasets.locks import check_seal
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
 FORMAT_VERSION = 1
@@ -58,7 +59,7 @@ class UpdateRows:
         n_rows: rows R in it, at least 1.
         lists: column -> (values, offsets): row r holds `values[offsets[r]:offsets[r + 1]]`;
             offsets int64 (R + 1,), the first is 0.
-        scalars: column -> (R,) array; strings as objects.
+        scalars: column -> (R,) array; strings as objects, a null among floats as NaN.
     """
 
     update: int
@@ -159,7 +160,7 @@ def read_lock(folder: Path) -> DatasetLock:
 
     Raises:
         NotFoundError: there is none.
-        DatasetError: it is not JSON, is of another format version or lacks a key.
+        DatasetError: it is not JSON, is of another format version, was edited or lacks a key.
     """
     path = folder / "lock.json"
     if not path.is_file():
@@ -178,6 +179,7 @@ def read_lock(folder: Path) -> DatasetLock:
             f"this release reads version {FORMAT_VERSION}",
             "install the s2d release that wrote it, or rebuild the dataset",
         )
+    check_seal(raw)
     try:
         return DatasetLock(
             name=raw["name"],
@@ -269,16 +271,19 @@ def _cut(column: ListColumn, first: int, last: int) -> ListColumn:
     return values[low:high], offsets[first : last + 1] - low
 
 
-def _one_chunk(table: pa.Table, name: str, dataset: str) -> pa.Array:
+def _one_chunk(table: pa.Table, name: str, dataset: str, nullable: bool = False) -> pa.Array:
     column = table.column(name)
     array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-    if array.null_count:
+    if array.null_count and not nullable:
         raise _corrupt(dataset, f"column {name} has nulls")
     return array
 
 
 def _scalar(table: pa.Table, name: str, dataset: str) -> NDArray[Any]:
-    array: NDArray[Any] = _one_chunk(table, name, dataset).to_numpy(zero_copy_only=False)
+    # A float may be unknown, as the reward of a row that nothing graded; ids and counts may not.
+    nullable = pa.types.is_floating(table.schema.field(name).type)
+    chunk = _one_chunk(table, name, dataset, nullable)
+    array: NDArray[Any] = chunk.to_numpy(zero_copy_only=False)
     return array
 
 

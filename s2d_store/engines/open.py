@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 
 from s2d_store.engines.base import Engine
 from s2d_store.errors import EngineError, InputError
 
-ENGINES = ("transformers",)
+ENGINES = ("transformers", "vllm")
 
 
 def open_engine(
@@ -20,6 +21,7 @@ def open_engine(
     device: str = "auto",
     dtype: str = "auto",
     batch_size: int = 32,
+    prefix_caching: bool = False,
     engine_args: Mapping[str, object] | None = None,
 ) -> Engine:
     """Load a model into an engine. The caller closes it.
@@ -32,6 +34,7 @@ def open_engine(
         device: `auto`, `cpu`, `cuda` or `cuda:N`; transformers only.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         batch_size: rollouts decoded together by transformers; vLLM batches by itself.
+        prefix_caching: compute what prompts share once (vLLM); such an engine cannot score.
         engine_args: further arguments of the engine's own: any of vLLM's, or `max_batch_tokens`.
 
     Raises:
@@ -58,10 +61,32 @@ def open_engine(
             max_batch_tokens=batch_tokens,
             max_model_len=max_model_len,
         )
+    if name == "vllm":
+        _require("vllm", "vllm", extra="vllm")
+        if device != "auto":
+            raise InputError(
+                f"device {device!r} cannot be chosen for vllm",
+                why="vLLM runs on the device it was built for",
+                fix="leave --device out; choose GPUs with CUDA_VISIBLE_DEVICES",
+            )
+        # Read when vLLM is imported: no pages of start-up log, no message to its makers.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        from s2d_store.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(
+            location,
+            max_logprobs=top_k,
+            max_model_len=max_model_len,
+            dtype=dtype,
+            seed=0,
+            engine_args={"enable_prefix_caching": prefix_caching, **extra},
+        )
     raise InputError(
         f"engine {name!r} is unknown",
         why=f"engines: {', '.join(ENGINES)}",
-        fix=f"pass --engine {ENGINES[0]}",
+        fix=f"pass --engine {ENGINES[0]} or --engine {ENGINES[1]}",
     )
 
 

@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from s2d_store import ids, policies, policy_registry, runs
+from s2d_store.budget_guard import Guard, Meter
 from s2d_store.engines.base import Engine, SamplingParams
 from s2d_store.engines.checks import check_k, check_sampling
 from s2d_store.engines.open import open_engine
 from s2d_store.errors import InputError
 from s2d_store.policy_registry import Registered
-from s2d_store.rollouts import rows
+from s2d_store.rollouts import metering, rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.jobs import Job, fitting, plan
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import select_prompts
+from s2d_store.rollouts.selection import check_counts, select_prompts
 from s2d_store.store import Store
 from s2d_store.verifiers.pool import VerifierPool
 
@@ -53,6 +54,7 @@ class GenerateConfig:
         verifier: grade each chunk with this verifier before its commit; empty for none.
         verify_workers: processes that grade.
         verify_deadline_s: seconds a verdict may take.
+        budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
     policy: str
@@ -81,6 +83,7 @@ class GenerateConfig:
     verifier: str = ""
     verify_workers: int = 2
     verify_deadline_s: float = 5.0
+    budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,17 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
         InputError, NotFoundError: prompts, policy or settings that do not fit; nothing started.
         EngineError: the engine cannot do it or gave output that fails its checks.
         StoreError: the disk is full; committed chunks stay.
+        BudgetError: nothing is left to start with, or the limit was reached on the way; what
+            was finished by then stays.
     """
     _check(config)
+    guard = Guard.open(store, config.budget)
     policy = policy_registry.find(store, config.policy, config.revision)
     identity = _identity(config, policy)
     run_id = config.run or f"generate-{policy.name}-{ids.content_id(identity)[:8]}"
     prompts = select_prompts(store, config.where, config.limit)
     tokenizer = policies.load_tokenizer(policy.location)
+    meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
     with runs.running(store, run_id, "generate", identity, stage=config.stage):
         jobs, present = plan(
             prompts,
@@ -130,13 +137,19 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
             engine = _open(config, policy)
             try:
                 kept = fitting(
-                    jobs, engine.max_model_len, config.params.max_tokens, config.skip_too_long
+                    jobs,
+                    engine.max_model_len,
+                    config.params.max_tokens,
+                    skip_too_long=config.skip_too_long,
+                    may_be_empty=present > 0,
                 )
                 too_long = len({j.prompt.prompt_id for j in jobs}) - len(
                     {j.prompt.prompt_id for j in kept}
                 )
                 progress.total = len(kept)
-                _sample(store, config, policy, run_id, engine, kept, progress, on_progress)
+                sample_and_store(
+                    store, config, policy, run_id, engine, kept, progress, on_progress, meter
+                )
             finally:
                 engine.close()
     return Generated(
@@ -168,13 +181,14 @@ def _open(config: GenerateConfig, policy: Registered) -> Engine:
         device=config.device,
         dtype=config.dtype,
         batch_size=config.batch_size,
+        prefix_caching=True,
         engine_args=dict(config.engine_args),
     )
     check_k(config.keep_top_k, engine.vocab_size)
     return engine
 
 
-def _sample(
+def sample_and_store(
     store: Store,
     config: GenerateConfig,
     policy: Registered,
@@ -183,6 +197,7 @@ def _sample(
     jobs: Sequence[Job],
     progress: Progress,
     on_progress: OnProgress,
+    meter: Meter | None = None,
 ) -> None:
     """The loop: samples in, chunks out. The pool, when asked for, grades in the writer's thread."""
     by_id = {job.request.rollout_id: job for job in jobs}
@@ -212,6 +227,9 @@ def _sample(
             progress.reward += reward
         store.commit(tables, fresh=True)
         progress.committed += len(done)
+        if meter is not None:
+            for finished in done:
+                meter.committed(metering.cost(policy, finished.job, finished.sample))
 
     # Whole batches a chunk: a run that is taken up again then decodes the same batches.
     chunk_rows = -(-config.chunk_rows // config.batch_size) * config.batch_size
@@ -220,8 +238,11 @@ def _sample(
             requests = [job.request for job in jobs]
             for sample in engine.sample(requests, config.params, config.keep_top_k):
                 n_tokens = len(sample.response_token_ids)
+                job = by_id[sample.rollout_id]
+                if meter is not None:
+                    meter.take(metering.cost(policy, job, sample))
                 writer.add(
-                    rows.Finished(by_id[sample.rollout_id], sample),
+                    rows.Finished(job, sample),
                     n_tokens * (12 + 8 * config.keep_top_k),
                 )
                 progress.done += 1
@@ -235,17 +256,20 @@ def _sample(
 
 def _check(config: GenerateConfig) -> None:
     check_sampling(config.params)
-    for name, value, ok, rule in (
-        ("--n", config.n, config.n >= 1, "at least 1"),
-        ("--top-k", config.keep_top_k, config.keep_top_k >= 0, "0 (none) or more"),
-        ("--limit", config.limit, config.limit >= 0, "0 (all) or more"),
-        ("--batch-size", config.batch_size, config.batch_size >= 1, "at least 1"),
-        ("--chunk", config.chunk_rows, config.chunk_rows >= 1, "at least 1"),
-        ("--role", config.role, config.role in ("teacher", "student"), "teacher or student"),
-        ("--purpose", config.purpose, config.purpose in ("train", "eval"), "train or eval"),
+    check_counts(
+        ("--n", config.n, 1),
+        ("--top-k", config.keep_top_k, 0),
+        ("--limit", config.limit, 0),
+        ("--round", config.round, 0),
+        ("--batch-size", config.batch_size, 1),
+        ("--chunk", config.chunk_rows, 1),
+    )
+    for name, value, choices in (
+        ("--role", config.role, ("teacher", "student")),
+        ("--purpose", config.purpose, ("train", "eval")),
     ):
-        if not ok:
-            raise InputError(f"{name} {value} is not usable", f"it must be {rule}")
+        if value not in choices:
+            raise InputError(f"{name} {value} is unknown", f"it is {' or '.join(choices)}")
 
 
 def _identity(config: GenerateConfig, policy: Registered) -> dict[str, Any]:

@@ -45,15 +45,27 @@ def plan(
 
 
 def fitting(
-    jobs: Sequence[Job], max_model_len: int, max_tokens: int, skip_too_long: bool
+    jobs: Sequence[Job],
+    max_model_len: int,
+    max_tokens: int,
+    *,
+    skip_too_long: bool,
+    may_be_empty: bool,
 ) -> list[Job]:
     """Jobs whose prompt and longest response fit the model.
 
+    Args:
+        jobs: what is to be sampled.
+        max_model_len: most tokens of prompt and response together.
+        max_tokens: most tokens of a response.
+        skip_too_long: leave out what does not fit.
+        may_be_empty: whether leaving out every job is fine, as when a run is repeated.
+
     Raises:
-        InputError: one does not fit and `skip_too_long` is off.
+        InputError: one does not fit and `skip_too_long` is off, or nothing fits at all.
     """
     kept = [j for j in jobs if len(j.request.prompt_token_ids) + max_tokens <= max_model_len]
-    if len(kept) == len(jobs) or (skip_too_long and kept):
+    if len(kept) == len(jobs) or (skip_too_long and (kept or may_be_empty)):
         return kept
     worst = max(jobs, key=lambda j: len(j.request.prompt_token_ids))
     raise InputError(

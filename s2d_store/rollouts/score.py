@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s2d_store import ids, policy_registry, runs, sql
+from s2d_store import charges, ids, policy_registry, runs, sql
+from s2d_store.budget_guard import Guard
 from s2d_store.datasets.gather import Source, gather
 from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
 from s2d_store.engines.checks import check_k, check_topk
@@ -21,7 +22,7 @@ from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import condition
+from s2d_store.rollouts.selection import check_counts, condition, where_errors
 from s2d_store.snapshot import Snapshot
 from s2d_store.store import Store
 
@@ -42,6 +43,7 @@ class ScoreConfig:
         limit: most rollouts; 0 for all.
         engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
         chunk_rows: rollouts a commit.
+        budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
     scorer: str
@@ -57,6 +59,7 @@ class ScoreConfig:
     engine_args: tuple[tuple[str, object], ...] = ()
     max_model_len: int = 0
     chunk_rows: int = 256
+    budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,17 @@ def score(store: Store, config: ScoreConfig, on_progress: OnProgress = ignore) -
     Raises:
         InputError: another tokenizer, nothing to score, or no stored top-k to take the ids from.
         EngineError: k is too large, or logprobs that fail their checks.
+        BudgetError: it would go over the budget; nothing started.
     """
     if config.support not in ("own", "policy"):
         raise InputError(f"--support {config.support} is unknown", "it is own or policy")
-    if config.support == "own" and config.k < 1:
-        raise InputError(f"--top-k {config.k} is not usable", "it must be at least 1")
+    check_counts(
+        ("--top-k", config.k, 1 if config.support == "own" else 0),
+        ("--limit", config.limit, 0),
+        ("--batch-size", config.batch_size, 1),
+        ("--chunk", config.chunk_rows, 1),
+    )
+    guard = Guard.open(store, config.budget)
     scorer = policy_registry.find(store, config.scorer, config.revision)
     identity = {
         "scorer_policy_id": scorer.policy_id,
@@ -90,30 +99,40 @@ def score(store: Store, config: ScoreConfig, on_progress: OnProgress = ignore) -
         "dtype": config.dtype,
     }
     run_id = f"score-{scorer.name}-{ids.content_id(identity)[:8]}"
+    if not guard.is_open:
+        con, _, pending = _plan(store, config, scorer)
+        charges.before_scoring(guard, con, run_id, scorer, pending)
     with runs.running(store, run_id, "score", identity):
-        snap = store.snapshot()
-        con = store.connect(snap.versions)
-        wanted, fingerprints = _wanted(con, config, scorer)
-        policy_registry.require_same_tokenizer(store, scorer, fingerprints)
-        pending = _pending(con, snap, config)
+        _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
             _run(store, config, scorer, run_id, pending, progress, on_progress)
     return Scored(run_id, scorer.name, progress.committed, wanted - progress.total, progress.tokens)
 
 
+def _plan(
+    store: Store, config: ScoreConfig, scorer: Registered
+) -> tuple[duckdb.DuckDBPyConnection, int, pa.Table]:
+    """A connection, how many rollouts were asked for, and the rows still to score."""
+    snap = store.snapshot()
+    con = store.connect(snap.versions)
+    wanted, fingerprints = _wanted(con, config, scorer)
+    policy_registry.require_same_tokenizer(store, scorer, fingerprints)
+    return con, wanted, _pending(con, snap, config)
+
+
 def _wanted(
     con: duckdb.DuckDBPyConnection, config: ScoreConfig, scorer: Registered
 ) -> tuple[int, set[str]]:
     """Make table _wanted (rollout_id, k) and give its size and tokenizers."""
-    with sql.errors():
-        # `where` is the user's own SQL: the connection reads nothing but the store.
+    chosen_by = condition(con, "graded_rollouts", config.where)
+    with where_errors("graded_rollouts", config.where):
         con.execute(
             "CREATE TEMP TABLE _chosen AS SELECT DISTINCT rollout_id, policy_id FROM "
-            f"graded_rollouts{condition(config.where)}{' AND ' if config.where else ' WHERE '}"
-            "response_tokens > 0 ORDER BY rollout_id "
-            f"LIMIT {config.limit or 'ALL'}"
+            f"graded_rollouts{chosen_by}{' AND ' if config.where else ' WHERE '}"
+            f"response_tokens > 0 ORDER BY rollout_id LIMIT {config.limit or 'ALL'}"
         )
+    with sql.errors():
         if config.support == "own":
             con.execute(
                 "CREATE TEMP TABLE _wanted AS SELECT rollout_id, $k::INT AS k FROM _chosen",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import duckdb
 
 from s2d_store import sql
 from s2d_store.errors import InputError, QueryError
@@ -26,17 +30,9 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
         InputError: nothing matches.
     """
     con = store.connect()
-    # `where` is the user's own SQL: the connection reads nothing but the store.
-    text = "SELECT prompt_id, messages, answer FROM prompts" + condition(where)
-    try:
-        with sql.errors():
-            rows = con.execute(f"{text} ORDER BY prompt_id LIMIT {limit or 'ALL'}").fetchall()
-    except QueryError as error:
-        raise QueryError(
-            f"--where {where!r} does not work on table prompts",
-            error.why,
-            "s2d query 'DESCRIBE prompts' shows its columns",
-        ) from error
+    text = "SELECT prompt_id, messages, answer FROM prompts" + condition(con, "prompts", where)
+    with where_errors("prompts", where):
+        rows = con.execute(f"{text} ORDER BY prompt_id LIMIT {limit or 'ALL'}").fetchall()
     if not rows:
         stored = con.execute("SELECT count(*), string_agg(DISTINCT split, ', ') FROM prompts")
         count, splits = stored.fetchone() or (0, "")
@@ -48,6 +44,48 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
     return [Prompt(*row) for row in rows]
 
 
-def condition(where: str) -> str:
-    """A WHERE clause around the user's condition, or nothing."""
-    return f" WHERE ({where})" if where else ""
+def check_counts(*options: tuple[str, int, int]) -> None:
+    """Refuse the first `(option, value, least)` whose value is too small.
+
+    Raises:
+        InputError: naming the option and what it may be.
+    """
+    for option, value, least in options:
+        if value < least:
+            raise InputError(f"{option} {value} is not usable", f"it must be at least {least}")
+
+
+def condition(con: duckdb.DuckDBPyConnection, view: str, where: str) -> str:
+    """A WHERE clause around the user's condition on `view`, or nothing.
+
+    The text is the user's own SQL; it is one condition, and the connection reads nothing but the
+    store.
+
+    Raises:
+        QueryError: it is not a condition, or names unknown columns.
+    """
+    if not where:
+        return ""
+    clause = f" WHERE ({where}\n)"
+    text = f"EXPLAIN SELECT count(*) FROM {view}{clause}"
+    with where_errors(view, where):
+        if len(duckdb.extract_statements(text)) != 1:
+            raise duckdb.ParserException("more than one statement")
+        con.execute(text)
+    return clause
+
+
+@contextmanager
+def where_errors(view: str, where: str) -> Iterator[None]:
+    """Say that it was the user's condition which failed, and what it may name."""
+    try:
+        with sql.errors():
+            yield
+    except QueryError as error:
+        if not where:
+            raise
+        raise QueryError(
+            f"--where {where!r} does not work on {view}",
+            error.why,
+            f"s2d query 'DESCRIBE {view}' shows its columns",
+        ) from error

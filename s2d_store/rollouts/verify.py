@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from s2d_store import ids, runs, sql
+from s2d_store import charges, ids, runs, sql
+from s2d_store.budget_guard import Guard
 from s2d_store.errors import InputError
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import condition
+from s2d_store.rollouts.selection import check_counts, condition, where_errors
 from s2d_store.store import Store
 from s2d_store.verifiers.base import Verdict
 from s2d_store.verifiers.pool import VerifierPool
 
-CHUNK_ROWS = 4096
 _FETCH_ROWS = 1024
 
 
@@ -31,6 +31,8 @@ class VerifyConfig:
         limit: most rollouts; 0 for all.
         workers: grading processes.
         deadline_s: seconds a verdict may take.
+        chunk_rows: verdicts a commit.
+        budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
     verifier: str = "math-verify"
@@ -38,6 +40,8 @@ class VerifyConfig:
     limit: int = 0
     workers: int = 2
     deadline_s: float = 5.0
+    chunk_rows: int = 4096
+    budget: str = ""
 
 
 @dataclass
@@ -58,13 +62,20 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
 
     Raises:
         NotFoundError: no such verifier.
-        InputError: nothing labelled matches.
+        InputError: a setting out of range, or nothing labelled matches.
         QueryError: `where` is not SQL over graded_rollouts.
+        BudgetError: it would grade more labels than are left; nothing started.
     """
+    check_counts(("--limit", config.limit, 0), ("--chunk", config.chunk_rows, 1))
     with VerifierPool(config.verifier, config.workers, config.deadline_s) as pool:
         identity = {"verifier": pool.name, "version": pool.version, "deadline_s": config.deadline_s}
         run_id = f"verify-{pool.name}-{ids.content_id(identity)[:8]}"
         result = Verified(run_id)
+        guard = Guard.open(store, config.budget)
+        if not guard.is_open:
+            planned = store.connect()
+            _pending(planned, config, pool)
+            charges.before_verifying(guard, planned, run_id)
         with runs.running(store, run_id, "verify", identity):
             con = store.connect()
             pending = _pending(con, config, pool)
@@ -74,7 +85,7 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
                 table = rows.reward_table(verdicts, pool.name, pool.version, run_id)
                 progress.committed += store.commit({"rewards": table}, fresh=True)["rewards"]
 
-            with ChunkWriter(write, CHUNK_ROWS) as writer:
+            with ChunkWriter(write, config.chunk_rows) as writer:
                 for key, verdict, seconds in pool.verify_many(_items(con)):
                     writer.add((key, verdict, seconds), 1024)
                     _count(result, key, verdict)
@@ -85,12 +96,13 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
 
 
 def _pending(con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: VerifierPool) -> int:
-    with sql.errors():
-        # `where` is the user's own SQL: the connection reads nothing but the store.
+    chosen = condition(con, "graded_rollouts", config.where)
+    with where_errors("graded_rollouts", config.where):
         con.execute(
             "CREATE TEMP TABLE _wanted AS SELECT DISTINCT rollout_id, prompt_id, answer "
-            f"FROM graded_rollouts{condition(config.where)}"
+            f"FROM graded_rollouts{chosen}"
         )
+    with sql.errors():
         con.execute(
             "CREATE TEMP TABLE _pending AS SELECT w.rollout_id, w.answer FROM _wanted AS w "
             "ANTI JOIN (SELECT rollout_id FROM rewards WHERE verifier = $verifier AND "

@@ -1,0 +1,137 @@
+"""s2d trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_STORE, StoreOption, open_store
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+# A line of the tree and what hangs below it.
+Node = tuple[str, list["Node"]]
+
+
+def trace(
+    policy: Annotated[str, typer.Argument(help="Registered name or id.")],
+    format_: Annotated[str, typer.Option("--format", help="tree or json.")] = "tree",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Walk back from a policy: runs, datasets, rollouts, verifiers, scores, parents, teachers."""
+    import json
+
+    from s2d_store.errors import InputError
+    from s2d_store.lineage import trace as run_trace
+
+    if format_ not in ("tree", "json"):
+        raise InputError(f"--format {format_!r} is unknown", "formats: tree, json")
+    found = run_trace(open_store(store), policy)
+    if format_ == "json":
+        print(json.dumps(found, indent=2))
+        return
+    node = _policy("policy", found)
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False, markup=False).print(_tree(node))
+    else:
+        print("\n".join(_lines(node)))
+
+
+def _tree(node: Node) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    tree = Tree(Text(node[0]))
+    for child in node[1]:
+        tree.children.append(_tree(child))
+    return tree
+
+
+def _lines(node: Node, depth: int = 0) -> Iterator[str]:
+    yield "  " * depth + node[0]
+    for child in node[1]:
+        yield from _lines(child, depth + 1)
+
+
+def _policy(relation: str, found: dict[str, Any]) -> Node:
+    title = f"{relation} {found['name'] or found['policy_id']}"
+    if found.get("seen"):
+        return f"{title} (shown above)", []
+    if found.get("registered") is False:
+        return f"{title} (not registered in this store)", []
+    at = f", after update {found['update']}" if found["update"] is not None else ""
+    text = f"{title} ({found['policy_id']}, {found['n_parameters']:,} parameters{at})"
+    children: list[Node] = [(f"location {found['location']}", [])]
+    children.append(
+        _training_run(found["run"]) if found["run"] else ("no training run recorded", [])
+    )
+    if found["parent"]:
+        children.append(_policy("parent", found["parent"]))
+    return text, children
+
+
+def _training_run(run: dict[str, Any]) -> Node:
+    children = _config(run)
+    children += [_dataset(dataset) for dataset in run["datasets"]]
+    return f"{_run('training run', run)}, {run['updates']:,} updates", children
+
+
+def _dataset(dataset: dict[str, Any]) -> Node:
+    counts = dataset["counts"] or {}
+    figures = ", ".join(f"{value:,} {name}" for name, value in counts.items())
+    children: list[Node] = [
+        (f"query {dataset['query']}, {_pairs(dataset['params'])}, seed {dataset['seed']}", []),
+        (f"fingerprint {dataset['fingerprint']}", []),
+        (f"table versions {_pairs(dataset['versions'])}", []),
+    ]
+    if figures:
+        children.append((figures, []))
+    children += [_generate_run(run) for run in dataset["generate_runs"]]
+    for row in dataset["verifiers"]:
+        run = _run("in run", row["run"])
+        text = f"verifier {row['verifier']} {row['verifier_version']}: {row['rows']:,} rows, {run}"
+        children.append((text, []))
+    for row in dataset["score_runs"]:
+        # A policy's own top-k is kept by the run that sampled.
+        title = "kept in generate run" if row["run"].get("kind") == "generate" else "score run"
+        run = _run(title, row["run"])
+        text = f"{run}: top-{row['k']} on support {row['support']}, {row['rows']:,} rows"
+        children.append((text, [_policy("scorer", row["scorer"])]))
+    built = f", built by code {dataset['code_version']}" if dataset["code_version"] else ""
+    return f"dataset {dataset['name'] or dataset['dataset_id']}{built}", children
+
+
+def _generate_run(run: dict[str, Any]) -> Node:
+    sampling = (
+        f"temperature {run['temperature']:g}, top-p {run['top_p']:g}, top-k {run['top_k']}, "
+        f"max tokens {run['max_tokens']}, round {run['round']}"
+    )
+    return (
+        f"{_run('generate run', run)}: {run['rows']:,} rows of {run['rollouts']:,} rollouts",
+        [
+            (f"{run['role']}, {run['purpose']}, {run['engine']} {run['engine_version']}", []),
+            (sampling, []),
+            _policy("sampled by", run["policy"]),
+        ],
+    )
+
+
+def _run(title: str, run: dict[str, Any]) -> str:
+    if run.get("recorded") is False:
+        return f"{title} {run['run_id']} (not recorded)"
+    stage = f"stage {run['stage']}, " if run["stage"] else ""
+    return f"{title} {run['run_id']} ({stage}{run['status']}, code {run['code_version']})"
+
+
+def _config(run: dict[str, Any]) -> list[Node]:
+    return [(f"config {_pairs(run['config'])}", [])] if run.get("config") else []
+
+
+def _pairs(values: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name}={value}" for name, value in (values or {}).items()) or "none"

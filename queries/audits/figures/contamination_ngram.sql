@@ -1,0 +1,13 @@
+-- skipped when: no eval prompts of n words or more are stored, or none are trained on
+SELECT
+    CASE WHEN t.prompts > 0 THEN e.long_prompts ELSE 0 END AS examined,
+    e.prompts AS eval_prompts,
+    e.prompts - e.long_prompts AS shorter_eval_prompts,
+    t.prompts AS trained_prompts
+FROM (
+    SELECT
+        count(*) AS prompts,
+        count(*) FILTER (len(string_split(text, ' ')) >= $n) AS long_prompts
+    FROM prompts_evaluated($eval_splits)
+) AS e
+CROSS JOIN (SELECT count(*) AS prompts FROM prompts_trained($datasets, $train_split)) AS t

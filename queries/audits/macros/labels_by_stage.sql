@@ -1,0 +1,41 @@
+-- Whose gold answers the named datasets use: one row a role, stage, dataset and labelled prompt.
+-- The stage is that of the runs that trained on the dataset; while none has, that of the newest
+-- trained one of its kind and role, or its kind. The role is that of the policy trained: the
+-- rollouts' own for GRPO, else the student's.
+-- stage (written role/stage), dataset_id, name, prompt_id.
+CREATE MACRO labels_by_stage(wanted) AS TABLE
+    WITH labelled AS (
+        SELECT dataset_id, prompt_id, min(rollout_id) AS rollout_id
+        FROM raw.dataset_rows
+        WHERE labelled
+        GROUP BY dataset_id, prompt_id
+    ),
+    datasets AS (
+        SELECT
+            a.dataset_id, a.name, a.kind, a.created_at,
+            CASE WHEN a.kind = 'grpo' THEN r.role ELSE 'student' END AS role
+        FROM audited_datasets(wanted) AS a
+        INNER JOIN (
+            SELECT dataset_id, min(rollout_id) AS rollout_id FROM labelled GROUP BY dataset_id
+        ) AS f USING (dataset_id)
+        LEFT JOIN raw.rollouts AS r USING (rollout_id)
+    ),
+    stages AS (
+        SELECT DISTINCT u.dataset_id, r.stage
+        FROM (SELECT DISTINCT run_id, dataset_id FROM raw.updates) AS u
+        INNER JOIN runs AS r USING (run_id)
+        WHERE r.stage IS NOT NULL
+    ),
+    alike AS (
+        SELECT d.kind, d.role, arg_max(s.stage, d.created_at) AS stage
+        FROM datasets AS d
+        INNER JOIN stages AS s USING (dataset_id)
+        GROUP BY d.kind, d.role
+    )
+    SELECT
+        concat(d.role, '/', coalesce(s.stage, a.stage, d.kind)) AS stage,
+        d.dataset_id, d.name, l.prompt_id
+    FROM labelled AS l
+    INNER JOIN datasets AS d USING (dataset_id)
+    LEFT JOIN stages AS s USING (dataset_id)
+    LEFT JOIN alike AS a ON d.kind = a.kind AND d.role = a.role

@@ -1,0 +1,65 @@
+-- Replay controls and the treatments that they stand beside, an update a row: what each consumes.
+-- The treatment is the dataset that the control's lock names, the newest of that name that there was
+-- when the control was built.
+-- control, treatment, control_id, treatment_id, stated_tolerance, update (null: all of them),
+-- control_rows, control_tokens, control_labels, treatment_rows, treatment_tokens.
+CREATE MACRO replay_pairs(control, treatment) AS TABLE
+    WITH pairs AS (
+        SELECT
+            c.name AS control,
+            c.dataset_id AS control_id,
+            coalesce(t.name, c.wanted) AS treatment,
+            t.dataset_id AS treatment_id,
+            c.stated_tolerance
+        FROM (
+            SELECT
+                *,
+                CASE WHEN treatment = 'lock' THEN lock ->> '$.params.treatment' ELSE treatment END
+                    AS wanted,
+                (lock ->> '$.params.tolerance')::DOUBLE AS stated_tolerance
+            FROM audited_datasets(control)
+            WHERE kind = 'replay' OR treatment <> 'lock'
+        ) AS c
+        LEFT JOIN audited_datasets('all') AS t
+            ON c.wanted IN (t.name, t.dataset_id)
+            AND c.dataset_id <> t.dataset_id
+            AND (c.created_at >= t.created_at OR treatment <> 'lock')
+        QUALIFY row_number() OVER (PARTITION BY c.dataset_id ORDER BY t.created_at DESC) = 1
+    ),
+    amounts AS (
+        SELECT
+            d.dataset_id,
+            d.update,
+            count(*) AS rows,
+            sum(r.response_tokens)::BIGINT AS tokens,
+            count(*) FILTER (d.labelled) AS labels
+        FROM raw.dataset_rows AS d
+        INNER JOIN raw.rollouts AS r USING (rollout_id)
+        WHERE d.dataset_id IN (
+            SELECT unnest([control_id, treatment_id]) FROM pairs
+        )
+        GROUP BY GROUPING SETS ((d.dataset_id, d.update), (d.dataset_id))
+    ),
+    sides AS (
+        SELECT
+            p.control_id,
+            a.update,
+            a.rows AS control_rows, a.tokens AS control_tokens, a.labels AS control_labels,
+            0 AS treatment_rows, 0 AS treatment_tokens
+        FROM pairs AS p
+        INNER JOIN amounts AS a ON p.control_id = a.dataset_id
+        UNION ALL
+        SELECT p.control_id, a.update, 0, 0, 0, a.rows, a.tokens
+        FROM pairs AS p
+        INNER JOIN amounts AS a ON p.treatment_id = a.dataset_id
+    )
+    SELECT
+        p.control, p.treatment, p.control_id, p.treatment_id, p.stated_tolerance, s.update,
+        sum(s.control_rows)::BIGINT AS control_rows,
+        sum(s.control_tokens)::BIGINT AS control_tokens,
+        sum(s.control_labels)::BIGINT AS control_labels,
+        sum(s.treatment_rows)::BIGINT AS treatment_rows,
+        sum(s.treatment_tokens)::BIGINT AS treatment_tokens
+    FROM pairs AS p
+    INNER JOIN sides AS s USING (control_id)
+    GROUP BY ALL

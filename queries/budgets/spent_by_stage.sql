@@ -1,0 +1,11 @@
+-- question: which stage spent what?
+-- grain: one row a stage; null for runs without a stage
+-- params:
+--   purpose: VARCHAR = train -- train, eval or any
+-- columns: stage, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
+SELECT
+    nullif(name, '') AS stage, labels, graded_labels, generated_tokens, scored_tokens,
+    trained_tokens, updates, flops
+FROM spent_in($purpose)
+WHERE scope = 'stage'
+ORDER BY stage

@@ -1,0 +1,13 @@
+-- question: what has each generate run sampled?
+-- grain: one row a run (and policy, role and purpose, which a run does not mix)
+-- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens
+SELECT
+    run_id,
+    policy_id,
+    role,
+    purpose,
+    count(*) AS rollouts,
+    sum(prompt_tokens)::BIGINT AS prompt_tokens,
+    sum(response_tokens)::BIGINT AS response_tokens
+FROM raw.rollouts
+GROUP BY ALL

@@ -1,0 +1,45 @@
+-- question: which training runs took updates, from which policy to which, for which stage and role?
+-- grain: one row a training run that took an optimizer update
+-- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
+-- policy_id is null until the run has made a policy. The role is that of the rollouts where the run
+-- learned from a GRPO dataset, since those are the trained policy's own; all other kinds of
+-- datasets are for students.
+WITH taken AS (
+    SELECT DISTINCT run_id, dataset_id
+    FROM raw.updates
+),
+own_role AS (
+    SELECT d.dataset_id, r.role
+    FROM raw.dataset_rows AS d
+    INNER JOIN raw.datasets AS s USING (dataset_id)
+    INNER JOIN raw.rollouts AS r USING (rollout_id)
+    WHERE d.row = 0 AND (s.lock ->> '$.kind') = 'grpo'
+),
+roles AS (
+    SELECT t.run_id, max(coalesce(o.role, 'student')) AS role
+    FROM taken AS t
+    LEFT JOIN own_role AS o USING (dataset_id)
+    GROUP BY t.run_id
+),
+made AS (
+    SELECT
+        run_id,
+        arg_max(policy_id, coalesce(update, 0)) AS policy_id,
+        arg_max(parent_policy_id, coalesce(update, 0)) AS parent_policy_id
+    FROM raw.policies
+    WHERE run_id IS NOT NULL
+    GROUP BY run_id
+)
+SELECT
+    t.run_id,
+    u.stage,
+    t.role,
+    m.policy_id,
+    coalesce(m.parent_policy_id, u.config ->> '$.policy_id') AS start_policy_id,
+    coalesce(p.n_parameters, s.n_parameters) AS n_parameters
+FROM roles AS t
+LEFT JOIN runs AS u USING (run_id)
+LEFT JOIN made AS m USING (run_id)
+LEFT JOIN raw.policies AS p ON m.policy_id = p.policy_id
+LEFT JOIN raw.policies AS s
+    ON coalesce(m.parent_policy_id, u.config ->> '$.policy_id') = s.policy_id

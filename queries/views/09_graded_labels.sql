@@ -1,0 +1,12 @@
+-- question: which gold answers has a verifier compared rollouts with?
+-- grain: one row a verifying run, generate run whose rollouts it graded, and prompt
+-- columns: run_id, source_run_id, stage, role, purpose, prompt_id
+-- Stage, role and purpose are those of the rollouts: one verifying run serves many stages.
+SELECT g.run_id, g.source_run_id, u.stage, r.role, r.purpose, g.prompt_id
+FROM (
+    SELECT DISTINCT w.run_id, r.run_id AS source_run_id, r.prompt_id
+    FROM raw.rewards AS w
+    INNER JOIN raw.rollouts AS r USING (rollout_id)
+) AS g
+INNER JOIN generate_runs AS r ON g.source_run_id = r.run_id
+LEFT JOIN runs AS u ON g.source_run_id = u.run_id

@@ -1,0 +1,56 @@
+-- question: what has each run spent?
+-- grain: one row a run and the generate run whose rollouts it worked on (null for training)
+-- columns: run_id, source_run_id, kind, stage, policy_id, role, purpose, generated_tokens, scored_tokens, trained_tokens, updates, flops
+-- Stage, role and purpose of generated and scored tokens are those of the rollouts.
+-- FLOPs are estimates: 2 x parameters a token of a forward pass, 6 x parameters a trained token.
+-- Labels do not add up over runs: see spent_labels and graded_labels.
+-- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
+WITH scored AS (
+    SELECT
+        t.run_id,
+        r.run_id AS source_run_id,
+        t.scorer_policy_id AS policy_id,
+        r.role,
+        r.purpose,
+        sum(r.response_tokens)::BIGINT AS scored_tokens,
+        sum(r.prompt_tokens + r.response_tokens)::BIGINT AS forward_tokens
+    FROM (
+        SELECT rollout_id, run_id, scorer_policy_id
+        FROM raw.topk
+        WHERE run_id NOT IN (SELECT run_id FROM generate_runs)
+    ) AS t
+    INNER JOIN raw.rollouts AS r USING (rollout_id)
+    GROUP BY ALL
+),
+trained AS (
+    SELECT
+        u.run_id,
+        sum(u.response_tokens)::BIGINT AS trained_tokens,
+        sum(u.prompt_tokens + u.response_tokens)::BIGINT AS forward_tokens,
+        count(*) AS updates
+    FROM raw.updates AS u
+    GROUP BY u.run_id
+)
+SELECT
+    g.run_id, g.run_id AS source_run_id, 'generate' AS kind, u.stage, g.policy_id, g.role,
+    g.purpose, g.response_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
+    0 AS updates,
+    coalesce(2e0 * o.n_parameters * (g.prompt_tokens + g.response_tokens), 0) AS flops
+FROM generate_runs AS g
+LEFT JOIN raw.policies AS o USING (policy_id)
+LEFT JOIN runs AS u ON g.run_id = u.run_id
+UNION ALL
+SELECT
+    s.run_id, s.source_run_id, 'score', u.stage, s.policy_id, s.role,
+    s.purpose, 0, s.scored_tokens, 0, 0,
+    coalesce(2e0 * o.n_parameters * s.forward_tokens, 0)
+FROM scored AS s
+LEFT JOIN raw.policies AS o USING (policy_id)
+LEFT JOIN runs AS u ON s.source_run_id = u.run_id
+UNION ALL
+SELECT
+    t.run_id, NULL, 'train', r.stage, r.policy_id, r.role,
+    'train', 0, 0, t.trained_tokens, t.updates,
+    coalesce(6e0 * r.n_parameters * t.forward_tokens, 0)
+FROM trained AS t
+LEFT JOIN training_runs AS r USING (run_id)

@@ -1,0 +1,269 @@
+"""Run audits: each asks one question of one snapshot and gives the rows that answer it badly."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+import queries
+from queries import Query
+from s2d_store import params as query_params
+from s2d_store import sql
+from s2d_store.audits import locks, topk
+from s2d_store.audits.scope import Found, Scope
+from s2d_store.errors import InputError, NotFoundError, QueryError
+from s2d_store.store import Store
+
+_NOTHING = re.compile(r"-- skipped when: (.*)")
+_FETCH_ROWS = 100_000
+_FIGURES = queries.ROOT / "audits" / "figures"
+# Parameters that name datasets; these values of theirs are no names.
+_DATASETS = {"datasets": ("all", "none"), "treatment": ("lock",)}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit: its header, what runs it, when it has nothing to look at, and the SQL it runs."""
+
+    query: Query
+    run: Callable[[Scope], Found]
+    skipped_when: str
+    text: str
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What one audit found.
+
+    Attributes:
+        name: the audit.
+        question: what it asks.
+        status: `passed`, `failed`, or `skipped` where there was nothing to look at.
+        reason: why it was skipped, else empty.
+        offending: number of offending rows.
+        sample: the first of them, by column.
+        figures: what was looked at and the numbers behind the verdict.
+        params: the parameters it ran with; dataset names as given, policies by id.
+        seconds: wall time.
+    """
+
+    name: str
+    question: str
+    status: Literal["passed", "failed", "skipped"]
+    reason: str
+    offending: int
+    sample: list[dict[str, Any]]
+    figures: list[dict[str, Any]]
+    params: dict[str, Any]
+    seconds: float
+
+
+def catalog() -> dict[str, Audit]:
+    """Every audit that ships with s2d, by name."""
+    audits = [_from_sql(q) for q in queries.catalog().values() if q.folder == "audits"]
+    audits += [
+        Audit(topk.CONSISTENCY, topk.consistency, "no top-k is stored", topk.TEXT),
+        Audit(locks.REBUILD, locks.rebuild, "no dataset is built", locks.TEXT),
+    ]
+    return {a.query.name: a for a in sorted(audits, key=lambda a: a.query.name)}
+
+
+def find(name: str) -> Audit:
+    """An audit by name, or of a user's own .sql file.
+
+    Raises:
+        NotFoundError: there is none; names the nearest.
+        InputError: the file has no header.
+    """
+    known = catalog()
+    if name in known:
+        return known[name]
+    if name.endswith(".sql"):
+        path = Path(name)
+        if not path.is_file():
+            raise NotFoundError(f"no SQL file {name}", fix="s2d audit --list shows the audits")
+        try:
+            return _from_sql(queries.parse(path.stem, "user", path.read_text()))
+        except ValueError as error:
+            raise InputError(
+                str(error), fix="start the file as queries/audits/label_splits.sql does"
+            ) from error
+    close = difflib.get_close_matches(name, known, 1)
+    raise NotFoundError(
+        f"no audit named {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+        fix="s2d audit --list shows them",
+    )
+
+
+def audit(
+    store: Store,
+    names: Sequence[str] | None = None,
+    *,
+    datasets: Sequence[str] = (),
+    params: Mapping[str, object] | None = None,
+    sample: int = 5,
+) -> list[AuditResult]:
+    """Run audits over one snapshot of a store.
+
+    Args:
+        store: the store.
+        names: audits by name, or .sql files; None runs all, with `datasets` all that take datasets.
+        datasets: look at these datasets alone, by name or id.
+        params: values by parameter, for every audit that takes it, or by `audit.parameter`.
+        sample: offending rows to keep of each.
+
+    Returns:
+        One result an audit, in the order of `names`, or of their own names.
+
+    Raises:
+        NotFoundError: an audit, dataset or policy that does not exist.
+        InputError: a parameter that is unknown, missing or of the wrong type.
+        QueryError: an audit's SQL fails.
+    """
+    chosen = [find(name) for name in names] if names is not None else list(catalog().values())
+    if datasets and names is None:
+        chosen = [a for a in chosen if _takes(a, "datasets")]
+    given = _given(chosen, datasets, params or {})
+    snap = store.snapshot()
+    con = sql.connect(store.root, snap)
+    for macro in queries.macros_for("\n".join(a.text for a in chosen)):
+        con.execute(macro)
+    plans = [(a, *_resolve(store, con, a, given[a.query.name])) for a in chosen]
+    return [_run(a, Scope(store, snap, con, values, sample), shown) for a, values, shown in plans]
+
+
+def _takes(audit: Audit, param: str) -> bool:
+    return any(p.name == param for p in audit.query.params)
+
+
+def _given(
+    chosen: Sequence[Audit], datasets: Sequence[str], params: Mapping[str, object]
+) -> dict[str, dict[str, str]]:
+    """Parameters as text, by audit; those that name no audit go to every audit that takes them.
+
+    Raises:
+        InputError: no chosen audit takes a parameter, or takes datasets.
+    """
+    given: dict[str, dict[str, str]] = {a.query.name: {} for a in chosen}
+    values = dict(params)
+    if datasets:
+        values["datasets"] = ",".join(datasets)
+    # Those for one audit come last, so that they win.
+    for key, value in sorted(values.items(), key=lambda item: "." in item[0]):
+        name, _, param = key.rpartition(".")
+        takers = [a for a in chosen if name in ("", a.query.name) and _takes(a, param)]
+        if not takers:
+            raise _no_taker(chosen, name, param)
+        for taker in takers:
+            given[taker.query.name][param] = str(value)
+    return given
+
+
+def _no_taker(chosen: Sequence[Audit], name: str, param: str) -> InputError:
+    names = [a.query.name for a in chosen]
+    if name and name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        return InputError(
+            f"parameter {name}.{param} is for an audit that is not run"
+            + (f"; did you mean {close[0]!r}?" if close else ""),
+            f"audits of this call: {', '.join(names)}",
+        )
+    known = sorted({p.name for a in chosen if name in ("", a.query.name) for p in a.query.params})
+    close = difflib.get_close_matches(param, known, 1)
+    return InputError(
+        f"{f'audit {name}' if name else 'no audit of this call'} "
+        f"{'has no' if name else 'has a'} parameter {param!r}"
+        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"parameters: {', '.join(known) or 'none'}",
+        "s2d audit --list NAME shows an audit's parameters",
+    )
+
+
+def _resolve(
+    store: Store, con: duckdb.DuckDBPyConnection, audit: Audit, given: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Typed values to bind, and the same as the user would write them."""
+    values = query_params.resolve(audit.query, given, con)
+    shown = dict(values)
+    for param, words in _DATASETS.items():
+        if param not in values:
+            continue
+        if values[param] not in words:
+            values[param] = locks.choose(store, con, str(values[param]).split(","))
+        elif values[param] == "all":
+            values[param] = locks.all_in_use(store, con)
+    return values, shown
+
+
+def _run(audit: Audit, scope: Scope, shown: dict[str, Any]) -> AuditResult:
+    began = time.perf_counter()
+    try:
+        found = audit.run(scope)
+    except QueryError as error:
+        raise QueryError(f"audit {audit.query.name}: {error.what}", error.why, error.fix) from error
+    skipped = found.examined == 0 and not found.offending
+    return AuditResult(
+        name=audit.query.name,
+        question=audit.query.question,
+        status="failed" if found.offending else "skipped" if skipped else "passed",
+        reason=audit.skipped_when if skipped else "",
+        offending=found.offending,
+        sample=_plain(found.rows),
+        figures=_plain(found.figures),
+        params=shown,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose numbers JSON can hold: infinities and NaN as text."""
+    return [
+        {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _from_sql(query: Query) -> Audit:
+    path = _FIGURES / f"{query.name}.sql"
+    figures = path.read_text() if query.folder == "audits" else ""
+    match = _NOTHING.search(figures)
+    run = partial(_run_sql, query, figures)
+    return Audit(query, run, match[1] if match else "", query.sql + figures)
+
+
+def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
+    sql.only_reads(query.sql)
+    bound = query_params.bound(query, scope.values)
+    with sql.errors():
+        # Not a relation: Ctrl-C stops an execute, and a relation's fetch does not notice it.
+        cursor = scope.con.execute(query.sql, bound)
+        names = [column[0] for column in cursor.description or ()]
+        sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(scope.sample)]
+        offending = len(sample)
+        while more := cursor.fetchmany(_FETCH_ROWS):
+            offending += len(more)
+    if not figures:
+        return Found(offending, sample, [], None)
+    numbers, examined = _figures(figures, scope)
+    return Found(offending, sample, numbers, examined)
+
+
+def _figures(text: str, scope: Scope) -> tuple[list[dict[str, Any]], int]:
+    bound = {name: value for name, value in scope.values.items() if f"${name}" in text}
+    with sql.errors():
+        cursor = scope.con.execute(text, bound or None)
+        names = [column[0] for column in cursor.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return rows, sum(row["examined"] for row in rows)

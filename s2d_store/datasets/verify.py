@@ -1,0 +1,103 @@
+"""Verify a locked dataset: its lock, its files, and a rebuild from the store agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from queries import Query
+from s2d_store.datasets import plan as planning
+from s2d_store.datasets.fingerprint import Fingerprint
+from s2d_store.datasets.locks import changed, dataset_id, folder_of, read_lock
+from s2d_store.datasets.record import recorded
+from s2d_store.datasets.write import fingerprint_of
+from s2d_store.errors import DatasetError, StoreError
+from s2d_store.store import Store
+
+# What may differ when a dropped dataset is built again; the seal guards these.
+_OF_ONE_BUILD = ("built_at", "code_version", "files", "seal", "versions")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What `verify` found: the lock's fingerprint, that of its files, and of a fresh rebuild."""
+
+    locked: str
+    files: str
+    rebuilt: str
+
+    @property
+    def matches(self) -> bool:
+        """Whether all three agree."""
+        return self.locked == self.files == self.rebuilt
+
+
+def verify(store: Store, name: str) -> Rebuilt:
+    """Rebuild a dataset from the store at its pinned versions and compare fingerprints.
+
+    Raises:
+        DatasetError: the lock was edited, or a file of the dataset or of the pinned versions is
+            gone.
+    """
+    lock = read_lock(store, name)
+    _check_unchanged(store, lock)
+    files = _fingerprint_of_files(folder_of(store, name), lock)
+    query = Query(
+        lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
+    )
+    try:
+        snap = store.snapshot(lock["versions"])
+        con = store.connect(lock["versions"])
+        made = planning.make(con, snap, query, lock["params"] | {"seed": lock["seed"]})
+        rebuilt = fingerprint_of(made)
+    except (StoreError, FileNotFoundError) as error:
+        why = error.what if isinstance(error, StoreError) else f"{error.filename} is gone"
+        raise DatasetError(
+            f"dataset {name} cannot be rebuilt: files of its pinned versions are missing",
+            why,
+            "restore the folder tables/ from a copy; the locked files themselves are still there",
+        ) from error
+    return Rebuilt(lock["fingerprint"], files, rebuilt)
+
+
+def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
+    """Compare the lock with its own id, and with what the store recorded when it was written."""
+    try:
+        identity = dataset_id(lock)
+    except KeyError as error:
+        raise changed(lock, f"it lacks {error}") from error
+    if lock.get("dataset_id") != identity:
+        raise changed(lock, f"its id {lock.get('dataset_id')} should be {identity}")
+    for text in recorded(store, identity):
+        before = json.loads(text)
+        keys = sorted(
+            key
+            for key in (before.keys() | lock.keys()) - set(_OF_ONE_BUILD)
+            if before.get(key) != lock.get(key)
+        )
+        if keys:
+            raise changed(lock, f"the store recorded another {', '.join(keys)}")
+
+
+def _fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
+    fingerprint: Fingerprint | None = None
+    for file in lock["files"]:
+        try:
+            with pq.ParquetFile(folder / file["path"]) as part:
+                fingerprint = fingerprint or Fingerprint(part.schema_arrow)
+                for group in range(part.num_row_groups):
+                    fingerprint.update(part.read_row_group(group))
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise DatasetError(
+                f"a file of dataset {lock['name']} cannot be read",
+                f"{file['path']}: {error}",
+                f"s2d dataset drop {lock['name']}, then build it again",
+            ) from error
+    assert fingerprint is not None, "a lock lists at least one file"
+    return fingerprint.hexdigest()

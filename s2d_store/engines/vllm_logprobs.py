@@ -1,0 +1,95 @@
+"""vLLM's flat logprobs as (T, K) arrays. Needs NumPy alone.
+
+With `flat_logprobs` every position holds k + 1 entries one after another: the actual token, then
+the k likeliest in order; the actual token stands twice when it is among them. A request's first
+prompt position holds none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2d_store.engines.base import IntArray, TopK
+from s2d_store.errors import EngineError
+
+
+class FlatLogprobs(Protocol):
+    """The lists of `vllm.logprobs.FlatLogprobs` that are read here."""
+
+    start_indices: list[int]
+    end_indices: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+def last_positions(
+    rollout_id: str, flat: FlatLogprobs, tokens: Sequence[int] | IntArray, k: int
+) -> TopK:
+    """The top k at the last T positions, T being the number of `tokens`.
+
+    Args:
+        rollout_id: named in errors.
+        flat: positions of a response, or of a prompt and the response behind it.
+        tokens: T token ids that stand at those positions.
+        k: entries besides the actual token.
+
+    Returns:
+        ids int32 (T, k), logprobs float32 (T, k), logprobs of `tokens` float32 (T,).
+
+    Raises:
+        EngineError: a position without its k + 1 entries, or with another token.
+    """
+    n_tokens, width = len(tokens), k + 1
+    starts, ends = (
+        np.array(indices[max(0, len(indices) - n_tokens) :], dtype=np.int64)
+        for indices in (flat.start_indices, flat.end_indices)
+    )
+    if len(starts) != n_tokens or np.any(ends - starts != width):
+        counts = sorted(set((ends - starts).tolist()))
+        raise _wrong(
+            rollout_id,
+            f"{len(starts)} positions of {counts} entries came back",
+            f"{n_tokens} positions of {width} were asked for",
+        )
+    first, last = (int(starts[0]), int(ends[-1])) if n_tokens else (0, 0)
+    ids_TW = _array(flat.token_ids[first:last], np.int32, n_tokens, width)
+    logprobs_TW = _array(flat.logprobs[first:last], np.float32, n_tokens, width)
+    other = ids_TW[:, 0] != np.asarray(tokens, dtype=np.int32)
+    if other.any():
+        at = int(other.argmax())
+        raise _wrong(
+            rollout_id,
+            f"position {at} is of token {ids_TW[at, 0]}, not {tokens[at]}",
+            "logprobs and tokens are out of step",
+        )
+    return TopK(
+        np.ascontiguousarray(ids_TW[:, 1:]),
+        np.ascontiguousarray(logprobs_TW[:, 1:]),
+        np.ascontiguousarray(logprobs_TW[:, 0]),
+    )
+
+
+def joined(first: TopK, second: TopK) -> TopK:
+    """The positions of `first`, then those of `second`; both of the same K."""
+    return TopK(
+        np.concatenate([first.token_ids, second.token_ids]),
+        np.concatenate([first.logprobs, second.logprobs]),
+        np.concatenate([first.sampled_logprobs, second.sampled_logprobs]),
+    )
+
+
+def _array(values: list[Any], dtype: type[Any], n_tokens: int, width: int) -> NDArray[Any]:
+    # np.array looks at every element twice; measured 7 to 15 % slower on lists this long.
+    return np.fromiter(values, dtype, count=len(values)).reshape(n_tokens, width)
+
+
+def _wrong(rollout_id: str, what: str, why: str) -> EngineError:
+    return EngineError(
+        f"vLLM's logprobs of rollout {rollout_id} are not whole: {what}",
+        f"{why}; nothing of it was stored",
+        "use another version of vLLM, or --engine transformers",
+    )

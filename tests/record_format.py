@@ -1,0 +1,25 @@
+"""Record a tiny store of the current format: python tests/record_format.py tests/formats/vN."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import synthetic
+
+import queries
+from s2d_store.datasets.build import build
+from s2d_store.schema import TABLES
+from s2d_store.store import Store
+
+if __name__ == "__main__":
+    store = Store.init(Path(sys.argv[1]))
+    synthetic.fill(store, n_prompts=2, n=2, k=3)
+    build(store, "warmup", queries.catalog()["warmup"], {"teacher": "teacher"})
+    con = store.connect()
+    counts = {name: con.sql(f"SELECT count(*) FROM raw.{name}").fetchall()[0][0] for name in TABLES}
+    (store.root / "counts.json").write_text(json.dumps(counts, indent=2) + "\n")
+    # Delta notes where a table was created, for information alone.
+    for log in store.root.rglob("_delta_log/*.json"):
+        log.write_text(log.read_text().replace(f"file://{store.root}/", "file:///store/"))
