@@ -4,8 +4,9 @@
     python -m benchmarks.scale /data/100k /data/1m /data/10m
 
 Each budget, lineage and analysis query and each audit runs on each store as `s2d` runs it, two
-threads and 4 GiB for DuckDB; medians of three. Datasets of 100,000 rows are built too, the one with
-top-k against copying the same Parquet columns with pyarrow.
+threads and 4 GiB for DuckDB; medians of three. Datasets are built too: 100,000 rows without top-k,
+up to as many with it, against copying the same Parquet columns with pyarrow, and a replay control.
+The audits that look at built datasets (replay_matched, locks_rebuild) run over these.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 
 import queries
 from s2d_store import params, parquet
-from s2d_store.audits import audit
+from s2d_store.audits import audit, catalog
 from s2d_store.datasets import build as building
 from s2d_store.store import Store
 
@@ -34,6 +35,14 @@ SELECT rollout_id,
 FROM graded_rollouts WINDOW g AS (PARTITION BY policy_id, prompt_id, round)
 """
 ROWS = 100_000
+OF_DATASETS = ("replay_matched", "locks_rebuild")
+_UPDATES = {"rows_per_update": "500", "updates": str(ROWS // 500)}
+BUILDS = {
+    "sft": {"policy": "teacher-rl", "correct_only": "false"} | _UPDATES,
+    "warmup": {"teacher": "teacher-rl", "correct_only": "false"} | _UPDATES,
+    "grpo": {"policy": "student-opd", "prompts_per_update": "10", "updates": "20"},
+    "replay": {"treatment": "scale-grpo"},
+}
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> float:
@@ -71,29 +80,36 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
     return times
 
 
-def time_audits(store: Store, repeats: int, leave_out: list[str]) -> dict[str, float]:
-    """Every audit over the whole store."""
+def time_audits(store: Store, repeats: int) -> dict[str, float]:
+    """Every audit over the whole store, but those that want built datasets."""
     times: dict[str, list[float]] = {}
-    names = [q.name for q in queries.catalog().values() if q.folder == "audits"]
     for _ in range(repeats):
-        for result in audit(store, [name for name in names if name not in leave_out]):
+        for result in audit(store, [name for name in catalog() if name not in OF_DATASETS]):
             times.setdefault(f"audit {result.name}", []).append(result.seconds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def time_builds(store: Store) -> dict[str, float]:
-    """Datasets of at most ROWS rows, without and with top-k, and a copy of the latter."""
+def time_builds(store: Store, repeats: int) -> dict[str, float]:
+    """Datasets of at most ROWS rows, a copy of the one with top-k, a replay control, its audits."""
     times = {}
-    limit = {"rows_per_update": "500", "updates": str(ROWS // 500)}
-    for name, query, given in (
-        ("sft", "sft", {"policy": "teacher-rl", "correct_only": "false"}),
-        ("warmup", "warmup", {"teacher": "teacher-rl", "correct_only": "false"}),
-    ):
-        began = time.perf_counter()
-        lock = building.build(store, f"scale-{name}", queries.catalog()[query], given | limit)
-        times[f"build {name}, {lock['counts']['rows']:,} rows"] = time.perf_counter() - began
-    times["copy of warmup's files"] = copy_seconds(store.root / "datasets" / "scale-warmup")
-    for name in ("sft", "warmup"):
+    for name, given in BUILDS.items():
+        seconds, rows = [], 0
+        for i in range(repeats):
+            if i:
+                building.drop(store, f"scale-{name}")
+            began = time.perf_counter()
+            lock = building.build(store, f"scale-{name}", queries.catalog()[name], given)
+            seconds.append(time.perf_counter() - began)
+            rows = lock["counts"]["rows"]
+        times[f"build {name}, up to {ROWS:,} rows"] = statistics.median(seconds)
+        print(f"{store.root.name}: {name} has {rows:,} rows")
+    folder = store.root / "datasets" / "scale-warmup"
+    copy = median_seconds(lambda: copy_seconds(folder), repeats)
+    times["copy of the warmup's files"] = copy
+    for name in OF_DATASETS:
+        (result,) = audit(store, [name])
+        times[f"audit {name}, of these"] = result.seconds
+    for name in BUILDS:
         building.drop(store, f"scale-{name}")
     return times
 
@@ -117,7 +133,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stores", type=Path, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--leave-out", nargs="*", default=["locks_rebuild"], help="audits")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     figures: dict[str, dict[str, float]] = {}
@@ -125,8 +140,8 @@ def main() -> None:
         store = Store.open(path)
         figures[path.name] = {
             **time_queries(store, args.repeats),
-            **time_audits(store, args.repeats, args.leave_out),
-            **time_builds(store),
+            **time_audits(store, args.repeats),
+            **time_builds(store, args.repeats),
         }
     print(f"{'seconds':<44}" + "".join(f"{name:>10}" for name in figures))
     for name in dict.fromkeys(name for times in figures.values() for name in times):

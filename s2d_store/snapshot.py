@@ -43,8 +43,17 @@ def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snaps
     for name in TABLES:
         table = _load(root, name, as_of)
         versions[name] = table.version()
-        files[name] = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
+        files[name] = _files(table)
     return Snapshot(versions, files)
+
+
+def newest_files(root: Path, name: str) -> tuple[str, ...]:
+    """The Parquet files of one table's newest version."""
+    return _files(_load(root, name, None))
+
+
+def _files(table: DeltaTable) -> tuple[str, ...]:
+    return tuple(sorted(_local_path(uri) for uri in table.file_uris()))
 
 
 def _load(root: Path, name: str, as_of: datetime | Mapping[str, int] | None) -> DeltaTable:

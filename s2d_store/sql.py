@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,21 +32,7 @@ def connect(root: Path, snap: Snapshot, *, unsafe: bool = False) -> duckdb.DuckD
     Raises:
         StoreError: a file of the snapshot is missing, damaged, or lacks a column.
     """
-    con = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    )
-    con.execute("SET preserve_insertion_order = false")
-    con.execute("CREATE SCHEMA raw")
-    for table in TABLES.values():
-        try:
-            _create_raw(con, table, snap.files[table.name])
-        except duckdb.Error as error:
-            raise StoreError(
-                f"the files of table {table.name} cannot be read",
-                str(error).strip().splitlines()[0],
-                f"restore the folder {root / 'tables' / table.name} from a copy; "
-                "s2d query --as-of reads an older snapshot",
-            ) from error
+    con = connect_raw(root, snap.files)
     for statement in queries.setup_statements(TABLES):
         con.execute(statement)
     if not unsafe:
@@ -55,6 +41,34 @@ def connect(root: Path, snap: Snapshot, *, unsafe: bool = False) -> duckdb.DuckD
         con.execute(f"SET allowed_directories = [{literal(f'{root}/')}, {literal(f'{spill}/')}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
+    return con
+
+
+def connect_raw(root: Path, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB with some tables in schema `raw`, without any view or macro.
+
+    Args:
+        root: the store's folder, for messages.
+        files: Parquet files by table name.
+
+    Raises:
+        StoreError: a file is missing, damaged, or lacks a column.
+    """
+    con = duckdb.connect(
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+    con.execute("SET preserve_insertion_order = false")
+    con.execute("CREATE SCHEMA raw")
+    for name, paths in files.items():
+        try:
+            _create_raw(con, TABLES[name], paths)
+        except duckdb.Error as error:
+            raise StoreError(
+                f"the files of table {name} cannot be read",
+                str(error).strip().splitlines()[0],
+                f"restore the folder {root / 'tables' / name} from a copy; "
+                "s2d query --as-of reads an older snapshot",
+            ) from error
     return con
 
 

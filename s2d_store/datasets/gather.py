@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from s2d_store.datasets.take import take
 
 BUCKET_BYTES = 512 << 20
 
@@ -53,28 +54,39 @@ def gather(
     """
     bucket = (np.cumsum(row_bytes) - row_bytes) // bucket_bytes
     starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-    ends = np.append(starts[1:], len(row_bytes))
     if len(starts) == 1:
-        tables = [_in_order(list(_fetch(source)), 0, len(row_bytes)) for source in sources]
-        yield 0, _side_by_side(tables)
+        yield 0, _side_by_side([_in_order(list(_fetch(source))) for source in sources])
         return
     with tempfile.TemporaryDirectory(prefix="s2d-build-") as folder:
         for number, source in enumerate(sources):
             _spill(source, starts, Path(folder), number)
-        for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        for i, start in enumerate(starts.tolist()):
             tables = []
             for number in range(len(sources)):
                 path = Path(folder) / f"{number}-{i}.arrow"
                 with pa.memory_map(str(path)) as file:
-                    tables.append(_in_order([pa.ipc.open_stream(file).read_all()], start, end))
+                    spilled = pa.ipc.open_stream(file).read_all()
+                    rows = spilled.column("_row").to_numpy()
+                    everything = np.arange(len(rows))
+                    tables.append(_in_order([Fetched(spilled.drop("_row"), everything, rows)]))
                 path.unlink()
             yield start, _side_by_side(tables)
 
 
-def _fetch(source: Source) -> Iterator[pa.Table]:
-    """Wanted rows in file order, with their training row in column `_row`."""
+@dataclass(frozen=True)
+class Fetched:
+    """Rows of `table` at `wanted` are the training rows `rows`; both int64 (n,)."""
+
+    table: pa.Table
+    wanted: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def _fetch(source: Source) -> Iterator[Fetched]:
+    """Row groups that hold wanted rows, in file order; mostly unwanted ones without the rest."""
     order = np.lexsort((source.position, source.file))
     used, starts = np.unique(source.file[order], return_index=True)
+    names = [source.rename.get(c, c) for c in source.columns]
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
         with pq.ParquetFile(source.files[index]) as file:
@@ -84,36 +96,40 @@ def _fetch(source: Source) -> Iterator[pa.Table]:
                 low, high = np.searchsorted(positions, [first, first + n])
                 if low < high:
                     table = file.read_row_group(group, columns=list(source.columns))
+                    table = table.select(list(source.columns)).rename_columns(names)
                     wanted = positions[low:high] - first
-                    whole = np.array_equal(wanted, np.arange(n))
-                    taken = table if whole else table.take(pa.array(wanted))
-                    names = [source.rename.get(c, c) for c in source.columns]
-                    taken = taken.select(list(source.columns)).rename_columns(names)
-                    yield taken.append_column("_row", pa.array(rows[low:high]))
+                    if 2 * len(wanted) < n:
+                        table, wanted = take(table, wanted), np.arange(len(wanted))
+                    yield Fetched(table, wanted, rows[low:high])
                 first += n
 
 
 def _spill(source: Source, starts: NDArray[np.int64], folder: Path, number: int) -> None:
     writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
     try:
-        for table in _fetch(source):
-            buckets = np.searchsorted(starts, table.column("_row").to_numpy(), side="right") - 1
+        for fetched in _fetch(source):
+            buckets = np.searchsorted(starts, fetched.rows, side="right") - 1
             for i in np.unique(buckets).tolist():
+                here = buckets == i
+                part = take(fetched.table, fetched.wanted[here])
+                part = part.append_column("_row", pa.array(fetched.rows[here]))
                 if i not in writers:
                     path = str(folder / f"{number}-{i}.arrow")
-                    writers[i] = pa.ipc.new_stream(path, table.schema)
-                writers[i].write_table(table.filter(pa.array(buckets == i)))
+                    writers[i] = pa.ipc.new_stream(path, part.schema)
+                writers[i].write_table(part)
     finally:
         for writer in writers.values():
             writer.close()
 
 
-def _in_order(tables: list[pa.Table], start: int, end: int) -> pa.Table:
-    table = pa.concat_tables(tables)
-    order = pc.sort_indices(table.column("_row"))
-    rows = table.column("_row").take(order).to_numpy()
-    assert np.array_equal(rows, np.arange(start, end)), "every training row is fetched once"
-    return table.drop_columns(["_row"]).take(order)
+def _in_order(parts: Sequence[Fetched]) -> pa.Table:
+    """The wanted rows of all parts by training row."""
+    firsts = np.cumsum([0, *(part.table.num_rows for part in parts)])
+    places = np.concatenate([part.wanted + n for part, n in zip(parts, firsts, strict=False)])
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows)
+    assert np.all(np.diff(rows[order]) == 1), "every training row is fetched once"
+    return take(pa.concat_tables([part.table for part in parts]), places[order])
 
 
 def _side_by_side(tables: Sequence[pa.Table]) -> pa.Table:

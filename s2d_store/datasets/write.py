@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from s2d_store.datasets.fingerprint import Fingerprint
 from s2d_store.datasets.gather import gather
 from s2d_store.datasets.plan import Plan
 
-FILE_BYTES = 512 << 20
+FILE_BYTES = 256 << 20
+WRITERS = 3
 LEAD = ("row", "update", "rollout_id", "prompt_id")
 
 
@@ -36,40 +38,36 @@ def tables(made: Plan) -> Iterator[pa.Table]:
 
 def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
     """Write `part-NNNNN.parquet` files; gives the lock's fingerprint, files and columns."""
-    rows = tables(made)
-    first = next(rows)
-    fingerprint = Fingerprint(first.schema)
     files: list[dict[str, Any]] = []
-    waiting: pa.Table | None = first
-    # Hashing and writing both leave the interpreter free, so they run side by side.
-    with ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool:
-
-        def part() -> Iterator[pa.Table]:
-            """Tables of one file, each hashed while it is written."""
-            nonlocal waiting
-            size = 0
-            while waiting is not None and size < FILE_BYTES:
-                table, size = waiting, size + waiting.nbytes
-                files[-1]["rows"] += table.num_rows
-                hashed = pool.submit(fingerprint.update, table)
-                yield table
-                hashed.result()
-                waiting = next(rows, None)
-
-        while waiting is not None:
-            name = f"part-{len(files):05d}.parquet"
-            files.append({"path": name, "rows": 0, "bytes": 0})
-            files[-1]["bytes"] = parquet.write(folder / name, part(), first.schema)
-    columns = [f"{field.name}: {field.type}" for field in first.schema]
+    fingerprint: Fingerprint | None = None
+    # Hashing and writing leave the interpreter free, so a bucket's parts and its hash go side by
+    # side; the next bucket waits, so that no more than one is in memory.
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="write-parts") as pool:
+        for table in tables(made):
+            fingerprint = fingerprint or Fingerprint(table.schema)
+            hashed = pool.submit(fingerprint.update, table)
+            parts = [(f"part-{len(files) + i:05d}.parquet", p) for i, p in enumerate(_parts(table))]
+            sizes = [pool.submit(parquet.write, folder / n, [p], p.schema) for n, p in parts]
+            for (name, part), size in zip(parts, sizes, strict=True):
+                files.append({"path": name, "rows": part.num_rows, "bytes": size.result()})
+            hashed.result()
+    assert fingerprint is not None, "a plan has rows"
+    columns = [f"{field.name}: {field.type}" for field in fingerprint.schema]
     return {"fingerprint": fingerprint.hexdigest(), "files": files, "columns": columns}
+
+
+def _parts(table: pa.Table) -> list[pa.Table]:
+    """The table cut into files of about equal size, at most FILE_BYTES in memory each."""
+    n = min(table.num_rows, -(-table.nbytes // FILE_BYTES))
+    cuts = [table.num_rows * i // n for i in range(n + 1)]
+    return [table.slice(start, end - start) for start, end in pairwise(cuts)]
 
 
 def fingerprint_of(made: Plan) -> str:
     """Fingerprint of a planned dataset, without writing it."""
-    rows = tables(made)
-    first = next(rows)
-    fingerprint = Fingerprint(first.schema)
-    fingerprint.update(first)
-    for table in rows:
+    fingerprint: Fingerprint | None = None
+    for table in tables(made):
+        fingerprint = fingerprint or Fingerprint(table.schema)
         fingerprint.update(table)
+    assert fingerprint is not None, "a plan has rows"
     return fingerprint.hexdigest()
