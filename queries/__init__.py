@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent
 FOLDERS = ("datasets", "budgets", "audits", "analysis")
 _PARAM = re.compile(r"(\w+):\s*([\w|]+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
 # POLICY takes a policy's name or id and is bound as its id; a default, as `any`, stays as it is.
-TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "POLICY")
+# COUNT is a whole number of at least 1.
+TYPES = ("VARCHAR", "BIGINT", "COUNT", "DOUBLE", "BOOLEAN", "POLICY")
 
 
 @dataclass(frozen=True)

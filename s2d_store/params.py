@@ -11,6 +11,7 @@ import duckdb
 from queries import Param, Query
 from s2d_store.errors import InputError, NotFoundError
 
+_LEAST = {"BIGINT": -(2**63), "COUNT": 1}
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -54,8 +55,11 @@ def bound(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection) -> Any:
     try:
-        if param.type == "BIGINT":
-            return int(text)
+        if param.type in _LEAST:
+            number = int(text)
+            if not _LEAST[param.type] <= number < 2**63:
+                raise _wrong_type(query, param, text)
+            return number
         if param.type == "DOUBLE":
             return float(text)
     except ValueError as error:
@@ -72,9 +76,13 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
 
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
+    wanted = f"a {param.type}"
+    if "|" in param.type:
+        wanted = f"one of {param.type.replace('|', ', ')}"
+    elif param.type == "COUNT":
+        wanted = "a whole number of at least 1"
     return InputError(
-        f"parameter {param.name}={text!r} of query {query.name} is not "
-        + (f"one of {param.type.replace('|', ', ')}" if "|" in param.type else f"a {param.type}"),
+        f"parameter {param.name}={text!r} of query {query.name} is not {wanted}",
         param.doc,
         f"--param {param.name}={param.default or '...'}",
     )

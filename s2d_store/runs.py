@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 import s2d_store
-from s2d_store.errors import BudgetError, InputError
+from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
 
@@ -49,15 +49,16 @@ def running(
 ) -> Iterator[None]:
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
 
-    A run that was killed stays `running`; the same command takes it up again. `stage` names the
-    stage of the experiment that budgets count the run's spending for; it is not its identity.
+    A run that was killed stays `running`; the same command takes it up again. One that was done
+    stays `done` when a later command of its name is refused for its input. `stage` names the stage
+    of the experiment that budgets count the run's spending for; it is not its identity.
 
     Raises:
         StoreError: another process holds the run.
         InputError: the run exists with another configuration and holds something already.
     """
     with store.run_lock(run_id):
-        _check_same(store, run_id, config)
+        before = _check_same(store, run_id, config)
         status = "failed"
         row = {
             "run_id": run_id,
@@ -74,14 +75,19 @@ def running(
         except (KeyboardInterrupt, BudgetError):
             status = "interrupted"
             raise
+        except (InputError, NotFoundError, QueryError):
+            status = "done" if before == "done" else "failed"
+            raise
         finally:
             _record(store, row, status)
 
 
-def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> None:
-    rows = store.sql("SELECT config FROM runs WHERE run_id = $run", {"run": run_id}).fetchall()
+def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> str:
+    """The status that the run has; empty for a new one."""
+    text = "SELECT config, status FROM runs WHERE run_id = $run"
+    rows = store.sql(text, {"run": run_id}).fetchall()
     if not rows:
-        return
+        return ""
     stored = json.loads(rows[0][0])
     differing = sorted(
         k for k in stored.keys() | config.keys() if stored.get(k) != json_value(config.get(k))
@@ -95,6 +101,7 @@ def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> None:
             shown,
             "repeat the stored settings to continue it, or pass another --run name",
         )
+    return str(rows[0][1])
 
 
 def _is_empty(store: Store, run_id: str) -> bool:

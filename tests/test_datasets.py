@@ -148,8 +148,12 @@ def test_parameters_are_checked(filled: Store) -> None:
         building.build(filled, "x", WARMUP, {})
     with pytest.raises(InputError, match="no parameter 'techer'; did you mean 'teacher'"):
         building.build(filled, "x", WARMUP, {"techer": "teacher"})
-    with pytest.raises(InputError, match=r"passes='many' .* is not a BIGINT"):
+    with pytest.raises(InputError, match=r"passes='many' .* is not a whole number of at least 1"):
         built(filled, "x", passes="many")
+    with pytest.raises(
+        InputError, match=r"rows_per_update='0' .* is not a whole number of at least"
+    ):
+        built(filled, "x", rows_per_update="0")
     with pytest.raises(NotFoundError, match=r"no policy 'teachr' .*; did you mean 'teacher'"):
         building.build(filled, "x", WARMUP, {"teacher": "teachr"})
     with pytest.raises(InputError, match=r"dataset '\.\./x' is not a usable name"):

@@ -79,6 +79,14 @@ def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     assert statuses == [("done",)]
 
 
+def test_a_refused_command_leaves_its_run_as_it_was(generated: Store, verify: Verify) -> None:
+    assert verify().code == 0
+    refused = verify("--where", "round = 7")
+    assert refused.code == 1 and "no rollouts to verify" in refused.err
+    statuses = generated.sql("SELECT status FROM runs WHERE kind = 'verify'").fetchall()
+    assert statuses == [("done",)]
+
+
 def test_limit_and_chunks_continue_where_they_stopped(generated: Store, verify: Verify) -> None:
     assert "5 rollouts graded" in verify("--limit", 5).out
     assert "9 rollouts graded" in verify("--chunk", 4).out

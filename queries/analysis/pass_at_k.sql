@@ -1,7 +1,7 @@
 -- question: what is the unbiased pass@k of each policy?
 -- grain: one row a policy, purpose, split and verifier
 -- params:
---   k: BIGINT = 1 -- rollouts that may try
+--   k: COUNT = 1 -- rollouts that may try
 -- columns: policy, purpose, split, verifier, prompts, pass_at_k
 WITH counts AS (
     SELECT

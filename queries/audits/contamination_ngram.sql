@@ -4,7 +4,7 @@
 --   datasets: VARCHAR = all -- datasets whose prompts are trained on: names parted by commas, or all
 --   train_split: VARCHAR = none -- take every prompt of this split instead of the datasets' prompts
 --   eval_splits: VARCHAR = test,eval,validation -- splits of eval prompts, besides those evaluated
---   n: BIGINT = 13 -- words an n-gram; shorter prompts are left to contamination_exact
+--   n: COUNT = 13 -- words an n-gram; shorter prompts are left to contamination_exact
 --   min_overlap: DOUBLE = 0.2 -- share of the eval prompt's n-grams from which two prompts count
 --   template: DOUBLE = 0.05 -- share of eval prompts from which the words they share are a template's
 -- columns: datasets, train_prompt_id, eval_prompt_id, eval_source, eval_split, shared, overlap, text

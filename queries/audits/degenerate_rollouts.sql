@@ -5,9 +5,9 @@
 --   max_truncated: DOUBLE = 0.1 -- largest share cut off at max_tokens
 --   max_empty: DOUBLE = 0.01 -- largest share without a word
 --   max_looping: DOUBLE = 0.02 -- largest share that ends in a loop
---   tail: BIGINT = 32 -- characters at the end of a response that a loop repeats
---   repeats: BIGINT = 4 -- how often they stand in the last `window` characters of a loop
---   window: BIGINT = 2000 -- characters searched
+--   tail: COUNT = 32 -- characters at the end of a response that a loop repeats
+--   repeats: COUNT = 4 -- how often they stand in the last `window` characters of a loop
+--   window: COUNT = 2000 -- characters searched
 -- columns: policy, purpose, rollouts, truncated, empty, looping, example
 SELECT policy, purpose, rollouts, truncated, empty, looping, example
 FROM degenerate_shares($datasets, $tail, $repeats, $window)

@@ -9,8 +9,8 @@
 --   group_size: BIGINT = 0 -- only groups of that many rollouts; 0 takes all of two and more
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the policy its rollouts may be; 0: its own alone
 --   round: BIGINT = -1 -- only this on-policy round; -1 takes all
---   prompts_per_update: BIGINT = 64 -- groups that one optimizer update consumes, each of them whole
---   passes: BIGINT = 1 -- how often each group is used, in a fresh order each time
+--   prompts_per_update: COUNT = 64 -- groups that one optimizer update consumes, each of them whole
+--   passes: COUNT = 1 -- how often each group is used, in a fresh order each time
 --   updates: BIGINT = 0 -- stop after that many updates; 0 uses every group
 --   target_tokens: BIGINT = 0 -- stop after the update that reaches so many response tokens; 0: no such limit
 -- columns: row, update, rollout_id, advantage, labelled, reward, group_size, group_mean, group_std, lag, round

@@ -10,8 +10,8 @@
 --   finished_only: BOOLEAN = false -- leave out rollouts cut off at max_tokens
 --   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all
 --   max_per_prompt: BIGINT = 0 -- most rollouts of a prompt; 0 keeps all
---   rows_per_update: BIGINT = 64 -- rows that one optimizer update consumes
---   passes: BIGINT = 1 -- how often each rollout is used, in a fresh order each time
+--   rows_per_update: COUNT = 64 -- rows that one optimizer update consumes
+--   passes: COUNT = 1 -- how often each rollout is used, in a fresh order each time
 --   updates: BIGINT = 0 -- stop after that many updates; 0 uses every row
 --   target_tokens: BIGINT = 0 -- stop after the update that reaches so many response tokens; 0: no such limit
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, lag, round

@@ -6,7 +6,7 @@
 --   role: any|teacher|student = any -- only rollouts of that role
 --   policy: POLICY = any -- only rollouts of that policy
 --   k: BIGINT = 0 -- entries a token; 0 takes the largest stored
---   passes: BIGINT = 1 -- how often a rollout may be used
+--   passes: COUNT = 1 -- how often a rollout may be used
 --   tolerance: DOUBLE = 0.02 -- largest relative difference of response tokens, in each update and in all
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, treatment_tokens
 -- Every row of the treatment gets a rollout of nearly its length. Both sides are sorted by length;

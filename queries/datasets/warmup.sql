@@ -13,8 +13,8 @@
 --   max_pass_rate: DOUBLE = 1 -- leave out prompts that are solved more often
 --   pass_rate_of: POLICY = teacher -- whose graded train rollouts give a prompt's pass rate p: the teacher's, or another policy's, such as the student's
 --   weighting: none|paced = none -- paced draws rollouts by p(1-p), as PACED (arXiv 2603.11178) weighs prompts with the student's p
---   rows_per_update: BIGINT = 64 -- rows that one optimizer update consumes
---   passes: BIGINT = 1 -- how often each rollout is used, in a fresh order each time
+--   rows_per_update: COUNT = 64 -- rows that one optimizer update consumes
+--   passes: COUNT = 1 -- how often each rollout is used, in a fresh order each time
 --   updates: BIGINT = 0 -- stop after that many updates; 0 uses every row
 --   target_tokens: BIGINT = 0 -- stop after the update that reaches so many response tokens; 0: no such limit
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
