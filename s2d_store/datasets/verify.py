@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,15 @@ def verify(store: Store, name: str) -> Rebuilt:
     """
     lock = read_lock(store, name)
     _check_unchanged(store, lock)
-    files = _fingerprint_of_files(folder_of(store, name), lock)
+    # Reading, hashing and DuckDB all leave the interpreter free.
+    with ThreadPoolExecutor(1, thread_name_prefix="hash-files") as pool:
+        files = pool.submit(_fingerprint_of_files, folder_of(store, name), lock)
+        rebuilt = _rebuild(store, lock)
+        return Rebuilt(lock["fingerprint"], files.result(), rebuilt)
+
+
+def _rebuild(store: Store, lock: Mapping[str, Any]) -> str:
+    """Fingerprint of the lock's query run again at its pinned versions."""
     query = Query(
         lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
     )
@@ -55,15 +64,14 @@ def verify(store: Store, name: str) -> Rebuilt:
         snap = store.snapshot(lock["versions"])
         con = store.connect(lock["versions"])
         made = planning.make(con, snap, query, lock["params"] | {"seed": lock["seed"]})
-        rebuilt = fingerprint_of(made)
+        return fingerprint_of(made)
     except (StoreError, FileNotFoundError) as error:
         why = error.what if isinstance(error, StoreError) else f"{error.filename} is gone"
         raise DatasetError(
-            f"dataset {name} cannot be rebuilt: files of its pinned versions are missing",
+            f"dataset {lock['name']} cannot be rebuilt: files of its pinned versions are missing",
             why,
             "restore the folder tables/ from a copy; the locked files themselves are still there",
         ) from error
-    return Rebuilt(lock["fingerprint"], files, rebuilt)
 
 
 def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
