@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Test processes side by side, one thread each.
+JOBS ?= 2
 VLLM_ENV := VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -15,7 +17,7 @@ quickstart: $(VENV)/.train ## set up, then run the main job on tiny models (exam
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart/run.sh
 
 test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not vllm" $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) -m "not vllm" $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(BIN)/python -m pytest -m vllm $(ARGS)

@@ -49,16 +49,14 @@ def test_empty_stores_answer_too(store: Store) -> None:
 
 @pytest.mark.parametrize("n", [1, 4, 10])
 def test_pass_at_k_is_unbiased(store: Store, n: int) -> None:
-    for c in range(n + 1):
-        for k in range(1, n + 1):
-            expected = 1 - math.comb(n - c, k) / math.comb(n, k)
-            ((value,),) = store.sql("SELECT pass_at_k($n, $c, $k)", locals_(n, c, k)).fetchall()
-            assert value == pytest.approx(expected)
+    rows = store.sql(
+        "SELECT c, k, pass_at_k($n, c, k) FROM range($n + 1) AS _(c), range(1, $n + 1) AS _(k)",
+        {"n": n},
+    ).fetchall()
+    assert len(rows) == (n + 1) * n
+    for c, k, value in rows:
+        assert value == pytest.approx(1 - math.comb(n - c, k) / math.comb(n, k))
     assert store.sql("SELECT pass_at_k(2, 1, 3)").fetchall() == [(None,)]
-
-
-def locals_(n: int, c: int, k: int) -> dict[str, int]:
-    return {"n": n, "c": c, "k": k}
 
 
 def test_avg_at_k_uses_the_first_k(filled: Store) -> None:

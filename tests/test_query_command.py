@@ -142,7 +142,7 @@ def test_list_shows_queries_and_their_parameters(query: Query) -> None:
         assert name in done.out
     done = query("--list", "warmup")
     assert "--param teacher=  POLICY, required: " in done.out
-    assert "--param rows_per_update=  BIGINT, default 64: " in done.out
+    assert "--param rows_per_update=  COUNT, default 64: " in done.out
     assert "no query named 'warmpu'" in query("--list", "warmpu").err
 
 
