@@ -1,145 +1,144 @@
-"""s2d train."""
+"""s2d train: one command a trainer, its options made from the fields of the trainer's config."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
+from trainers.arguments import field_help
+from trainers.config import (
+    GRPOConfig,
+    OPDConfig,
+    ReplayConfig,
+    SFTConfig,
+    TrainerConfig,
+    WarmupConfig,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from s2d_store.policy_registry import Registered
+    from s2d_store.store import Store
 
 app = typer.Typer(help="Trainers: consumers of locked datasets.", no_args_is_help=True)
 
+_TRAINERS: dict[str, tuple[type[TrainerConfig], str]] = {
+    "warmup": (WarmupConfig, "Stage 2a: forward KL to a teacher's stored top-k."),
+    "opd": (OPDConfig, "Stage 2b: reverse KL to the teacher on the student's stored rollouts."),
+    "grpo": (GRPOConfig, "Stages 1 and 3: clipped policy gradient on groups with advantages."),
+    "replay": (ReplayConfig, "The replay control: the bridge's objective on a Stage 3 schedule."),
+    "sft": (SFTConfig, "A baseline: cross-entropy on the teacher's samples."),
+}
+_LEAD = {
+    "dataset": Annotated[str, typer.Option(help="A locked dataset of the store.")],
+    "student": Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")],
+    "output": Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
+}
+_TRAIL: dict[str, tuple[Any, Any]] = {
+    "name": (
+        Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")],
+        "",
+    ),
+    "stage": (
+        Annotated[
+            str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
+        ],
+        "",
+    ),
+    "budget": (BudgetOption, ""),
+    "quiet": (QuietOption, False),
+    "store": (StoreOption, DEFAULT_STORE),
+}
 
-@app.callback()
-def _train() -> None:
-    """Keep the stages subcommands."""
 
+def _command(trainer: str, config_class: type[TrainerConfig], summary: str) -> Callable[..., None]:
+    """A function with one parameter an option, for Typer to read."""
 
-@app.command()
-def warmup(
-    dataset: Annotated[str, typer.Option(help="A locked dataset of the store.")],
-    student: Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")],
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
-    name: Annotated[
-        str, typer.Option(help="Name of the trained policy; default: the folder's.")
-    ] = "",
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-5,
-    lr_schedule: Annotated[str, typer.Option(help="constant, cosine or linear.")] = "constant",
-    lr_warmup_updates: Annotated[int, typer.Option(help="Updates of linear warm-up.")] = 0,
-    weight_decay: Annotated[float, typer.Option(help="AdamW weight decay.")] = 0.0,
-    grad_clip_norm: Annotated[float, typer.Option(help="Largest gradient norm; 0: no clip.")] = 1.0,
-    tail: Annotated[
-        str, typer.Option(help="Mass outside the top k: bucket, renormalise or drop.")
-    ] = "bucket",
-    max_tokens_per_micro_batch: Annotated[
-        int, typer.Option(help="Token slots a forward pass.")
-    ] = 8192,
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 on CUDA, else fp32), fp32, bf16.")
-    ] = "auto",
-    packing: Annotated[str, typer.Option(help="Pack sequences: auto, on or off.")] = "auto",
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, more time.")] = False,
-    checkpoint_every_updates: Annotated[
-        int, typer.Option(help="Updates between checkpoints.")
-    ] = 50,
-    keep_checkpoints: Annotated[int, typer.Option(help="Newest checkpoints to keep.")] = 2,
-    max_kl: Annotated[float, typer.Option(help="Stop above this mean KL, nats a token.")] = 50.0,
-    seed: Annotated[int, typer.Option(help="Seed of dropout, where the model has any.")] = 0,
-    tracker: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, wandb or trackio. May be repeated.")
-    ] = None,
-    tracker_project: Annotated[str, typer.Option(help="Project that trackers show.")] = "s2d",
-    stage: Annotated[str, typer.Option(help="Stage that budgets count this run for.")] = "warmup",
-    budget: BudgetOption = "",
-    quiet: QuietOption = False,
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Stage 2a: forward KL to a teacher's stored top-k. The same command continues a run.
+    def command(**given: Any) -> None:
+        _train(trainer, config_class, given)
 
-    On several GPUs: accelerate launch --multi_gpu -m cli.main train warmup ...
-    """
-    from s2d_store import charges, policy_registry, runs, trained
-    from s2d_store.budget_guard import Guard
-    from s2d_store.datasets.build import read_lock
-
-    opened = open_store(store)
-    lock = read_lock(opened, dataset)
-    _require_torch()
-    from trainers.config import WarmupConfig
-    from trainers.warmup import train_warmup
-
-    policy = policy_registry.find(opened, student)
-    trained.check_student(policy, lock)
-    settings: dict[str, Any] = {
-        "lr": lr,
-        "lr_schedule": lr_schedule,
-        "lr_warmup_updates": lr_warmup_updates,
-        "weight_decay": weight_decay,
-        "grad_clip_norm": grad_clip_norm,
-        "tail": tail,
-        "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
-        "precision": precision,
-        "packing": packing,
-        "gradient_checkpointing": gradient_checkpointing,
-        "checkpoint_every_updates": checkpoint_every_updates,
-        "keep_checkpoints": keep_checkpoints,
-        "max_kl": max_kl,
-        "seed": seed,
-        "trackers": tuple(tracker or ()),
-        "tracker_project": tracker_project,
-    }
-    config = WarmupConfig(
-        dataset=str(opened.root / "datasets" / dataset),
-        student=policy.location,
-        output=str(output),
-        **settings,
+    hints, help_of = get_type_hints(config_class), field_help(config_class)
+    options: dict[str, tuple[Any, Any]] = {name: (kind, MISSING) for name, kind in _LEAD.items()}
+    for field in fields(config_class):
+        if field.name not in _LEAD:
+            options[field.name] = _option(field.name, hints[field.name], help_of, field.default)
+    options |= _TRAIL
+    parameters = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            annotation=kind,
+            default=Parameter.empty if default is MISSING else default,
+        )
+        for name, (kind, default) in options.items()
+    ]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+    command.__doc__ = (
+        f"{summary} The same command continues a run.\n\n"
+        f"On several GPUs: accelerate launch --multi_gpu -m cli.main train {trainer} ..."
     )
-    if int(os.environ.get("RANK", "0")) > 0:
-        # Under `accelerate launch` every process trains, and the first one keeps the books.
-        train_warmup(config)
-        return
-    run = trained.run_id("warmup", lock, policy, config.identity())
-    # Only what decides the weights: the same run may go on with other checkpoints or trackers.
-    decisive = {name: value for name, value in config.identity().items() if name in settings}
-    stored_config = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
-    charges.before_training(Guard.open(opened, budget), opened, run, stage, lock, policy)
-    with runs.running(opened, run, "train", stored_config, [lock["dataset_id"]], stage):
-        with trained.UpdateRecorder(opened, run, lock["dataset_id"]) as recorder:
-            train_warmup(config, _reporting(recorder.add, lock, quiet))
-        made = trained.record_output(opened, output, run, lock, policy, name or output.name)
-    _print_summary(opened, run, made)
+    return command
 
 
-def _reporting(
-    record: Callable[[Mapping[str, Any]], None], lock: Mapping[str, Any], quiet: bool
-) -> Callable[[Mapping[str, Any]], None]:
-    """Record each update and print a line for the first, the last and one in twenty."""
+def _option(name: str, kind: Any, help_of: Mapping[str, str], default: Any) -> tuple[Any, Any]:
+    """Annotation and default of a config field; the config itself checks the values."""
+    text = help_of[name]
+    if kind == tuple[str, ...]:  # repeated on the command line, in the singular
+        flag = f"--{name.removesuffix('s')}"
+        return Annotated[
+            list[str] | None, typer.Option(flag, help=f"{text} May be repeated.")
+        ], None
+    choices = get_args(kind) if kind not in (int, float, bool, str) else ()
+    if choices and all(isinstance(choice, str) for choice in choices):
+        kind = str
+    return Annotated[kind, typer.Option(help=text)], default
+
+
+def _train(trainer: str, config_class: type[TrainerConfig], given: dict[str, Any]) -> None:
+    from cli.training import train_from_store
+
+    store = open_store(given.pop("store"))
+    quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _LEAD}
+    books = {name: given.pop(name) for name in ("name", "stage", "budget")}
+    settings = {k: tuple(v or ()) if k == "trackers" else v for k, v in given.items()}
+    report = _reporting(store, lead["dataset"], quiet)
+    done = train_from_store(
+        store, trainer, config_class, **lead, **books, settings=settings, on_update=report
+    )
+    if done is not None:
+        _print_summary(store, *done)
+
+
+def _reporting(store: Store, dataset: str, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
+    """Print a line for the first update, the last, and one in twenty."""
     import sys
 
-    total = lock["counts"]["updates"]
+    from s2d_store.datasets.locks import read_lock
+
+    total = read_lock(store, dataset)["counts"]["updates"]
 
     def on_update(update: Mapping[str, Any]) -> None:
-        record(update)
         number = update["update"]
-        if not quiet and (number in (1, total) or number % max(1, total // 20) == 0):
-            print(
-                f"update {number}/{total}: loss {update['loss']:.4f}, kl {update['kl']:.4f}, "
-                f"grad norm {update['grad_norm']:.3f}, "
-                f"{update['response_tokens'] / update['seconds']:,.0f} tokens/s",
-                file=sys.stderr,
-                flush=True,
-            )
+        if quiet or (number not in (1, total) and number % max(1, total // 20)):
+            return
+        shown = [f"{k} {update[k]:.4f}" for k in ("loss", "kl", "clip_fraction") if k in update]
+        print(
+            f"update {number}/{total}: {', '.join(shown)}, grad norm {update['grad_norm']:.3f}, "
+            f"{update['response_tokens'] / update['seconds']:,.0f} tokens/s",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return on_update
 
 
-def _print_summary(store: Any, run: str, made: Any) -> None:
+def _print_summary(store: Store, run: str, made: Registered) -> None:
     first, last, count = store.sql(
         "SELECT arg_min(loss, update), arg_max(loss, update), count(*) FROM updates "
         "WHERE run_id = $run",
@@ -149,15 +148,5 @@ def _print_summary(store: Any, run: str, made: Any) -> None:
     print(f"policy {made.name} is {made.policy_id}, at {made.location}")
 
 
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    from s2d_store.errors import EngineError
-
-    missing = [name for name in ("torch", "transformers", "accelerate") if not find_spec(name)]
-    if missing:
-        raise EngineError(
-            f"training needs {', '.join(missing)}, not installed here",
-            "the base install has no torch",
-            'pip install "s2d[train]"',
-        )
+for _name, (_class, _summary) in _TRAINERS.items():
+    app.command(_name)(_command(_name, _class, _summary))

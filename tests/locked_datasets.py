@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("topk_logprobs", pa.list_(pa.float32())),
         ("sampled_logprobs", pa.list_(pa.float32())),
         ("labelled", pa.bool_()),
+        ("advantage", pa.float64()),
     ]
 )
 
@@ -70,6 +71,7 @@ def _row(
         "topk_logprobs": np.take_along_axis(logprobs_TV, ids_TK, axis=1).ravel(),
         "sampled_logprobs": sampled,
         "labelled": index % 2 == 0,
+        "advantage": 1.0 if index % 2 == 0 else -1.0,
     }
 
 
@@ -80,6 +82,8 @@ def write_locked(
     rows_a_part: int = 1000,
     rows_a_group: int = 1000,
     columns: Sequence[str] = tuple(SCHEMA.names),
+    kind: str = "warmup",
+    params: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write parts and `lock.json`; returns the folder."""
     folder.mkdir(parents=True)
@@ -96,11 +100,11 @@ def write_locked(
     lock = {
         "format_version": 1,
         "name": folder.name,
-        "kind": "warmup",
+        "kind": kind,
         "fingerprint": f"fingerprint-of-{folder.name}",
         "seed": 0,
         "query": "",
-        "params": {},
+        "params": dict(params or {}),
         "tokenizer_fingerprint": "0" * 64,
         "counts": {
             "rows": len(rows),

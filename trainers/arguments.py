@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -46,16 +48,26 @@ def field_help(config_class: type) -> dict[str, str]:
     """Map each field of a config class, inherited ones first, to the string under it."""
     help_of: dict[str, str] = {}
     for parent in reversed(config_class.__mro__[:-1]):
-        body = ast.parse(inspect.getsource(parent)).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for statement, following in pairwise(body.body):
-            match statement, following:
+        help_of |= _strings_under_fields(parent.__module__)[parent.__name__]
+    return help_of
+
+
+@cache
+def _strings_under_fields(module: str) -> dict[str, dict[str, str]]:
+    """Class -> field -> string, of a module's source; read once, since every command needs it."""
+    found: dict[str, dict[str, str]] = {}
+    for statement in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if not isinstance(statement, ast.ClassDef):
+            continue
+        help_of = found[statement.name] = {}
+        for field, following in pairwise(statement.body):
+            match field, following:
                 case (
                     ast.AnnAssign(target=ast.Name(id=name)),
                     ast.Expr(value=ast.Constant(value=str(text))),
                 ):
                     help_of[name] = text
-    return help_of
+    return found
 
 
 def _reading(kind: Any) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from trainers.shift import Int64, predicting_positions, ranges
 
 Layout = Literal["packed", "padded"]
 PAD_ID = -1
+# Dataset columns with one logprob a response token.
+POLICY_LOGPROBS, TEACHER_LOGPROBS = "response_logprobs", "sampled_logprobs"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class MicroBatch:
         rows: int64 [S], each sequence's row within its update.
         topk_ids: int32 [R, K], -1 where a token has fewer than K entries; K = 0 without a teacher.
         topk_logprobs: float32 [R, K], -inf where a token has fewer than K entries.
+        policy_logprobs: float32 [R], the sampling policy's own logprob of each response token; [0]
+            where the column is not read, as the two below.
+        teacher_logprobs: float32 [R], the scorer's.
+        advantages: float32 [R], the row's advantage at each of its tokens.
         max_length: tokens of the longest sequence.
     """
 
@@ -53,6 +59,9 @@ class MicroBatch:
     rows: Tensor
     topk_ids: Tensor
     topk_logprobs: Tensor
+    policy_logprobs: Tensor
+    teacher_logprobs: Tensor
+    advantages: Tensor
     max_length: int
 
     def to(self, device: torch.device) -> MicroBatch:
@@ -78,8 +87,9 @@ def pack(
     A sequence longer than `max_tokens` gets a micro-batch of its own.
 
     Args:
-        rows: an update with the list columns `prompt_token_ids` and `response_token_ids`, and
-            with a teacher's `k` (scalar), `topk_token_ids` and `topk_logprobs`.
+        rows: an update with the list columns `prompt_token_ids` and `response_token_ids`; with a
+            teacher's also `k` (scalar), `topk_token_ids` and `topk_logprobs`; and, where wanted,
+            `response_logprobs`, `sampled_logprobs` and `advantage` (scalar).
         max_tokens: most token slots N of a micro-batch.
         selected: rows to use, in this order; None uses all.
 
@@ -143,6 +153,10 @@ def check_lengths(rows: UpdateRows) -> None:
             rows.lengths("topk_logprobs") != entries
         )
         why = "its top-k lists do not hold k entries a response token"
+    for name in (POLICY_LOGPROBS, TEACHER_LOGPROBS):
+        if not wrong.any() and name in rows.lists:
+            wrong = rows.lengths(name) != responses
+            why = f"its {name} are not one a response token"
     if wrong.any():
         raise DatasetError(
             f"row {int(wrong.argmax())} of update {rows.update} cannot be trained on",
@@ -195,8 +209,27 @@ def _build(rows: UpdateRows, chosen: Int64, layout: Layout) -> MicroBatch:
         rows=torch.from_numpy(chosen.copy()),
         topk_ids=torch.from_numpy(topk_ids),
         topk_logprobs=torch.from_numpy(topk_logprobs),
+        policy_logprobs=_of_tokens(rows, POLICY_LOGPROBS, chosen),
+        teacher_logprobs=_of_tokens(rows, TEACHER_LOGPROBS, chosen),
+        advantages=_advantages(rows, chosen, response_lengths),
         max_length=longest,
     )
+
+
+def _of_tokens(rows: UpdateRows, column: str, chosen: Int64) -> Tensor:
+    """A float column with one value a response token, float32 [R]; [0] where it is not read."""
+    if column not in rows.lists:
+        return torch.empty(0)
+    values, _ = _take(rows.lists[column], chosen)
+    return torch.from_numpy(values.astype(np.float32, copy=False))
+
+
+def _advantages(rows: UpdateRows, chosen: Int64, response_lengths: Int64) -> Tensor:
+    """Each row's advantage at each of its tokens, float32 [R]; [0] where there is none."""
+    if "advantage" not in rows.scalars:
+        return torch.empty(0)
+    of_rows = rows.scalars["advantage"][chosen].astype(np.float32)
+    return torch.from_numpy(np.repeat(of_rows, response_lengths))
 
 
 def _topk(

@@ -13,6 +13,17 @@ LRSchedule = Literal["constant", "cosine", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
 SavePrecision = Literal["student", "fp32"]
 Packing = Literal["auto", "on", "off"]
+BridgeLoss = Literal["reverse_kl", "sampled", "forward_kl"]
+Normalisation = Literal["auto", "grpo", "dapo", "dr_grpo"]
+
+# Kinds of datasets that each trainer takes; those of users' own queries pass everywhere.
+KINDS: dict[str, tuple[str, ...]] = {
+    "warmup": ("warmup",),
+    "opd": ("opd",),
+    "grpo": ("grpo",),
+    "replay": ("replay",),
+    "sft": ("sft", "warmup"),
+}
 
 # Fields that may change between a run and its continuation: none of them changes the weights.
 OPERATIONAL = frozenset(
@@ -129,6 +140,60 @@ class WarmupConfig(TrainerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_one_of(get_args(Tail), "tail", self.tail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OPDConfig(TrainerConfig):
+    """On-policy distillation: reverse KL to the teacher on the student's own stored rollouts."""
+
+    loss: BridgeLoss = "reverse_kl"
+    """reverse_kl on the stored support, sampled (policy gradient on sampled tokens), forward_kl."""
+    tail: Tail = "bucket"
+    """Mass outside the top k: bucket (one more outcome), renormalise, or drop; not for sampled."""
+    ratio_cap: float = 2.0
+    """Sampled form: largest importance weight of a token whose policy lags (truncated)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_one_of(get_args(BridgeLoss), "loss", self.loss)
+        _require_one_of(get_args(Tail), "tail", self.tail)
+        valid = math.isfinite(self.ratio_cap) and self.ratio_cap >= 1
+        _require(valid, "ratio_cap", self.ratio_cap, "it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(OPDConfig):
+    """Replay control: the bridge's objective on stored rollouts, on the schedule of a Stage 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig(TrainerConfig):
+    """GRPO: clipped policy gradient on groups whose advantages the dataset holds."""
+
+    normalisation: Normalisation = "auto"
+    """Mean of the loss: grpo, dapo or dr_grpo; auto takes the form of the dataset's advantages."""
+    clip_low: float = 0.2
+    """The importance ratio's lower bound is 1 - clip_low."""
+    clip_high: float = 0.28
+    """Its upper bound is 1 + clip_high (DAPO's clip-higher)."""
+    max_response_tokens: int = 0
+    """Constant that dr_grpo divides by, with the rows: the max tokens of sampling; dr_grpo only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_one_of(get_args(Normalisation), "normalisation", self.normalisation)
+        low = 0 < self.clip_low < 1
+        _require(low, "clip_low", self.clip_low, "it is between 0 and 1")
+        high = math.isfinite(self.clip_high) and self.clip_high > 0
+        _require(high, "clip_high", self.clip_high, "it must be above 0")
+        at_least = self.max_response_tokens >= (self.normalisation == "dr_grpo")
+        why = "it must be at least 1 for dr_grpo"
+        _require(at_least, "max_response_tokens", self.max_response_tokens, why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig(TrainerConfig):
+    """SFT: cross-entropy on the teacher's samples, the baseline without logprobs."""
 
 
 def _require_one_of(choices: tuple[str, ...], name: str, value: str) -> None:

@@ -16,7 +16,7 @@ from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
 from trainers.head import LogitTransform, project_support
-from trainers.losses.support import Support, gather_support
+from trainers.losses.support import Support, gather_support, sampled_logprobs
 
 # Tokens of the two sequences that the checks below run on.
 _PROBE_LENGTHS = (7, 9)
@@ -107,6 +107,14 @@ class Student:
         """
         hidden_NH = self.hidden(batch.input_ids, batch.position_ids)
         return self._project(hidden_NH[batch.predict_index], ids_RK)
+
+    def sampled(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Logprobs of a micro-batch's response tokens and the entropies there, float [R] each.
+
+        Gradient flows through the logprobs alone.
+        """
+        support = self.support(batch, batch.targets[:, None])
+        return sampled_logprobs(support), support.entropy_N
 
     def save(self, folder: Path, config: TrainerConfig) -> None:
         """Write weights, config and the student's own tokenizer files, whole or not at all.

@@ -1,7 +1,8 @@
 """One optimizer update: from its rows to its gradient, its means and its guards.
 
-The gradient is of (sum of the losses of all response tokens) / (response tokens), both over the
-whole update and all processes: how rows fall into micro-batches changes nothing but rounding.
+The gradient is of (sum of the losses of all response tokens) / (the objective's denominator), both
+over the whole update and all processes: how rows fall into micro-batches changes nothing but
+rounding.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from trainers.config import TrainerConfig
 from trainers.runtime import sum_over_ranks
 from trainers.student import Student
 
+# What an objective reads of every dataset, and of one with a teacher's top-k.
+TOKEN_COLUMNS = ("prompt_token_ids", "response_token_ids")
+TOPK_COLUMNS = (*TOKEN_COLUMNS, "k", "topk_token_ids", "topk_logprobs")
 _ID_COLUMNS = ("prompt_token_ids", "response_token_ids", "topk_token_ids")
 
 
@@ -30,7 +34,7 @@ class Objective(Protocol):
 
     Attributes:
         columns: dataset columns that it needs.
-        sums: names of what it returns, `loss` and `kl` among them.
+        sums: names of what it returns, `loss` among them.
     """
 
     columns: tuple[str, ...]
@@ -40,6 +44,18 @@ class Objective(Protocol):
         """Sum over a micro-batch's response tokens, 0-d tensors; only `loss` has a gradient."""
         ...
 
+    def denominator(self, rows: UpdateRows) -> float:
+        """What the update's loss is divided by; everything else is a mean over its tokens."""
+        ...
+
+
+class TokenMean:
+    """The usual denominator: the update's response tokens."""
+
+    def denominator(self, rows: UpdateRows) -> float:
+        """Response tokens of the update."""
+        return float(rows.lengths("response_token_ids").sum())
+
 
 def accumulate_gradients(
     rows: UpdateRows,
@@ -48,8 +64,9 @@ def accumulate_gradients(
     accelerator: Accelerator,
     config: TrainerConfig,
 ) -> dict[str, float]:
-    """Leave the update's gradient in the parameters; return the sums' means over its tokens."""
+    """Leave the update's gradient in the parameters; return its loss and the other sums' means."""
     n_tokens = int(rows.lengths("response_token_ids").sum())
+    loss_over = objective.denominator(rows)
     rank, device = accelerator.process_index, accelerator.device
     share = deal(sequence_lengths(rows), accelerator.num_processes)[rank]
     # The random state depends on nothing before, so a resumed run draws what the first one did.
@@ -64,10 +81,11 @@ def accumulate_gradients(
     for batch in micro_batches(rows, limit, student.layout, share):
         moved = batch.pin().to(device) if device.type == "cuda" else batch.to(device)
         sums = objective(student, moved)
-        (sums["loss"] / n_tokens).backward()  # type: ignore[no-untyped-call]
+        (sums["loss"] / loss_over).backward()  # type: ignore[no-untyped-call]
         totals += torch.stack([sums[name].detach() for name in objective.sums])
     sum_over_ranks(accelerator, [totals, *(p.grad for p in parameters if p.grad is not None)])
-    means = (totals / n_tokens).tolist()
+    over = [loss_over if name == "loss" else n_tokens for name in objective.sums]
+    means = (totals / torch.tensor(over, dtype=totals.dtype, device=device)).tolist()
     return dict(zip(objective.sums, means, strict=True))
 
 
@@ -127,7 +145,7 @@ def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: flo
             "the weights are kept as they were before it, in the newest checkpoint",
             "inspect the update's rows; or start again in another --output with a lower --lr",
         )
-    if means["kl"] > max_kl:
+    if means.get("kl", 0.0) > max_kl:
         raise TrainingError(
             f"update {update} has a KL of {means['kl']:.4g} nats a token, above {max_kl:.4g}",
             "the weights are kept as they were before it, in the newest checkpoint",

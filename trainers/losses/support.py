@@ -28,6 +28,15 @@ class Support(NamedTuple):
     entropy_N: Tensor
 
 
+def sampled_logprobs(support: Support) -> Tensor:
+    """Logprob of each row's one entry, float [N], from a support of K = 1.
+
+    The log of the sigmoid of its odds: near probability 1 no digit is lost, where a log-softmax
+    subtracts two equal numbers.
+    """
+    return torch.nn.functional.logsigmoid(support.logits_NK[:, 0] - support.rest_N)
+
+
 def safe_ids(ids_NK: Tensor) -> Tensor:
     """Replace padding ids (-1) by an id of the same row, int64 [N, K], so that they can index.
 

@@ -1,0 +1,193 @@
+"""Losses on sampled tokens: GRPO, the sampled form of OPD, cross-entropy, and KL estimates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainers.head import project_support
+from trainers.losses import estimators
+from trainers.losses.grpo import denominator, grpo, token_weights
+from trainers.losses.policy_gradient import sampled_kl
+from trainers.losses.sft import cross_entropy
+from trainers.losses.support import gather_support, sampled_logprobs
+
+N, V = 7, 11
+
+
+def logits(seed: int, rows: int = N) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2.0 * torch.randn(rows, V, generator=generator, dtype=torch.float64)
+
+
+TARGETS = torch.tensor([3, 0, 10, 5, 5, 1, 7])
+
+
+def logprobs_of(logits_NV: Tensor, targets: Tensor = TARGETS) -> Tensor:
+    return logits_NV.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+
+
+def ours(logits_NV: Tensor) -> Tensor:
+    return sampled_logprobs(gather_support(logits_NV, TARGETS[:, None]))
+
+
+def test_sampled_logprobs_and_their_gradient() -> None:
+    a, b = logits(0).requires_grad_(), logits(0).requires_grad_()
+    weights = torch.arange(1.0, N + 1)
+    (ours(a) * weights).sum().backward()
+    (logprobs_of(b) * weights).sum().backward()
+    assert torch.allclose(ours(a), logprobs_of(b), atol=1e-12)
+    assert torch.allclose(a.grad, b.grad, atol=1e-12)
+
+
+def test_a_sure_token_keeps_its_digits() -> None:
+    sure = torch.zeros(1, V, dtype=torch.float32)
+    sure[0, 3] = 20.0
+    found = sampled_logprobs(gather_support(sure, torch.tensor([[3]])))
+    exact = -math.log1p((V - 1) * math.exp(-20.0))
+    assert found.item() == pytest.approx(exact, rel=1e-5)
+
+
+def test_cross_entropy_is_torchs_also_by_the_chunked_head() -> None:
+    generator = torch.Generator().manual_seed(5)
+    hidden = torch.randn(N, 4, generator=generator, dtype=torch.float64)
+    weight = torch.randn(V, 4, generator=generator, dtype=torch.float64)
+    gradients = []
+    for chunked in (True, False):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        if chunked:
+            support = project_support(h, w, TARGETS[:, None], chunk_tokens=3)
+            loss = cross_entropy(sampled_logprobs(support))
+        else:
+            loss = torch.nn.functional.cross_entropy(h @ w.T, TARGETS, reduction="sum")
+        loss.backward()
+        gradients.append((loss.detach(), h.grad, w.grad))
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
+    mask = torch.tensor([True, False] * 3 + [True])
+    values = logprobs_of(logits(0))
+    assert cross_entropy(values, mask).item() == pytest.approx(-values[mask].sum().item())
+
+
+def by_hand(now: list[float], then: list[float], gains: list[float], low: float, high: float):
+    """GRPO's loss a token, the slope of each in the logprob, and how many are cut."""
+    losses, slopes, clipped = [], [], 0
+    for a, b, gain in zip(now, then, gains, strict=True):
+        ratio = math.exp(a - b)
+        cut = (gain > 0 and ratio > 1 + high) or (gain < 0 and ratio < 1 - low)
+        bound = (1 + high if gain > 0 else 1 - low) if cut else ratio
+        losses.append(-bound * gain)
+        slopes.append(0.0 if cut else -ratio * gain)
+        clipped += cut
+    return losses, slopes, clipped
+
+
+def test_grpo_cuts_on_the_right_side_only() -> None:
+    now = torch.log(torch.tensor([0.9, 0.9, 0.3, 0.3, 0.5, 0.6], dtype=torch.float64))
+    then = torch.log(torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5, 0.5], dtype=torch.float64))
+    gains = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0, 0.0], dtype=torch.float64)
+    now.requires_grad_()
+    found = grpo(now, then, gains, torch.ones(6))
+    losses, slopes, clipped = by_hand(now.tolist(), then.tolist(), gains.tolist(), 0.2, 0.28)
+    found.loss.backward()
+    assert found.loss.item() == pytest.approx(sum(losses))
+    assert now.grad.tolist() == pytest.approx(slopes)
+    assert found.clipped.item() == clipped == 2
+    expected = sum(math.exp(d) - 1 - d for d in (now - then).tolist())
+    assert found.kl.item() == pytest.approx(expected)
+
+
+def test_grpo_on_policy_is_the_policy_gradient() -> None:
+    student, reference = logits(0).requires_grad_(), logits(0).requires_grad_()
+    gains = torch.linspace(-1, 1, N, dtype=torch.float64)
+    found = grpo(ours(student), logprobs_of(logits(0)), gains, torch.ones(N))
+    found.loss.backward()
+    (-gains * logprobs_of(reference)).sum().backward()
+    assert torch.allclose(student.grad, reference.grad, atol=1e-12)
+    assert found.clipped.item() == 0 and found.kl.item() == pytest.approx(0, abs=1e-12)
+
+
+def test_masked_tokens_say_nothing() -> None:
+    mask = torch.tensor([True] * 5 + [False] * 2)
+    then = logprobs_of(logits(1))
+    then[5:] = torch.nan
+    now = logprobs_of(logits(0)).requires_grad_()
+    gains = torch.ones(N, dtype=torch.float64)
+    found = grpo(now, then, gains, torch.ones(N), mask_N=mask)
+    alone = grpo(now.detach()[:5], then[:5], gains[:5], torch.ones(5))
+    assert found.loss.item() == pytest.approx(alone.loss.item())
+    assert found.kl.item() == pytest.approx(alone.kl.item())
+    found.loss.backward()
+    assert (now.grad[5:] == 0).all() and now.grad.isfinite().all()
+    again = logprobs_of(logits(0)).requires_grad_()
+    sampled = sampled_kl(again, then, then, 2.0, mask)
+    sampled.loss.backward()
+    assert again.grad.isfinite().all() and sampled.kl.isfinite()
+
+
+@pytest.mark.parametrize("form", ["grpo", "dapo", "dr_grpo"])
+def test_normalisations_are_what_they_say_in_any_micro_batches(form: str) -> None:
+    lengths = [1, 4, 2]
+    losses = torch.arange(1.0, 8.0)
+    per_response = losses.split(lengths)
+    wanted = {
+        "grpo": sum(x.mean().item() for x in per_response) / 3,
+        "dapo": losses.mean().item(),
+        "dr_grpo": losses.sum().item() / (3 * 16),
+    }[form]
+    over = denominator(form, 3, 7, 16)
+    for groups in ([[0, 1, 2]], [[0], [1, 2]], [[2], [0], [1]]):
+        total = 0.0
+        for group in groups:
+            ids = torch.tensor([s for s, g in enumerate(group) for _ in range(lengths[g])])
+            values = torch.cat([per_response[g] for g in group])
+            total += (values * token_weights(form, ids)).sum().item()
+        assert total / over == pytest.approx(wanted)
+
+
+def test_sampled_kl_is_the_exact_gradient_in_expectation() -> None:
+    """Over every token of the vocabulary, weighed by its probability: no sampling noise."""
+    student, reference = logits(0, 1).requires_grad_(), logits(0, 1).requires_grad_()
+    teacher = logits(1, 1).log_softmax(dim=1)[0]
+    every = torch.arange(V)
+    now = student.log_softmax(dim=1)[0]
+    probabilities = now.exp().detach()
+    total = sum(
+        probabilities[i]
+        * sampled_kl(now[i : i + 1], now[i : i + 1].detach(), teacher[i : i + 1], 2.0).loss
+        for i in every.tolist()
+    )
+    total.backward()
+    log_q = reference.log_softmax(dim=1)[0]
+    exact = (log_q.exp() * (log_q - teacher)).sum()
+    exact.backward()
+    assert total.item() == pytest.approx(exact.item())
+    assert torch.allclose(student.grad, reference.grad, atol=1e-12)
+
+
+def test_sampled_kl_weighs_lagging_tokens_up_to_the_cap() -> None:
+    now = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    then = torch.tensor([-1.5, -4.0], dtype=torch.float64)
+    teacher = torch.tensor([-0.5, -3.0], dtype=torch.float64)
+    found = sampled_kl(now, then, teacher, 2.0)
+    found.loss.backward()
+    weights = [math.exp(0.5), 2.0]
+    assert now.grad.tolist() == pytest.approx([weights[0] * -0.5, weights[1] * 2.0])
+    assert found.loss.item() == pytest.approx(weights[0] * -0.5 + weights[1] * 2.0)
+    assert found.kl.item() == pytest.approx(1.5) and found.clipped.item() == 1
+
+
+@pytest.mark.parametrize("name", ["k1", "k3"])
+def test_estimates_are_unbiased(name: str) -> None:
+    log_q, log_p = (logits(seed, 1).log_softmax(dim=1)[0] for seed in (0, 1))
+    expected = (log_q.exp() * getattr(estimators, name)(log_q, log_p)).sum().item()
+    assert expected == pytest.approx((log_q.exp() * (log_q - log_p)).sum().item())
+
+
+def test_k2_and_k3_are_never_negative() -> None:
+    log_q, log_p = (logits(seed).log_softmax(dim=1) for seed in (0, 1))
+    assert (estimators.k2(log_q, log_p) >= 0).all() and (estimators.k3(log_q, log_p) >= 0).all()
+    assert (estimators.k1(log_q, log_p) < 0).any()

@@ -1,0 +1,97 @@
+"""OPD, stage 2b: on-policy distillation on the student's own stored rollouts.
+
+    python -m trainers.opd --dataset datasets/NAME --student FOLDER --output runs/NAME
+
+The reverse KL takes the support that the dataset holds: the student's own top k with the teacher's
+logprobs there, or the teacher's top k. The sampled form needs the teacher's logprob of each sampled
+token alone, which every scored rollout has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from trainers import entry
+from trainers.batches import POLICY_LOGPROBS, TEACHER_LOGPROBS, MicroBatch
+from trainers.config import OPDConfig
+from trainers.loop import OnUpdate, TrainResult
+from trainers.losses import Tail
+from trainers.losses.policy_gradient import sampled_kl
+from trainers.losses.reverse_kl import reverse_kl
+from trainers.student import Student
+from trainers.update import TOKEN_COLUMNS, TOPK_COLUMNS, Objective, TokenMean
+from trainers.warmup import ForwardKLObjective
+
+
+class ReverseKLObjective(TokenMean):
+    """Reverse KL on the stored support; see `trainers.losses.reverse_kl`."""
+
+    columns: tuple[str, ...] = TOPK_COLUMNS
+    sums: tuple[str, ...] = ("loss", "kl", "entropy", "topk_mass")
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+
+    def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
+        """Sums over the micro-batch; `topk_mass` is the student's on the support."""
+        support = student.support(batch, batch.topk_ids)
+        result = reverse_kl(support, batch.topk_ids, batch.topk_logprobs, self._tail)
+        return {
+            "loss": result.loss,
+            "kl": result.kl,
+            "entropy": result.entropy,
+            "topk_mass": result.student_mass,
+        }
+
+
+class SampledKLObjective(TokenMean):
+    """Policy gradient towards the teacher; see `trainers.losses.policy_gradient`."""
+
+    columns: tuple[str, ...] = (*TOKEN_COLUMNS, POLICY_LOGPROBS, TEACHER_LOGPROBS)
+    sums: tuple[str, ...] = ("loss", "kl", "entropy", "clip_fraction")
+
+    def __init__(self, ratio_cap: float) -> None:
+        self._ratio_cap = ratio_cap
+
+    def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
+        """Sums over the micro-batch; `clip_fraction` counts ratios above the cap."""
+        logprobs_R, entropy_R = student.sampled(batch)
+        result = sampled_kl(
+            logprobs_R, batch.policy_logprobs, batch.teacher_logprobs, self._ratio_cap
+        )
+        return {
+            "loss": result.loss,
+            "kl": result.kl,
+            "entropy": entropy_R.sum(),
+            "clip_fraction": result.clipped.to(logprobs_R.dtype),
+        }
+
+
+def bridge_objective(config: OPDConfig) -> Objective:
+    """The objective that `config.loss` names."""
+    if config.loss == "sampled":
+        return SampledKLObjective(config.ratio_cap)
+    if config.loss == "forward_kl":
+        return ForwardKLObjective(config.tail)
+    return ReverseKLObjective(config.tail)
+
+
+def train_opd(config: OPDConfig, on_update: OnUpdate | None = None) -> TrainResult:
+    """Train a student on a locked `opd` dataset; continues the run in `config.output` if any.
+
+    Raises:
+        S2DError: see `trainers.entry.run`.
+    """
+    return entry.run(config, "opd", lambda _: bridge_objective(config), on_update)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    return entry.main(OPDConfig, "trainers.opd", train_opd, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

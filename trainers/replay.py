@@ -1,0 +1,35 @@
+"""The matched replay control: the bridge's objective on stored rollouts, on a Stage 3 schedule.
+
+    python -m trainers.replay --dataset datasets/NAME --student FOLDER --output runs/NAME
+
+What is matched (updates, rows an update, response tokens, no label) is the dataset's doing; here
+only the objective is chosen, that of the bridge which Stage 3 follows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from trainers import entry
+from trainers.config import ReplayConfig
+from trainers.loop import OnUpdate, TrainResult
+from trainers.opd import bridge_objective
+
+
+def train_replay(config: ReplayConfig, on_update: OnUpdate | None = None) -> TrainResult:
+    """Train a student on a locked `replay` dataset; continues the run in `config.output` if any.
+
+    Raises:
+        S2DError: see `trainers.entry.run`.
+    """
+    return entry.run(config, "replay", lambda _: bridge_objective(config), on_update)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    return entry.main(ReplayConfig, "trainers.replay", train_replay, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""SFT: cross-entropy on the teacher's samples, the baseline that spends no teacher logprobs.
+
+python -m trainers.sft --dataset datasets/NAME --student FOLDER --output runs/NAME
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from trainers import entry
+from trainers.batches import MicroBatch
+from trainers.config import SFTConfig
+from trainers.loop import OnUpdate, TrainResult
+from trainers.losses.sft import cross_entropy
+from trainers.student import Student
+from trainers.update import TOKEN_COLUMNS, TokenMean
+
+
+class CrossEntropyObjective(TokenMean):
+    """Cross-entropy of the response tokens; see `trainers.losses.sft`."""
+
+    columns: tuple[str, ...] = TOKEN_COLUMNS
+    sums: tuple[str, ...] = ("loss", "entropy")
+
+    def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
+        """Sums over the micro-batch."""
+        logprobs_R, entropy_R = student.sampled(batch)
+        return {"loss": cross_entropy(logprobs_R), "entropy": entropy_R.sum()}
+
+
+def train_sft(config: SFTConfig, on_update: OnUpdate | None = None) -> TrainResult:
+    """Train a student on a locked `sft` or `warmup` dataset; continues the run in `config.output`.
+
+    Raises:
+        S2DError: see `trainers.entry.run`.
+    """
+    return entry.run(config, "sft", lambda _: CrossEntropyObjective(), on_update)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    return entry.main(SFTConfig, "trainers.sft", train_sft, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
