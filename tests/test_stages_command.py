@@ -1,4 +1,4 @@
-"""The bridge, Stage 3 and its replay control by `s2d` commands, from rollouts to audited policies."""
+"""The bridge, Stage 3 and its replay control by `s2d` commands, from rollouts to audits."""
 
 from __future__ import annotations
 
