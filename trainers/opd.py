@@ -18,33 +18,12 @@ from trainers import entry
 from trainers.batches import POLICY_LOGPROBS, TEACHER_LOGPROBS, MicroBatch
 from trainers.config import OPDConfig
 from trainers.loop import OnUpdate, TrainResult
-from trainers.losses import Tail
+from trainers.losses.forward_kl import forward_kl
 from trainers.losses.policy_gradient import sampled_kl
 from trainers.losses.reverse_kl import reverse_kl
 from trainers.student import Student
-from trainers.update import TOKEN_COLUMNS, TOPK_COLUMNS, Objective, TokenMean
-from trainers.warmup import ForwardKLObjective
-
-
-class ReverseKLObjective(TokenMean):
-    """Reverse KL on the stored support; see `trainers.losses.reverse_kl`."""
-
-    columns: tuple[str, ...] = TOPK_COLUMNS
-    sums: tuple[str, ...] = ("loss", "kl", "entropy", "topk_mass")
-
-    def __init__(self, tail: Tail) -> None:
-        self._tail = tail
-
-    def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
-        """Sums over the micro-batch; `topk_mass` is the student's on the support."""
-        support = student.support(batch, batch.topk_ids)
-        result = reverse_kl(support, batch.topk_ids, batch.topk_logprobs, self._tail)
-        return {
-            "loss": result.loss,
-            "kl": result.kl,
-            "entropy": result.entropy,
-            "topk_mass": result.student_mass,
-        }
+from trainers.support_kl import SupportKLObjective
+from trainers.update import TOKEN_COLUMNS, Objective, TokenMean
 
 
 class SampledKLObjective(TokenMean):
@@ -75,8 +54,8 @@ def bridge_objective(config: OPDConfig) -> Objective:
     if config.loss == "sampled":
         return SampledKLObjective(config.ratio_cap)
     if config.loss == "forward_kl":
-        return ForwardKLObjective(config.tail)
-    return ReverseKLObjective(config.tail)
+        return SupportKLObjective(forward_kl, config.tail)
+    return SupportKLObjective(reverse_kl, config.tail)
 
 
 def train_opd(config: OPDConfig, on_update: OnUpdate | None = None) -> TrainResult:

@@ -14,35 +14,14 @@ pulls the student's sum on the top k towards 1; both are kept to reproduce other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from trainers.losses import Tail
-from trainers.losses.support import Support, gather_support
+from trainers.losses.support import KLSums, Support, gather_support
 
 # Sums of k float32 probabilities are rounded at about this size: a smaller residual is noise.
 RESIDUAL_FLOOR = 1e-6
-
-
-@dataclass(frozen=True)
-class ForwardKLSums:
-    """Sums over tokens, 0-d tensors; the caller divides by its own count. Only `loss` has gradient.
-
-    Attributes:
-        loss: the objective.
-        kl: the bucket form, whatever the objective's tail, in nats.
-        entropy: the student's full entropy, in nats.
-        teacher_mass: the teacher's probability on its top k.
-        student_mass: the student's probability on the teacher's top k.
-    """
-
-    loss: Tensor
-    kl: Tensor
-    entropy: Tensor
-    teacher_mass: Tensor
-    student_mass: Tensor
 
 
 def forward_kl(
@@ -51,7 +30,7 @@ def forward_kl(
     teacher_logprobs_NK: Tensor,
     tail: Tail = "bucket",
     mask_N: Tensor | None = None,
-) -> ForwardKLSums:
+) -> KLSums:
     """Sum the forward KL over N tokens, each already aligned with its prediction.
 
     Args:
@@ -96,7 +75,7 @@ def forward_kl(
         entropy = torch.where(known_N, student.entropy_N, zero).sum()
     if tail == "bucket":
         loss_N = loss_N + rest_N
-    return ForwardKLSums(loss_N.sum(), kl_N.sum(), entropy, probs_NK.sum(), student_mass)
+    return KLSums(loss_N.sum(), kl_N.sum(), entropy, probs_NK.sum(), student_mass)
 
 
 def forward_kl_dense(
@@ -105,7 +84,7 @@ def forward_kl_dense(
     teacher_logprobs_NK: Tensor,
     tail: Tail = "bucket",
     mask_N: Tensor | None = None,
-) -> ForwardKLSums:
+) -> KLSums:
     """`forward_kl` from dense student logits, float [N, V]; holds them whole."""
     student = gather_support(logits_NV, teacher_ids_NK)
     return forward_kl(student, teacher_ids_NK, teacher_logprobs_NK, tail, mask_N)

@@ -20,36 +20,15 @@ q stays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from trainers.losses import Tail
 from trainers.losses.forward_kl import RESIDUAL_FLOOR
-from trainers.losses.support import Support, gather_support
+from trainers.losses.support import KLSums, Support, gather_support
 
 # Below it a float32 probability says nothing more; -inf would make the loss infinite.
 TEACHER_FLOOR = -50.0
-
-
-@dataclass(frozen=True)
-class ReverseKLSums:
-    """Sums over tokens, 0-d tensors; the caller divides by its own count. Only `loss` has gradient.
-
-    Attributes:
-        loss: the objective.
-        kl: the bucket form, whatever the objective's tail, in nats.
-        entropy: the student's full entropy, in nats.
-        teacher_mass: the teacher's probability on the support.
-        student_mass: the student's probability on the support.
-    """
-
-    loss: Tensor
-    kl: Tensor
-    entropy: Tensor
-    teacher_mass: Tensor
-    student_mass: Tensor
 
 
 def reverse_kl(
@@ -58,7 +37,7 @@ def reverse_kl(
     teacher_logprobs_NK: Tensor,
     tail: Tail = "bucket",
     mask_N: Tensor | None = None,
-) -> ReverseKLSums:
+) -> KLSums:
     """Sum the reverse KL over N tokens, each already aligned with its prediction.
 
     Args:
@@ -102,7 +81,7 @@ def reverse_kl(
         student_mass = torch.where(present_NK, student_NK.exp(), zero).sum()
         entropy = torch.where(known_N, student.entropy_N, zero).sum()
         kl = (inside_N + rest_N).sum()
-    return ReverseKLSums(loss_N.sum(), kl, entropy, probs_NK.sum(), student_mass)
+    return KLSums(loss_N.sum(), kl, entropy, probs_NK.sum(), student_mass)
 
 
 def reverse_kl_dense(
@@ -111,7 +90,7 @@ def reverse_kl_dense(
     teacher_logprobs_NK: Tensor,
     tail: Tail = "bucket",
     mask_N: Tensor | None = None,
-) -> ReverseKLSums:
+) -> KLSums:
     """`reverse_kl` from dense student logits, float [N, V]; holds them whole."""
     student = gather_support(logits_NV, ids_NK)
     return reverse_kl(student, ids_NK, teacher_logprobs_NK, tail, mask_N)

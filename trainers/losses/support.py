@@ -7,6 +7,7 @@ would lose every digit where a model is sure of itself, which is where distillat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,25 @@ class Support(NamedTuple):
     logits_NK: Tensor
     rest_N: Tensor
     entropy_N: Tensor
+
+
+@dataclass(frozen=True)
+class KLSums:
+    """Sums over tokens, 0-d tensors; the caller divides by its own count. Only `loss` has gradient.
+
+    Attributes:
+        loss: the objective.
+        kl: the bucket form, whatever the objective's tail, in nats.
+        entropy: the student's full entropy, in nats.
+        teacher_mass: the teacher's probability on the support.
+        student_mass: the student's probability on the support.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    entropy: Tensor
+    teacher_mass: Tensor
+    student_mass: Tensor
 
 
 def sampled_logprobs(support: Support) -> Tensor:
