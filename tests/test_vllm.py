@@ -166,6 +166,15 @@ def test_samples_come_as_they_finish_and_the_rest_can_be_left(
     assert len(list(engine.sample(requests(engine, 3), SamplingParams(max_tokens=4), 0))) == 3
 
 
+@pytest.fixture
+def ctrl_c_raises() -> Iterator[None]:
+    """A shell starts what it runs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
 def test_ctrl_c_is_never_lost(engine: Any) -> None:
     for attempt in range(40):
         stream = engine.sample(requests(engine, 400), SamplingParams(max_tokens=200), 8)
@@ -303,6 +312,7 @@ def test_generate_score_and_build_through_the_command_line(
     assert "0 rollouts stored" in again.out and "16 were stored before" in again.out
 
 
+@pytest.mark.usefixtures("ctrl_c_raises")
 def test_ctrl_c_stores_what_is_finished_and_leaves_no_process(
     cli: Callable[..., Any], folder: Path, questions: Path, tmp_path: Path
 ) -> None:

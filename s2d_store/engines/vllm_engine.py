@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +37,7 @@ from s2d_store.engines.checks import (
     check_topk,
 )
 from s2d_store.engines.vllm_logprobs import joined, last_positions
-from s2d_store.engines.vllm_process import inside_vllm
+from s2d_store.engines.vllm_process import CtrlC, inside_vllm
 from s2d_store.errors import EngineError, InputError
 from s2d_store.policies import load_tokenizer
 
@@ -106,6 +106,7 @@ class VllmEngine:
             "logprobs_mode": "raw_logprobs",
             "seed": seed,
         }
+        self._ctrl_c = CtrlC()
         self._engine: Any = vllm_process.start(location, settings)
         # As vLLM resolved it: its own default is on.
         self._caches_prefixes = bool(self._engine.vllm_config.cache_config.enable_prefix_caching)
@@ -131,7 +132,7 @@ class VllmEngine:
         )
         for request in requests:
             check_token_ids(request.rollout_id, request.prompt_token_ids, self.vocab_size)
-        return self._samples(requests, params, top_k)
+        return self._ctrl_c.streamed(self._samples(requests, params, top_k))
 
     def score(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
         """Yield `(rollout_id, TopK)` a request as it finishes.
@@ -148,7 +149,7 @@ class VllmEngine:
                 "prompt logprobs of cached prefixes are stale (vllm #3251, #8268)",
                 "open the engine with prefix_caching=False",
             )
-        return self._scores(requests, k)
+        return self._ctrl_c.streamed(self._scores(requests, k))
 
     def close(self) -> None:
         """End the engine's processes and free the model; the engine is unusable afterwards."""
@@ -158,7 +159,7 @@ class VllmEngine:
 
     def _samples(
         self, requests: Sequence[SampleRequest], params: SamplingParams, k: int
-    ) -> Iterator[Sample]:
+    ) -> Generator[Sample, None, None]:
         settings = {
             "temperature": params.temperature,
             "top_p": params.top_p,
@@ -184,7 +185,9 @@ class VllmEngine:
                 topk=topk if k else None,
             )
 
-    def _scores(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
+    def _scores(
+        self, requests: Iterable[ScoreRequest], k: int
+    ) -> Generator[tuple[str, TopK], None, None]:
         settings = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": k}
 
         def fills_context(request: ScoreRequest) -> bool:
@@ -234,6 +237,7 @@ class VllmEngine:
                     return
                 with inside_vllm():
                     outputs = self._engine.step()
+                self._ctrl_c.act()
                 for output in outputs:
                     if output.finished:
                         yield waiting.pop(output.request_id), output

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import InvalidStateError
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from threading import Thread, current_thread, main_thread
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from vllm import EngineArgs
@@ -20,6 +20,7 @@ from vllm.v1.engine.utils import CoreEngineProcManager
 
 from s2d_store.errors import EngineError
 
+Item = TypeVar("Item")
 # What the engine's processes get to end by themselves before they are killed.
 SHUTDOWN_S = 20.0
 
@@ -82,42 +83,66 @@ def end(engine: Any) -> None:
 
 @contextmanager
 def inside_vllm() -> Iterator[None]:
-    """Around a call that waits for the engine: Ctrl-C waits, a dead engine is an EngineError."""
-    with _ctrl_c_waits():
-        try:
-            yield
-        except EngineDeadError as error:
-            raise EngineError(
-                "vLLM's engine process has ended",
-                "killed, out of memory, or an error of its own",
-                "run the same command again, it continues; VLLM_LOGGING_LEVEL=INFO shows why",
-            ) from error
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Let Ctrl-C take effect when the block has ended; a second one does not wait.
-
-    Raised at once, KeyboardInterrupt may meet one of zmq's destructors, where Python drops it.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler) or current_thread() is not main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def hold(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        if len(came) > 1:
-            handler(signum, frame)
-
-    signal.signal(signal.SIGINT, hold)
+    """Around a call that waits for the engine: a dead engine is an EngineError."""
     try:
         yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        handler(signal.SIGINT, None)
+    except EngineDeadError as error:
+        raise EngineError(
+            "vLLM's engine process has ended",
+            "killed, out of memory, or an error of its own",
+            "run the same command again, it continues; VLLM_LOGGING_LEVEL=INFO shows why",
+        ) from error
+
+
+class CtrlC:
+    """Holds Ctrl-C back while vLLM's objects come and go, and lets it act between engine steps.
+
+    Raised at once, KeyboardInterrupt may meet one of zmq's destructors, where Python drops it; and
+    those run wherever an output of vLLM is freed. A second Ctrl-C does not wait.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is held yet."""
+        self._came: list[int] = []
+        self._handler: Callable[[int, FrameType | None], Any] | None = None
+
+    def streamed(self, stream: Generator[Item, None, None]) -> Generator[Item, None, None]:
+        """The same items, each made with Ctrl-C held back, as is the closing of the stream."""
+        try:
+            while True:
+                with self._held():
+                    item = next(stream, None)
+                if item is None:
+                    return
+                yield item
+        finally:
+            with self._held():
+                stream.close()
+
+    def act(self) -> None:
+        """Let a Ctrl-C that was held back take effect here."""
+        if self._came and self._handler is not None:
+            self._came.clear()
+            self._handler(signal.SIGINT, None)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler) or current_thread() is not main_thread():
+            yield
+            return
+        self._handler = handler
+        signal.signal(signal.SIGINT, self._hold)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            self.act()
+
+    def _hold(self, signum: int, frame: FrameType | None) -> None:
+        self._came.append(signum)
+        if len(self._came) > 1:
+            self.act()
 
 
 def _watch(core: Any) -> None:
