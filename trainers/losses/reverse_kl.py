@@ -71,10 +71,10 @@ def reverse_kl(
         loss_N = inside_N
     else:
         safe_NK = torch.where(known_N[:, None], logits_NK, 0.0)
-        total_N = torch.where(present_NK, teacher_NK, float("-inf"))
-        total_N = torch.where(known_N[:, None], total_N, 0.0).logsumexp(dim=1, keepdim=True)
+        given_NK = torch.where(present_NK, teacher_NK, float("-inf"))
+        total_N1 = torch.where(known_N[:, None], given_NK, 0.0).logsumexp(dim=1, keepdim=True)
         loss_N = _expected_log_ratio(
-            safe_NK.log_softmax(dim=1), teacher_NK - total_N, present_NK
+            safe_NK.log_softmax(dim=1), teacher_NK - total_N1, present_NK
         ).sum(dim=1)
     with torch.no_grad():
         zero = torch.zeros((), dtype=student_NK.dtype, device=student_NK.device)
