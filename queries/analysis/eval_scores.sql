@@ -1,0 +1,83 @@
+-- question: how well does each evaluated policy do, and how sure is that?
+-- grain: one row an eval run and measure
+-- params:
+--   n: COUNT = 1 -- rollouts a prompt: the first n; prompts with fewer graded ones are left out
+--   k: VARCHAR = 1 -- tries of pass@k, at most n; several parted by commas
+--   eval_runs: VARCHAR = all -- eval runs to score: ids parted by commas, or all
+--   prompts: VARCHAR = all -- prompts to score on: ids parted by commas, or all
+--   verifier: VARCHAR = math-verify -- whose rewards count
+--   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
+--   resample_seed: BIGINT = 0 -- another seed draws other resamples
+-- columns: run_id, policy, measure, prompts, rollouts, value, low, high
+-- Measures: avg@n, the mean reward; pass@k, unbiased (arXiv 2107.03374, equation 1), a rollout being
+-- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens a response; the share
+-- truncated at the most tokens. Each is a mean over prompts.
+-- low and high: 95% bootstrap interval, the 2.5th and 97.5th percentile over resamples of the prompts
+-- with replacement. It says what other prompts of this kind would give; runs of the same prompts
+-- are compared by eval_pairs.
+WITH scores AS MATERIALIZED (
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY run_id ORDER BY prompt_id) - 1 AS place,
+        count(*) OVER (PARTITION BY run_id) AS size
+    FROM eval_prompts($eval_runs, $prompts, $n, $verifier)
+),
+tries AS (
+    SELECT unnest(list_sort(list_distinct(string_split($k, ',')::BIGINT[]))) AS k
+),
+figures AS MATERIALIZED (
+    SELECT run_id, policy_id, size, place, 1 AS rank, concat('avg@', $n) AS measure, reward AS value
+    FROM scores
+    UNION ALL
+    SELECT
+        run_id, policy_id, size, place, 1 + t.k, concat('pass@', t.k),
+        pass_at_k(rollouts, correct, t.k)
+    FROM scores
+    CROSS JOIN tries AS t
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 2 + $n, concat('maj@', $n), majority
+    FROM scores
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 3 + $n, 'tokens', tokens
+    FROM scores
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 4 + $n, 'truncated', truncated
+    FROM scores
+),
+-- Whole numbers make the tens of millions of rows that are summed here several times faster.
+numbered AS MATERIALIZED (
+    SELECT *, dense_rank() OVER (ORDER BY run_id, rank)::INT AS figure
+    FROM figures
+),
+weights AS MATERIALIZED (
+    SELECT *
+    FROM bootstrap_weights((SELECT list(DISTINCT size) FROM scores), $resamples, $resample_seed)
+),
+means AS (
+    SELECT f.figure, w.resample, sum(w.weight * f.value) / any_value(f.size) AS mean
+    FROM weights AS w
+    INNER JOIN (SELECT size, place, figure, value FROM numbered) AS f USING (size, place)
+    GROUP BY f.figure, w.resample
+),
+intervals AS (
+    SELECT
+        figure,
+        quantile_cont(mean, 0.025) AS low,
+        quantile_cont(mean, 0.975) AS high
+    FROM means
+    GROUP BY figure
+),
+whole AS (
+    SELECT
+        figure, run_id, policy_id, rank, measure, count(*) AS prompts,
+        count(*) * $n AS rollouts, avg(value) AS value
+    FROM numbered
+    GROUP BY ALL
+)
+SELECT
+    a.run_id, p.name AS policy, a.measure, a.prompts, a.rollouts, round(a.value, 4) AS value,
+    round(i.low, 4) AS low, round(i.high, 4) AS high
+FROM whole AS a
+INNER JOIN intervals AS i USING (figure)
+LEFT JOIN policies AS p USING (policy_id)
+ORDER BY list_position(string_split($eval_runs, ','), a.run_id), policy, a.run_id, a.rank
