@@ -31,7 +31,7 @@ def _print_scores(report: Report) -> None:
         for s in report.scores
     ]
     print_rows(["policy", "prompts", "rollouts", *measures], rows)
-    print(f"[95% bootstrap interval over prompts, {report.resamples:,} resamples]")
+    print(f"in brackets: 95% bootstrap intervals over prompts, {report.resamples:,} resamples")
     for score in report.scores:
         if score.missing:
             print(

@@ -181,7 +181,7 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
     prompt_ids = [prompt.prompt_id for prompt in prompts]
     # Policies may have been registered since the connection was made.
     trained = checks.trained(
-        store.connect(), list(runs.values()), prompt_ids, allow=config.allow_trained
+        checks.connect(store), list(runs.values()), prompt_ids, allow=config.allow_trained
     )
     return _Plan(verifier, baseline, runs, prompts, trained)
 
@@ -218,11 +218,11 @@ def _find(
 
 def _role(con: duckdb.DuckDBPyConnection, policy_id: str) -> str:
     # The first rollouts stay first whatever is added, so a repeated command derives the same run.
-    row = con.execute(
+    found = con.execute(
         "SELECT role FROM rollouts WHERE policy_id = $id ORDER BY created_at, role LIMIT 1",
         {"id": policy_id},
-    ).fetchone()
-    return str(row[0]) if row else "student"
+    ).fetchall()
+    return str(found[0][0]) if found else "student"
 
 
 def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
@@ -246,7 +246,7 @@ def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
 
 
 def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
-    con = store.connect()
+    con = checks.connect(store)
     n, prompts = config.settings.n, ",".join(_ids(plan))
     given = {
         "n": str(n),

@@ -15,7 +15,9 @@ from s2d_store.errors import InputError, NotFoundError
 from s2d_store.rollouts.generate import GenerateConfig, identity_of
 from s2d_store.rollouts.selection import Prompt
 from s2d_store.runs import json_value
+from s2d_store.store import Store
 
+QUERIES = ("eval_scores", "eval_pairs", "eval_trained")
 _SHOWN_RUNS = 3
 
 
@@ -29,14 +31,20 @@ class Evaluated:
     settings: GenerateConfig
 
 
+def connect(store: Store) -> duckdb.DuckDBPyConnection:
+    """A connection with what the queries of evaluations call."""
+    con = store.connect()
+    for macro in queries.macros_for("".join(queries.catalog()[name].sql for name in QUERIES)):
+        con.execute(macro)
+    return con
+
+
 def rows(
     con: duckdb.DuckDBPyConnection, name: str, given: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Rows of a named query, by column."""
+    """Rows of one of QUERIES, by column."""
     query = queries.catalog()[name]
     values = params.resolve(query, given, con)
-    for macro in queries.macros_for(query.sql):
-        con.execute(macro.replace("CREATE MACRO", "CREATE OR REPLACE MACRO", 1))
     with sql.errors():
         relation = con.execute(query.sql, params.bound(query, values))
         return [dict(zip(query.columns, row, strict=True)) for row in relation.fetchall()]
@@ -117,17 +125,16 @@ def nothing_stored(
     con: duckdb.DuckDBPyConnection, policy: Evaluated, n: int, verifier: str
 ) -> NotFoundError:
     """The error for a policy without a prompt to report on, with what is stored instead."""
-    held = con.execute(
+    ((held, prompts, graded),) = con.execute(
         "SELECT count(*), count(DISTINCT r.prompt_id), count(w.rollout_id) FROM rollouts AS r "
         "LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier "
         "WHERE r.run_id = $run",
         {"run": policy.run_id, "verifier": verifier},
-    ).fetchone()
-    assert held is not None, "an aggregate gives one row"
-    if held[0]:
+    ).fetchall()
+    if held:
         why = (
-            f"run {policy.run_id} holds {held[0]} rollouts of {held[1]} prompts, "
-            f"{held[2]} of them graded by {verifier}"
+            f"run {policy.run_id} holds {held} rollouts of {prompts} prompts, "
+            f"{graded} of them graded by {verifier}"
         )
     else:
         others = con.execute(

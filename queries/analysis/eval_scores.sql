@@ -13,8 +13,9 @@
 -- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens a response; the share
 -- truncated at the most tokens. Each is a mean over prompts.
 -- low and high: 95% bootstrap interval, the 2.5th and 97.5th percentile over resamples of the prompts
--- with replacement. It says what other prompts of this kind would give; runs of the same prompts
--- are compared by eval_pairs.
+-- with replacement. It says what other prompts of this kind would give, the luck of n samples
+-- included; where all prompts score alike it has no width. Overlapping intervals say little about
+-- two policies on the same prompts: eval_pairs compares them.
 WITH scores AS MATERIALIZED (
     SELECT
         *,
