@@ -191,11 +191,11 @@ def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(store: Store, 
 
 def drawn_weights(store: Store, size: int, resamples: int) -> np.ndarray:
     """(resamples, size): how often each place is drawn in each resample."""
-    text = "SELECT resample, place, weight FROM bootstrap_weights([$size], $resamples, 0)"
+    text = "SELECT resample, place FROM bootstrap_draws([$size], $resamples, 0)"
     given = {"size": size, "resamples": resamples}
     drawn = checks.connect(store).execute(text, given).fetchnumpy()
     weights = np.zeros((resamples, size))
-    weights[drawn["resample"], drawn["place"].astype(int)] = drawn["weight"]
+    np.add.at(weights, (drawn["resample"], drawn["place"]), 1)
     return weights
 
 

@@ -45,18 +45,17 @@ differences AS MATERIALIZED (
     INNER JOIN scores AS a ON p.run_id = a.run_id
     INNER JOIN scores AS b ON p.against_run_id = b.run_id AND a.prompt_id = b.prompt_id
 ),
-weights AS MATERIALIZED (
+draws AS (
     SELECT *
-    FROM bootstrap_weights(
+    FROM bootstrap_draws(
         (SELECT list(DISTINCT size) FROM differences), $resamples, $resample_seed
     )
 ),
+-- Rounded first, so that the order of a sum can never tip the last digit shown.
 means AS (
-    SELECT
-        d.rank, d.against_rank, w.resample,
-        sum(w.weight * d.difference) / any_value(d.size) AS mean
-    FROM differences AS d
-    INNER JOIN weights AS w USING (size, place)
+    SELECT f.rank, f.against_rank, d.resample, round(avg(f.difference), 9) AS mean
+    FROM draws AS d
+    INNER JOIN differences AS f USING (size, place)
     GROUP BY ALL
 ),
 intervals AS (
@@ -69,7 +68,7 @@ intervals AS (
 ),
 whole AS (
     SELECT
-        rank, against_rank, count(*) AS prompts, avg(difference) AS difference,
+        rank, against_rank, count(*) AS prompts, round(avg(difference), 9) AS difference,
         count(*) FILTER (difference > 0) AS won,
         count(*) FILTER (difference < 0) AS lost,
         count(*) FILTER (difference = 0) AS tied

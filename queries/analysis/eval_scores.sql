@@ -50,15 +50,16 @@ numbered AS MATERIALIZED (
     SELECT *, dense_rank() OVER (ORDER BY run_id, rank)::INT AS figure
     FROM figures
 ),
-weights AS MATERIALIZED (
+draws AS (
     SELECT *
-    FROM bootstrap_weights((SELECT list(DISTINCT size) FROM scores), $resamples, $resample_seed)
+    FROM bootstrap_draws((SELECT list(DISTINCT size) FROM scores), $resamples, $resample_seed)
 ),
+-- Rounded first, so that the order of a sum can never tip the last digit shown.
 means AS (
-    SELECT f.figure, w.resample, sum(w.weight * f.value) / any_value(f.size) AS mean
-    FROM weights AS w
+    SELECT f.figure, d.resample, round(avg(f.value), 9) AS mean
+    FROM draws AS d
     INNER JOIN (SELECT size, place, figure, value FROM numbered) AS f USING (size, place)
-    GROUP BY f.figure, w.resample
+    GROUP BY f.figure, d.resample
 ),
 intervals AS (
     SELECT
@@ -71,7 +72,7 @@ intervals AS (
 whole AS (
     SELECT
         figure, run_id, policy_id, rank, measure, count(*) AS prompts,
-        count(*) * $n AS rollouts, avg(value) AS value
+        count(*) * $n AS rollouts, round(avg(value), 9) AS value
     FROM numbered
     GROUP BY ALL
 )

@@ -1,9 +1,9 @@
 -- Resamples of 0 .. size-1 with replacement, for several sizes at once: in each of `resamples`, size
--- draws, and how often each place was drawn (never drawn: no row). Exact multinomial counts.
--- Four draws of 32 bits come from one md5 of seed, resample and place, so the same seed gives the
--- same draws on any machine and version; draws x size / 2^32 is uniform to within size / 2^32.
--- size, resample, place, weight.
-CREATE MACRO bootstrap_weights(sizes, resamples, seed) AS TABLE
+-- draws of a place, so that the counts of places are exactly multinomial.
+-- Four draws of 32 bits come from one md5 of seed, resample and number, so a seed gives the same
+-- draws on any machine and version; bits x size / 2^32 is uniform to within size / 2^32.
+-- size, resample, place.
+CREATE MACRO bootstrap_draws(sizes, resamples, seed) AS TABLE
     WITH words AS (
         SELECT
             s.size,
@@ -27,7 +27,6 @@ CREATE MACRO bootstrap_weights(sizes, resamples, seed) AS TABLE
             ])::BIGINT AS bits
         FROM words
     )
-    SELECT size, resample, (bits * size) >> 32 AS place, count(*)::DOUBLE AS weight
+    SELECT size, resample, (bits * size) >> 32 AS place
     FROM draws
     WHERE draw < size
-    GROUP BY ALL
