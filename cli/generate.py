@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -17,12 +16,23 @@ from cli.options import (
     DtypeOption,
     EngineArgOption,
     EngineOption,
+    LimitOption,
     MaxModelLenOption,
+    MaxTokensOption,
+    NoTemplateOption,
+    PromptsOption,
     QuietOption,
+    SamplingTopKOption,
+    SeedOption,
+    SkipTooLongOption,
     StoreOption,
+    TemperatureOption,
+    TemplateOption,
+    TopPOption,
     WorkersOption,
     engine_args,
     open_store,
+    read_template,
     workers,
 )
 
@@ -34,18 +44,16 @@ def generate(
     purpose: Annotated[str, typer.Option(help="train or eval.")] = "train",
     stage: Annotated[str, typer.Option(help="Stage that budgets count this run for.")] = "",
     n: Annotated[int, typer.Option("--n", "-n", help="Rollouts a prompt.")] = 1,
-    where: Annotated[str, typer.Option(help="SQL condition on prompts: split = 'train'.")] = "",
-    limit: Annotated[int, typer.Option(help="Most prompts; 0: all.")] = 0,
+    where: PromptsOption = "",
+    limit: LimitOption = 0,
     top_k: Annotated[
         int, typer.Option("--top-k", help="Keep the policy's own top-k logprobs; 0: none.")
     ] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Most response tokens.")] = 512,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus mass to sample from.")] = 1.0,
-    sampling_top_k: Annotated[
-        int, typer.Option("--sampling-top-k", help="Sample from the k likeliest tokens; 0: all.")
-    ] = 0,
-    seed: Annotated[int, typer.Option(help="Every rollout's own seed derives from it.")] = 0,
+    max_tokens: MaxTokensOption = 512,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 1.0,
+    sampling_top_k: SamplingTopKOption = 0,
+    seed: SeedOption = 0,
     round_: Annotated[int, typer.Option("--round", help="On-policy round.")] = 0,
     run: Annotated[str, typer.Option(help="Run id; default: derived from the settings.")] = "",
     verify: Annotated[bool, typer.Option("--verify", help="Grade each chunk as it comes.")] = False,
@@ -58,15 +66,9 @@ def generate(
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 32,
     max_model_len: MaxModelLenOption = 0,
-    template: Annotated[
-        Path | None, typer.Option(help="Chat template (Jinja file) instead of the model's.")
-    ] = None,
-    no_chat_template: Annotated[
-        bool, typer.Option("--no-chat-template", help="Feed the messages' plain text.")
-    ] = False,
-    skip_too_long: Annotated[
-        bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
-    ] = False,
+    template: TemplateOption = None,
+    no_chat_template: NoTemplateOption = False,
+    skip_too_long: SkipTooLongOption = False,
     chunk: ChunkOption = 256,
     budget: BudgetOption = "",
     quiet: QuietOption = False,
@@ -98,7 +100,7 @@ def generate(
         batch_size=batch_size,
         engine_args=engine_args(engine_arg),
         max_model_len=max_model_len,
-        chat_template=_read_template(template),
+        chat_template=read_template(template),
         no_chat_template=no_chat_template,
         skip_too_long=skip_too_long,
         chunk_rows=chunk,
@@ -117,13 +119,3 @@ def generate(
         print(f"  {done.too_long} prompts left out as too long")
     if done.graded:
         print(f"  pass rate {done.reward / done.graded:.3f} of {done.graded} graded")
-
-
-def _read_template(path: Path | None) -> str:
-    from s2d_store.errors import NotFoundError
-
-    if path is None:
-        return ""
-    if not path.is_file():
-        raise NotFoundError(f"no chat template file {path}")
-    return path.read_text()

@@ -23,6 +23,7 @@ from cli import (
     vacuum,
     verify,
 )
+from cli import eval as eval_
 from s2d_store.errors import S2DError
 
 INTERRUPTED = 130
@@ -41,6 +42,7 @@ app.add_typer(policies.app, name="policies")
 app.command("generate")(generate.generate)
 app.command("verify")(verify.verify)
 app.command("score")(score.score)
+app.command("eval")(eval_.evaluate)
 app.command("query")(query.query)
 app.add_typer(dataset.app, name="dataset")
 app.command("audit")(audit.audit)

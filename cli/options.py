@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -38,6 +39,26 @@ WorkersOption = Annotated[int, typer.Option(help="Grading processes; 0: one a co
 DeadlineOption = Annotated[
     float,
     typer.Option("--deadline", help="Seconds a verdict may take before its worker is killed."),
+]
+MaxTokensOption = Annotated[int, typer.Option(help="Most response tokens.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
+TopPOption = Annotated[float, typer.Option(help="Nucleus mass to sample from.")]
+SamplingTopKOption = Annotated[
+    int, typer.Option("--sampling-top-k", help="Sample from the k likeliest tokens; 0: all.")
+]
+SeedOption = Annotated[int, typer.Option(help="Every rollout's own seed derives from it.")]
+PromptsOption = Annotated[
+    str, typer.Option("--where", help="SQL condition on prompts: split = 'train'.")
+]
+LimitOption = Annotated[int, typer.Option(help="Most prompts; 0: all.")]
+TemplateOption = Annotated[
+    Path | None, typer.Option(help="Chat template (Jinja file) instead of the model's.")
+]
+NoTemplateOption = Annotated[
+    bool, typer.Option("--no-chat-template", help="Feed the messages' plain text.")
+]
+SkipTooLongOption = Annotated[
+    bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
 ]
 ParamOption = Annotated[
     list[str] | None,
@@ -99,3 +120,16 @@ def workers(asked: int) -> int:
     import os
 
     return asked if asked > 0 else len(os.sched_getaffinity(0))
+
+
+def read_template(path: Path | None) -> str:
+    """A chat template file's text; empty without a file.
+
+    Raises:
+        NotFoundError: there is no such file.
+    """
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise NotFoundError(f"no chat template file {path}")
+    return path.read_text()

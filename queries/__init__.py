@@ -139,13 +139,13 @@ def setup_statements(tables: Iterable[str]) -> Iterator[str]:
 
 
 @cache
-def _audit_macros() -> Mapping[str, str]:
-    paths = sorted((ROOT / "audits" / "macros").glob("*.sql"))
+def _macros_on_demand() -> Mapping[str, str]:
+    paths = sorted(path for folder in FOLDERS for path in (ROOT / folder / "macros").glob("*.sql"))
     return {path.stem: path.read_text() for path in paths}
 
 
 def macros_for(text: str) -> list[str]:
-    """SQL that makes the macros of queries/audits/macros/ that `text` calls, inner ones first.
+    """SQL that makes the macros of queries/*/macros/ that `text` calls, inner ones first.
 
     A connection makes them on demand: binding them all would cost every command a tenth of a
     second.
@@ -153,7 +153,7 @@ def macros_for(text: str) -> list[str]:
     needed: dict[str, str] = {}
 
     def visit(text: str, seen: frozenset[str]) -> None:
-        for name, macro in _audit_macros().items():
+        for name, macro in _macros_on_demand().items():
             if name not in seen and re.search(rf"\b{name}\s*\(", text):
                 visit(macro, seen | {name})
                 needed.setdefault(name, macro)

@@ -1,86 +1,85 @@
--- question: which of two policies is better on the same held-out prompts, and how sure is that?
--- grain: one row a pair of policies, split and sampling settings
+-- question: which evaluated policy does better on the same prompts, by how much, and how sure is that?
+-- grain: one row a pair of eval runs
 -- params:
---   n: COUNT = 4 -- rollouts a prompt that count, the first by sample_index; prompts with fewer are left out
+--   n: COUNT = 1 -- rollouts a prompt: the first n; prompts with fewer graded ones are left out
+--   eval_runs: VARCHAR = all -- eval runs to compare: ids parted by commas, or all
+--   baseline: VARCHAR = none -- eval run that each other one is held against; none: every earlier one
+--   prompts: VARCHAR = all -- prompts to compare on: ids parted by commas, or all
 --   verifier: VARCHAR = math-verify -- whose rewards count
---   baseline: POLICY = any -- compare with this policy alone
---   resamples: COUNT = 1000 -- bootstrap samples of the prompts behind the interval
---   seed: BIGINT = 0 -- of the bootstrap
--- columns: policy, baseline, split, temperature, top_p, top_k, prompts, difference, low, high, won, lost, tied
--- Difference of avg@n (policy minus baseline) over prompts that both answered with the same settings;
--- 95% interval by a paired bootstrap over these prompts; a prompt is won where its mean reward is
--- higher. Without a baseline each pair stands once, the policy with the later name first.
-WITH rollouts_used AS (
-    SELECT policy_id, policy, split, temperature, top_p, top_k, prompt_id, reward
-    FROM graded_rollouts
-    WHERE purpose = 'eval' AND verifier = $verifier AND reward IS NOT NULL
-    QUALIFY
-        row_number() OVER (
-            PARTITION BY policy_id, temperature, top_p, top_k, prompt_id
-            ORDER BY round DESC, sample_index, rollout_id
-        ) <= $n
+--   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
+--   resample_seed: BIGINT = 0 -- another seed draws other resamples
+-- columns: policy, against, run_id, against_run_id, prompts, difference, low, high, won, lost, tied
+-- difference: avg@n of `policy` minus that of `against`, on the prompts that both have n rollouts of.
+-- low and high: 95% paired bootstrap interval, from resamples of the prompts' differences; no
+-- correction for looking at many pairs. won, lost, tied: prompts by the sign of their difference.
+WITH scores AS MATERIALIZED (
+    SELECT s.*, p.name AS policy
+    FROM eval_prompts($eval_runs, $prompts, $n, $verifier) AS s
+    LEFT JOIN policies AS p USING (policy_id)
 ),
-prompts_scored AS (
+runs_in AS (
     SELECT
-        policy_id, policy, split, temperature, top_p, top_k, prompt_id, avg(reward) AS avg_reward
-    FROM rollouts_used
-    GROUP BY ALL
-    HAVING count(*) = $n
+        run_id, policy,
+        row_number() OVER (
+            ORDER BY list_position(string_split($eval_runs, ','), run_id), policy, run_id
+        ) AS rank
+    FROM (SELECT DISTINCT run_id, policy FROM scores)
 ),
 pairs AS (
     SELECT
-        a.policy, b.policy AS baseline, split, temperature, top_p, top_k,
-        a.avg_reward - b.avg_reward AS gain,
-        row_number() OVER (
-            PARTITION BY a.policy, b.policy, split, temperature, top_p, top_k ORDER BY prompt_id
-        ) - 1 AS place
-    FROM prompts_scored AS a
-    INNER JOIN prompts_scored AS b USING (split, temperature, top_p, top_k, prompt_id)
-    WHERE CASE
-        WHEN $baseline = 'any' THEN a.policy > b.policy
-        ELSE b.policy_id = $baseline AND a.policy_id <> $baseline
-    END
+        a.rank AS rank, b.rank AS against_rank, a.policy, b.policy AS against, a.run_id,
+        b.run_id AS against_run_id
+    FROM runs_in AS a
+    INNER JOIN runs_in AS b
+        ON CASE
+            WHEN $baseline = 'none' THEN a.rank > b.rank
+            ELSE b.run_id = $baseline AND a.run_id <> b.run_id
+        END
 ),
-sizes AS (
-    SELECT policy, baseline, split, temperature, top_p, top_k, count(*) AS prompts
-    FROM pairs
-    GROUP BY ALL
+differences AS MATERIALIZED (
+    SELECT
+        p.rank, p.against_rank, a.reward - b.reward AS difference,
+        row_number() OVER (PARTITION BY p.rank, p.against_rank ORDER BY a.prompt_id) - 1 AS place,
+        count(*) OVER (PARTITION BY p.rank, p.against_rank) AS size
+    FROM pairs AS p
+    INNER JOIN scores AS a ON p.run_id = a.run_id
+    INNER JOIN scores AS b ON p.against_run_id = b.run_id AND a.prompt_id = b.prompt_id
 ),
 draws AS (
-    SELECT
-        prompts,
-        resample,
-        (md5_number_lower(concat($seed, '/', resample, '/', draw)) % prompts::UBIGINT)::BIGINT AS place
-    FROM (SELECT DISTINCT prompts FROM sizes)
-    CROSS JOIN range($resamples) AS _ (resample)
-    CROSS JOIN LATERAL unnest(range(prompts)) AS _ (draw)
+    SELECT *
+    FROM bootstrap_draws(
+        (SELECT list(DISTINCT size) FROM differences), $resamples, $resample_seed
+    )
 ),
+-- Rounded first, so that the order of a sum can never tip the last digit shown.
 means AS (
-    SELECT
-        p.policy, p.baseline, p.split, p.temperature, p.top_p, p.top_k, d.resample,
-        avg(p.gain) AS gain
-    FROM pairs AS p
-    INNER JOIN sizes USING (policy, baseline, split, temperature, top_p, top_k)
-    INNER JOIN draws AS d ON sizes.prompts = d.prompts AND p.place = d.place
+    SELECT f.rank, f.against_rank, d.resample, round(avg(f.difference), 9) AS mean
+    FROM draws AS d
+    INNER JOIN differences AS f USING (size, place)
     GROUP BY ALL
 ),
 intervals AS (
     SELECT
-        policy, baseline, split, temperature, top_p, top_k,
-        quantile_cont(gain, [0.025, 0.975]) AS bounds
+        rank, against_rank,
+        quantile_cont(mean, 0.025) AS low,
+        quantile_cont(mean, 0.975) AS high
     FROM means
-    GROUP BY ALL
+    GROUP BY rank, against_rank
+),
+whole AS (
+    SELECT
+        rank, against_rank, count(*) AS prompts, round(avg(difference), 9) AS difference,
+        count(*) FILTER (difference > 0) AS won,
+        count(*) FILTER (difference < 0) AS lost,
+        count(*) FILTER (difference = 0) AS tied
+    FROM differences
+    GROUP BY rank, against_rank
 )
 SELECT
-    p.policy, p.baseline, p.split, p.temperature, p.top_p, p.top_k,
-    count(*) AS prompts,
-    round(avg(p.gain), 4) AS difference,
-    round(any_value(i.bounds[1]), 4) AS low,
-    round(any_value(i.bounds[2]), 4) AS high,
-    count(*) FILTER (p.gain > 0) AS won,
-    count(*) FILTER (p.gain < 0) AS lost,
-    count(*) FILTER (p.gain = 0) AS tied
+    p.policy, p.against, p.run_id, p.against_run_id, a.prompts,
+    round(a.difference, 4) AS difference, round(i.low, 4) AS low, round(i.high, 4) AS high,
+    a.won, a.lost, a.tied
 FROM pairs AS p
-INNER JOIN intervals AS i USING (policy, baseline, split, temperature, top_p, top_k)
-GROUP BY ALL
-ORDER BY ALL
+INNER JOIN whole AS a USING (rank, against_rank)
+INNER JOIN intervals AS i USING (rank, against_rank)
+ORDER BY rank, against_rank

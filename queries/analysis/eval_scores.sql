@@ -1,115 +1,85 @@
--- question: how good is each policy on held-out prompts, and how sure is that?
--- grain: one row a policy, split and sampling settings
+-- question: how well does each evaluated policy do, and how sure is that?
+-- grain: one row an eval run and measure
 -- params:
---   n: COUNT = 4 -- rollouts a prompt that count, the first by sample_index; prompts with fewer are left out
---   k: COUNT = 1 -- for pass@k, unbiased (arXiv 2107.03374, equation 1); at most n
---   verifier: VARCHAR = math-verify -- whose verdicts count
---   resamples: COUNT = 1000 -- bootstrap samples of the prompts behind the intervals
---   seed: BIGINT = 0 -- of the bootstrap
--- columns: policy, split, temperature, top_p, top_k, prompts, avg_at_n, avg_low, avg_high, pass_at_k, pass_low, pass_high, maj_at_n, maj_low, maj_high, mean_tokens, truncated
--- avg@n: mean reward over rollouts, then prompts. maj@n: reward of the most frequent extracted answer;
--- of tied answers, their mean; rollouts without one do not vote. Intervals: 95%, percentiles over
--- resamples of the prompts, drawn by a hash of seed, resample and place, so they are reproducible and
--- policies on the same prompts share their draws.
-WITH rollouts_used AS (
-    SELECT
-        policy, split, temperature, top_p, top_k, prompt_id, reward, outcome, extracted,
-        response_tokens, finish_reason
-    FROM graded_rollouts
-    WHERE purpose = 'eval' AND verifier = $verifier AND reward IS NOT NULL
-    QUALIFY
-        row_number() OVER (
-            PARTITION BY policy, split, temperature, top_p, top_k, prompt_id
-            ORDER BY round DESC, sample_index, rollout_id
-        ) <= $n
-),
-votes AS (
-    SELECT
-        policy, split, temperature, top_p, top_k, prompt_id, extracted,
-        count(*) AS n_votes, avg(reward) AS reward
-    FROM rollouts_used
-    WHERE outcome IN ('correct', 'wrong')
-    GROUP BY ALL
-),
-majorities AS (
-    SELECT policy, split, temperature, top_p, top_k, prompt_id, avg(reward) AS maj
-    FROM (
-        FROM votes
-        QUALIFY rank() OVER (
-            PARTITION BY policy, split, temperature, top_p, top_k, prompt_id
-            ORDER BY n_votes DESC
-        ) = 1
-    )
-    GROUP BY ALL
-),
-prompts_scored AS (
-    SELECT
-        u.policy, u.split, u.temperature, u.top_p, u.top_k, u.prompt_id,
-        avg(u.reward) AS avg_reward,
-        pass_at_k(count(*), count(*) FILTER (u.reward > 0), least($k, $n)) AS pass,
-        coalesce(any_value(m.maj), 0) AS maj,
-        avg(u.response_tokens) AS tokens,
-        avg((u.finish_reason = 'length')::INT) AS truncated
-    FROM rollouts_used AS u
-    LEFT JOIN majorities AS m USING (policy, split, temperature, top_p, top_k, prompt_id)
-    GROUP BY ALL
-    HAVING count(*) = $n
-),
-placed AS (
+--   n: COUNT = 1 -- rollouts a prompt: the first n; prompts with fewer graded ones are left out
+--   k: VARCHAR = 1 -- tries of pass@k, at most n; several parted by commas
+--   eval_runs: VARCHAR = all -- eval runs to score: ids parted by commas, or all
+--   prompts: VARCHAR = all -- prompts to score on: ids parted by commas, or all
+--   verifier: VARCHAR = math-verify -- whose rewards count
+--   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
+--   resample_seed: BIGINT = 0 -- another seed draws other resamples
+-- columns: run_id, policy, measure, prompts, rollouts, value, low, high
+-- Measures: avg@n, the mean reward; pass@k, unbiased (arXiv 2107.03374, equation 1), a rollout being
+-- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens a response; the share
+-- truncated at the most tokens. Each is a mean over prompts.
+-- low and high: 95% bootstrap interval, the 2.5th and 97.5th percentile over resamples of the prompts
+-- with replacement. It says what other prompts of this kind would give, the luck of n samples
+-- included; where all prompts score alike it has no width. Overlapping intervals say little about
+-- two policies on the same prompts: eval_pairs compares them.
+WITH scores AS MATERIALIZED (
     SELECT
         *,
-        row_number() OVER (
-            PARTITION BY policy, split, temperature, top_p, top_k ORDER BY prompt_id
-        ) - 1 AS place
-    FROM prompts_scored
+        row_number() OVER (PARTITION BY run_id ORDER BY prompt_id) - 1 AS place,
+        count(*) OVER (PARTITION BY run_id) AS size
+    FROM eval_prompts($eval_runs, $prompts, $n, $verifier)
 ),
-sizes AS (
-    SELECT policy, split, temperature, top_p, top_k, count(*) AS prompts
-    FROM placed
-    GROUP BY ALL
+tries AS (
+    SELECT unnest(list_sort(list_distinct(string_split($k, ',')::BIGINT[]))) AS k
+),
+figures AS MATERIALIZED (
+    SELECT run_id, policy_id, size, place, 1 AS rank, concat('avg@', $n) AS measure, reward AS value
+    FROM scores
+    UNION ALL
+    SELECT
+        run_id, policy_id, size, place, 1 + t.k, concat('pass@', t.k),
+        pass_at_k(rollouts, correct, t.k)
+    FROM scores
+    CROSS JOIN tries AS t
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 2 + $n, concat('maj@', $n), majority
+    FROM scores
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 3 + $n, 'tokens', tokens
+    FROM scores
+    UNION ALL
+    SELECT run_id, policy_id, size, place, 4 + $n, 'truncated', truncated
+    FROM scores
+),
+-- Whole numbers make the tens of millions of rows that are summed here several times faster.
+numbered AS MATERIALIZED (
+    SELECT *, dense_rank() OVER (ORDER BY run_id, rank)::INT AS figure
+    FROM figures
 ),
 draws AS (
-    SELECT
-        prompts,
-        resample,
-        (md5_number_lower(concat($seed, '/', resample, '/', draw)) % prompts::UBIGINT)::BIGINT AS place
-    FROM (SELECT DISTINCT prompts FROM sizes)
-    CROSS JOIN range($resamples) AS _ (resample)
-    CROSS JOIN LATERAL unnest(range(prompts)) AS _ (draw)
+    SELECT *
+    FROM bootstrap_draws((SELECT list(DISTINCT size) FROM scores), $resamples, $resample_seed)
 ),
+-- Rounded first, so that the order of a sum can never tip the last digit shown.
 means AS (
-    SELECT
-        p.policy, p.split, p.temperature, p.top_p, p.top_k, d.resample,
-        avg(p.avg_reward) AS avg_reward, avg(p.pass) AS pass, avg(p.maj) AS maj
-    FROM placed AS p
-    INNER JOIN sizes USING (policy, split, temperature, top_p, top_k)
-    INNER JOIN draws AS d ON sizes.prompts = d.prompts AND p.place = d.place
-    GROUP BY ALL
+    SELECT f.figure, d.resample, round(avg(f.value), 9) AS mean
+    FROM draws AS d
+    INNER JOIN (SELECT size, place, figure, value FROM numbered) AS f USING (size, place)
+    GROUP BY f.figure, d.resample
 ),
 intervals AS (
     SELECT
-        policy, split, temperature, top_p, top_k,
-        quantile_cont(avg_reward, [0.025, 0.975]) AS avg_q,
-        quantile_cont(pass, [0.025, 0.975]) AS pass_q,
-        quantile_cont(maj, [0.025, 0.975]) AS maj_q
+        figure,
+        quantile_cont(mean, 0.025) AS low,
+        quantile_cont(mean, 0.975) AS high
     FROM means
+    GROUP BY figure
+),
+whole AS (
+    SELECT
+        figure, run_id, policy_id, rank, measure, count(*) AS prompts,
+        count(*) * $n AS rollouts, round(avg(value), 9) AS value
+    FROM numbered
     GROUP BY ALL
 )
 SELECT
-    p.policy, p.split, p.temperature, p.top_p, p.top_k,
-    count(*) AS prompts,
-    round(avg(p.avg_reward), 4) AS avg_at_n,
-    round(any_value(i.avg_q[1]), 4) AS avg_low,
-    round(any_value(i.avg_q[2]), 4) AS avg_high,
-    round(avg(p.pass), 4) AS pass_at_k,
-    round(any_value(i.pass_q[1]), 4) AS pass_low,
-    round(any_value(i.pass_q[2]), 4) AS pass_high,
-    round(avg(p.maj), 4) AS maj_at_n,
-    round(any_value(i.maj_q[1]), 4) AS maj_low,
-    round(any_value(i.maj_q[2]), 4) AS maj_high,
-    round(avg(p.tokens), 1) AS mean_tokens,
-    round(avg(p.truncated), 4) AS truncated
-FROM placed AS p
-INNER JOIN intervals AS i USING (policy, split, temperature, top_p, top_k)
-GROUP BY ALL
-ORDER BY ALL
+    a.run_id, p.name AS policy, a.measure, a.prompts, a.rollouts, round(a.value, 4) AS value,
+    round(i.low, 4) AS low, round(i.high, 4) AS high
+FROM whole AS a
+INNER JOIN intervals AS i USING (figure)
+LEFT JOIN policies AS p USING (policy_id)
+ORDER BY list_position(string_split($eval_runs, ','), a.run_id), policy, a.run_id, a.rank

@@ -115,8 +115,8 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
     _check(config)
     guard = Guard.open(store, config.budget)
     policy = policy_registry.find(store, config.policy, config.revision)
-    identity = _identity(config, policy)
-    run_id = config.run or f"generate-{policy.name}-{ids.content_id(identity)[:8]}"
+    identity = identity_of(config, policy.policy_id)
+    run_id = run_of(config, policy.policy_id, policy.name)
     prompts = select_prompts(store, config.where, config.limit)
     tokenizer = policies.load_tokenizer(policy.location)
     meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
@@ -272,10 +272,16 @@ def _check(config: GenerateConfig) -> None:
             raise InputError(f"{name} {value} is unknown", f"it is {' or '.join(choices)}")
 
 
-def _identity(config: GenerateConfig, policy: Registered) -> dict[str, Any]:
+def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
+    """The run that a command's rollouts belong to: as named, or derived from its settings."""
+    identity = identity_of(config, policy_id)
+    return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
+
+
+def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
     """The settings that determine a rollout, as stored with the run."""
     return {
-        "policy_id": policy.policy_id,
+        "policy_id": policy_id,
         "role": config.role,
         "purpose": config.purpose,
         "round": config.round,

@@ -1,0 +1,66 @@
+-- How the rollouts of eval runs did on each prompt: the first `most` a prompt by sample_index, as
+-- the verifier `judge` graded them; prompts with fewer are left out. `wanted_runs` and
+-- `wanted_prompts` are ids parted by commas, or `all`.
+-- `majority` is the reward of the answer that most rollouts give, the mean over answers that tie.
+-- An answer is the text that the verifier extracted; rollouts that it could not judge do not vote,
+-- and a prompt without votes scores 0. NULL where the verifier extracts no answers at all.
+-- run_id, policy_id, prompt_id, rollouts, correct, reward, majority, tokens, truncated.
+CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
+    WITH taken AS MATERIALIZED (
+        SELECT
+            r.run_id, r.policy_id, r.prompt_id, r.response_tokens, r.finish_reason, w.reward,
+            w.outcome IN ('correct', 'wrong') AS judged,
+            CASE WHEN judged THEN nullif(trim(w.extracted), '') END AS vote
+        FROM raw.rollouts AS r
+        INNER JOIN current_rewards AS w USING (rollout_id)
+        WHERE
+            r.purpose = 'eval'
+            AND r.sample_index < most
+            AND w.verifier = judge
+            AND (
+                wanted_runs = 'all'
+                OR r.run_id IN (SELECT unnest(string_split(wanted_runs, ',')))
+            )
+            AND (
+                wanted_prompts = 'all'
+                OR r.prompt_id IN (SELECT unnest(string_split(wanted_prompts, ',')))
+            )
+    ),
+    voting AS (
+        SELECT run_id, bool_or(vote IS NOT NULL) OR NOT bool_or(judged) AS has_votes
+        FROM taken
+        GROUP BY run_id
+    ),
+    winners AS (
+        SELECT run_id, prompt_id, avg(reward) AS reward
+        FROM taken
+        WHERE vote IS NOT NULL
+        GROUP BY run_id, prompt_id, vote
+        QUALIFY rank() OVER (PARTITION BY run_id, prompt_id ORDER BY count(*) DESC) = 1
+    ),
+    majorities AS (
+        SELECT run_id, prompt_id, avg(reward) AS majority
+        FROM winners
+        GROUP BY run_id, prompt_id
+    ),
+    prompts_of AS (
+        SELECT
+            run_id,
+            any_value(policy_id) AS policy_id,
+            prompt_id,
+            count(*) AS rollouts,
+            count(*) FILTER (reward > 0) AS correct,
+            avg(reward) AS reward,
+            avg(response_tokens) AS tokens,
+            avg((finish_reason = 'length')::INT) AS truncated
+        FROM taken
+        GROUP BY run_id, prompt_id
+    )
+    SELECT
+        p.run_id, p.policy_id, p.prompt_id, p.rollouts, p.correct, p.reward,
+        CASE WHEN v.has_votes THEN coalesce(m.majority, 0) END AS majority,
+        p.tokens, p.truncated
+    FROM prompts_of AS p
+    INNER JOIN voting AS v USING (run_id)
+    LEFT JOIN majorities AS m ON p.run_id = m.run_id AND p.prompt_id = m.prompt_id
+    WHERE p.rollouts = most
