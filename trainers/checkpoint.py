@@ -30,12 +30,14 @@ class CheckpointState:
         update: the last update whose step is in the weights; 0 before the first.
         dataset_fingerprint: fingerprint of the locked dataset.
         config: `identity()` of the run's config.
+        updates_before: updates of the runs that this one continues the optimizer of.
         format_version: of the checkpoint's layout.
     """
 
     update: int
     dataset_fingerprint: str
     config: Mapping[str, Any]
+    updates_before: int = 0
     format_version: int = FORMAT_VERSION
 
 
@@ -70,7 +72,7 @@ def latest_checkpoint(
     found = _checkpoints(output)
     if not found:
         return None
-    state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    state = _state(found[-1])
     expected = {
         "format_version": FORMAT_VERSION,
         "dataset fingerprint": dataset_fingerprint,
@@ -96,6 +98,33 @@ def latest_checkpoint(
     return found[-1], int(state["update"])
 
 
+def checkpoint_behind(student: str) -> tuple[Path, int]:
+    """The last checkpoint of the run that made a student, and all updates that are in it.
+
+    Args:
+        student: a run's `final` folder.
+
+    Raises:
+        TrainingError: it is no such folder, or its run's checkpoints are gone.
+    """
+    final = Path(student)
+    found = _checkpoints(final.parent) if final.name == "final" else []
+    if not found or not final.is_dir():
+        raise TrainingError(
+            f"no checkpoint to continue the optimizer of: {student}",
+            "continue_optimizer goes on from the checkpoints beside a trained student, in the "
+            "--output folder of its run",
+            "train without --continue-optimizer, or name a student whose run kept its checkpoints",
+        )
+    state = _state(found[-1])
+    return found[-1], int(state["update"]) + int(state.get("updates_before", 0))
+
+
+def updates_before(folder: Path) -> int:
+    """Updates of the runs that a checkpoint's own run continues."""
+    return int(_state(folder).get("updates_before", 0))
+
+
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and optimizer state in place."""
     weights = load_file(folder / "model.safetensors")
@@ -112,6 +141,11 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
                 for key, value in kept.items()
                 if value is not None
             }
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return state
 
 
 def _checkpoints(output: Path) -> list[Path]:

@@ -15,9 +15,11 @@ from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.checkpoint import (
     CheckpointState,
+    checkpoint_behind,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    updates_before,
 )
 from trainers.config import TrainerConfig
 from trainers.files import sweep
@@ -94,9 +96,14 @@ def train(
         bf16 = accelerator.mixed_precision == "bf16"
         student = Student.load(config, accelerator.device, bf16)
         optimizer = make_optimizer(student.model, config)
+        start, before = None, 0
         if found:
-            load_checkpoint(found[0], student.model, optimizer)
-        run = _Run(config, dataset, student, optimizer, accelerator, on_update)
+            start, before = found[0], updates_before(found[0])
+        elif config.continue_optimizer:
+            start, before = checkpoint_behind(config.student)
+        if start is not None:
+            load_checkpoint(start, student.model, optimizer)
+        run = _Run(config, dataset, student, optimizer, accelerator, on_update, before)
         # Only the main process writes the log: others would cut it back under its feet.
         if accelerator.is_main_process:
             with UpdatesLog(output / "updates.jsonl", resumed) as log:
@@ -136,11 +143,13 @@ class _Run:
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     on_update: OnUpdate | None
+    updates_before: int
 
     def train(self, objective: Objective, resumed: int, log: UpdatesLog | None) -> None:
         """Take every update after `resumed`."""
         config, lock = self.config, self.dataset.lock
         n_updates, expected = lock.counts["updates"], resumed + 1
+        schedule = config.schedule_updates or self.updates_before + n_updates
         for rows in self.dataset.updates(expected, self._columns(objective)):
             started = time.perf_counter()
             check_rows(rows, expected, self.student)
@@ -151,7 +160,8 @@ class _Run:
             except TrainingError:
                 self._checkpoint(expected - 1, log)
                 raise
-            factor = lr_factor(expected, n_updates, config.lr_schedule, config.lr_warmup_updates)
+            taken = self.updates_before + expected
+            factor = lr_factor(taken, schedule, config.lr_schedule, config.lr_warmup_updates)
             step(self.optimizer, config.lr * factor)
             seconds = time.perf_counter() - started
             record = {**describe(rows), **means, "grad_norm": grad_norm}
@@ -182,7 +192,8 @@ class _Run:
     def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
         if log is not None:
             log.sync()
-            state = CheckpointState(update, self.dataset.lock.fingerprint, self.config.identity())
+            fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
+            state = CheckpointState(update, fingerprint, identity, self.updates_before)
             output, keep = Path(self.config.output), self.config.keep_checkpoints
             save_checkpoint(output, self.student.model, self.optimizer, state, keep)
         self.accelerator.wait_for_everyone()

@@ -8,11 +8,11 @@ from trainers.config import LRSchedule
 
 
 def lr_factor(update: int, n_updates: int, schedule: LRSchedule, warmup_updates: int) -> float:
-    """Factor in (0, 1] on the peak learning rate.
+    """Factor in [0, 1] on the peak learning rate.
 
     Args:
         update: 1-based.
-        n_updates: updates of the whole run.
+        n_updates: updates of the whole schedule; beyond it the factor stays where it ends.
         schedule: what follows the warmup; cosine and linear would reach 0 one update after the
             last, so that the last one still learns.
         warmup_updates: the factor rises linearly and is 1 at this update.
@@ -22,5 +22,5 @@ def lr_factor(update: int, n_updates: int, schedule: LRSchedule, warmup_updates:
     if schedule == "constant":
         return 1.0
     peak = max(1, warmup_updates)
-    progress = (update - peak) / max(1, n_updates + 1 - peak)
+    progress = min(1.0, (update - peak) / max(1, n_updates + 1 - peak))
     return 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
