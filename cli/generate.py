@@ -46,6 +46,9 @@ def generate(
     n: Annotated[int, typer.Option("--n", "-n", help="Rollouts a prompt.")] = 1,
     where: PromptsOption = "",
     limit: LimitOption = 0,
+    prompts_per_round: Annotated[
+        int, typer.Option(help="Of these prompts, the N whose turn it is in --round; 0: all.")
+    ] = 0,
     top_k: Annotated[
         int, typer.Option("--top-k", help="Keep the policy's own top-k logprobs; 0: none.")
     ] = 0,
@@ -93,6 +96,7 @@ def generate(
         round=round_,
         where=where,
         limit=limit,
+        prompts_per_round=prompts_per_round,
         run=run,
         engine=engine,
         device=device,

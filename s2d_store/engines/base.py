@@ -128,6 +128,16 @@ class Engine(Protocol):
         """Yield `(rollout_id, TopK)` a request, in any order; k is ignored with a given support."""
         ...
 
+    def reload(self, location: str) -> bool:
+        """Take over the weights of another policy of the same shape and tokenizer.
+
+        False where the engine cannot: open another one then.
+
+        Raises:
+            EngineError: it failed half way; the engine must be closed.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model and end every process the engine started."""
         ...

@@ -145,6 +145,10 @@ class TransformersEngine:
         check_k(k, self.vocab_size)
         return self._score_windows(iter(requests), k)
 
+    def reload(self, location: str) -> bool:
+        """False: opening another one costs no more than reading its weights."""
+        return False
+
     def close(self) -> None:
         """Free the model; the engine is unusable afterwards."""
         self._model, self._head = None, None

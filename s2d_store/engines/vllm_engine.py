@@ -44,8 +44,13 @@ from s2d_store.policies import load_tokenizer
 # Requests handed over at a time: enough to keep every slot of the scheduler filled.
 WINDOW = 512
 # A prompt cut in two would rewind its request's generator, which a CPU generator cannot (0.32:
-# "CPU Generator does not use offset").
-CPU_DEFAULTS = {"enforce_eager": True, "enable_chunked_prefill": False}
+# "CPU Generator does not use offset"). vLLM asks for that share of the whole memory to be free
+# when it starts, and its own 0.92 is seldom free on a machine that does anything else.
+CPU_DEFAULTS = {
+    "enforce_eager": True,
+    "enable_chunked_prefill": False,
+    "gpu_memory_utilization": 0.5,
+}
 # What s2d itself decides, and the option that does.
 RESERVED = {
     "model": "--policy or --teacher",
@@ -150,6 +155,24 @@ class VllmEngine:
                 "open the engine with prefix_caching=False",
             )
         return self._ctrl_c.streamed(self._scores(requests, k))
+
+    def reload(self, location: str) -> bool:
+        """Read another policy's weights into the running engine, and forget cached prefixes.
+
+        Raises:
+            EngineError: vLLM could not; the engine must be closed.
+        """
+        try:
+            with inside_vllm():
+                self._engine.collective_rpc("reload_weights", kwargs={"weights_path": location})
+                self._engine.reset_prefix_cache()
+        except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:
+            raise EngineError(
+                f"vLLM {self.version} cannot reload its weights from {location}",
+                " ".join(str(error).split())[:500],
+                "keep no engine between rounds: keep = 0 under [engine] of the recipe",
+            ) from error
+        return True
 
     def close(self) -> None:
         """End the engine's processes and free the model; the engine is unusable afterwards."""

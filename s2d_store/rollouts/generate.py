@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,14 +11,14 @@ from s2d_store import ids, policies, policy_registry, runs
 from s2d_store.budget_guard import Guard, Meter
 from s2d_store.engines.base import Engine, SamplingParams
 from s2d_store.engines.checks import check_k, check_sampling
-from s2d_store.engines.open import open_engine
+from s2d_store.engines.kept import OpenEngine, once
 from s2d_store.errors import InputError
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import metering, rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.jobs import Job, fitting, plan
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import check_counts, select_prompts
+from s2d_store.rollouts.selection import check_counts, select_prompts, turn
 from s2d_store.store import Store
 from s2d_store.verifiers.pool import VerifierPool
 
@@ -40,6 +41,7 @@ class GenerateConfig:
         round: on-policy round.
         where: SQL condition on table prompts; empty for all.
         limit: most prompts, by prompt_id; 0 for all.
+        prompts_per_round: of those, take that many whose turn it is in `round`; 0 for all.
         run: run id; empty derives it from the configuration.
         engine: transformers or vllm.
         device: auto, cpu, cuda, ... (transformers engine).
@@ -69,6 +71,7 @@ class GenerateConfig:
     round: int = 0
     where: str = ""
     limit: int = 0
+    prompts_per_round: int = 0
     run: str = ""
     engine: str = "transformers"
     device: str = "auto"
@@ -102,7 +105,12 @@ class Generated:
     too_long: int
 
 
-def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ignore) -> Generated:
+def generate(
+    store: Store,
+    config: GenerateConfig,
+    on_progress: OnProgress = ignore,
+    engines: OpenEngine = once,
+) -> Generated:
     """Sample what is missing of a run and store it.
 
     Raises:
@@ -118,6 +126,8 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
     identity = identity_of(config, policy.policy_id)
     run_id = run_of(config, policy.policy_id, policy.name)
     prompts = select_prompts(store, config.where, config.limit)
+    if config.prompts_per_round:
+        prompts = turn(prompts, config.prompts_per_round, config.round, config.seed)
     tokenizer = policies.load_tokenizer(policy.location)
     meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
     with runs.running(store, run_id, "generate", identity, stage=config.stage):
@@ -134,8 +144,8 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
         progress = Progress(total=len(jobs))
         too_long = 0
         if jobs:
-            engine = _open(config, policy)
-            try:
+            with _open(engines, config, policy) as engine:
+                check_k(config.keep_top_k, engine.vocab_size)
                 kept = fitting(
                     jobs,
                     engine.max_model_len,
@@ -150,8 +160,6 @@ def generate(store: Store, config: GenerateConfig, on_progress: OnProgress = ign
                 sample_and_store(
                     store, config, policy, run_id, engine, kept, progress, on_progress, meter
                 )
-            finally:
-                engine.close()
     return Generated(
         run_id=run_id,
         policy=policy.name,
@@ -172,8 +180,10 @@ def _render(
     return policies.render_chat(tokenizer, messages, config.chat_template or None)
 
 
-def _open(config: GenerateConfig, policy: Registered) -> Engine:
-    engine = open_engine(
+def _open(
+    engines: OpenEngine, config: GenerateConfig, policy: Registered
+) -> AbstractContextManager[Engine]:
+    return engines(
         config.engine,
         policy.location,
         top_k=config.keep_top_k,
@@ -184,8 +194,6 @@ def _open(config: GenerateConfig, policy: Registered) -> Engine:
         prefix_caching=True,
         engine_args=dict(config.engine_args),
     )
-    check_k(config.keep_top_k, engine.vocab_size)
-    return engine
 
 
 def sample_and_store(
@@ -260,6 +268,7 @@ def _check(config: GenerateConfig) -> None:
         ("--n", config.n, 1),
         ("--top-k", config.keep_top_k, 0),
         ("--limit", config.limit, 0),
+        ("--prompts-per-round", config.prompts_per_round, 0),
         ("--round", config.round, 0),
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),

@@ -16,7 +16,7 @@ from s2d_store.budget_guard import Guard
 from s2d_store.datasets.gather import Source, gather
 from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
 from s2d_store.engines.checks import check_k, check_topk
-from s2d_store.engines.open import open_engine
+from s2d_store.engines.kept import OpenEngine, once
 from s2d_store.errors import InputError
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import rows
@@ -73,7 +73,12 @@ class Scored:
     tokens: int
 
 
-def score(store: Store, config: ScoreConfig, on_progress: OnProgress = ignore) -> Scored:
+def score(
+    store: Store,
+    config: ScoreConfig,
+    on_progress: OnProgress = ignore,
+    engines: OpenEngine = once,
+) -> Scored:
     """Score what is missing and store it in chunks; every row is checked before its commit.
 
     Raises:
@@ -106,7 +111,7 @@ def score(store: Store, config: ScoreConfig, on_progress: OnProgress = ignore) -
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
-            _run(store, config, scorer, run_id, pending, progress, on_progress)
+            _run(store, config, scorer, run_id, pending, progress, on_progress, engines)
     return Scored(run_id, scorer.name, progress.committed, wanted - progress.total, progress.tokens)
 
 
@@ -211,8 +216,9 @@ def _run(
     pending: pa.Table,
     progress: Progress,
     on_progress: OnProgress,
+    engines: OpenEngine,
 ) -> None:
-    engine = open_engine(
+    opened = engines(
         config.engine,
         scorer.location,
         top_k=config.k,
@@ -222,7 +228,7 @@ def _run(
         batch_size=config.batch_size,
         engine_args=dict(config.engine_args),
     )
-    try:
+    with opened as engine:
         check_k(config.k, engine.vocab_size)
         _check_fit(pending, engine)
 
@@ -241,8 +247,6 @@ def _run(
                     progress.tokens += len(entry.sampled_logprobs)
                     on_progress(progress)
         on_progress(progress)
-    finally:
-        engine.close()
 
 
 def _check(engine: Engine, request: ScoreRequest, entry: TopK, support: Support) -> None:

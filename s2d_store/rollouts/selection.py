@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 
-from s2d_store import sql
+from s2d_store import ids, sql
 from s2d_store.errors import InputError, QueryError
 from s2d_store.store import Store
 
@@ -42,6 +42,18 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
             "change --where" if count else "s2d prompts add FILE --source NAME",
         )
     return [Prompt(*row) for row in rows]
+
+
+def turn(prompts: Sequence[Prompt], size: int, round_: int, seed: int) -> list[Prompt]:
+    """The `size` prompts whose turn it is in a round, in order of their id.
+
+    Rounds go through all prompts, whole rounds only, in an order that `seed` draws; then through
+    all again in another order. With fewer than `size` prompts every round takes all.
+    """
+    pass_, place = divmod(round_, max(1, len(prompts) // size))
+    drawn = sorted(prompts, key=lambda prompt: ids.content_id(seed, pass_, prompt.prompt_id))
+    taken = drawn[place * size : (place + 1) * size]
+    return sorted(taken, key=lambda prompt: prompt.prompt_id)
 
 
 def check_counts(*options: tuple[str, int, int]) -> None:
