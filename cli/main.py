@@ -17,6 +17,7 @@ from cli import (
     policies,
     prompts,
     query,
+    run,
     score,
     trace,
     train,
@@ -43,6 +44,7 @@ app.command("generate")(generate.generate)
 app.command("verify")(verify.verify)
 app.command("score")(score.score)
 app.command("eval")(eval_.evaluate)
+app.command("run")(run.run)
 app.command("query")(query.query)
 app.add_typer(dataset.app, name="dataset")
 app.command("audit")(audit.audit)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Trainers: consumers of locked datasets.", no_args_is_help=True)
 
-_TRAINERS: dict[str, tuple[type[TrainerConfig], str]] = {
+TRAINERS: dict[str, tuple[type[TrainerConfig], str]] = {
     "warmup": (WarmupConfig, "Stage 2a: forward KL to a teacher's stored top-k."),
     "opd": (OPDConfig, "Stage 2b: reverse KL to the teacher on the student's stored rollouts."),
     "grpo": (GRPOConfig, "Stages 1 and 3: clipped policy gradient on groups with advantages."),
@@ -148,5 +148,5 @@ def _print_summary(store: Store, run: str, made: Registered) -> None:
     print(f"policy {made.name} is {made.policy_id}, at {made.location}")
 
 
-for _name, (_class, _summary) in _TRAINERS.items():
+for _name, (_class, _summary) in TRAINERS.items():
     app.command(_name)(_command(_name, _class, _summary))

@@ -24,7 +24,7 @@ from s2d_store.rollouts.progress import OnProgress, ignore
 from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
 from s2d_store.rollouts.verify import VerifyConfig, verify
 from s2d_store.store import Store
-from s2d_store.verifiers.registry import BUILT_IN, load_verifier
+from s2d_store.verifiers.registry import verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 """Given what is being done, a context whose value follows its progress."""
@@ -157,8 +157,7 @@ def report(store: Store, config: EvalConfig) -> Report:
 
 def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
     _check(config)
-    verifier = config.settings.verifier
-    verifier = verifier if verifier in BUILT_IN else load_verifier(verifier).name
+    verifier = verifier_name(config.settings.verifier)
     con = store.connect()
     found = [_find(store, con, name, register=register) for name in config.policies]
     runs: dict[str, checks.Evaluated] = {}

@@ -61,8 +61,9 @@ def save_tiny_model(
     layers: int = 1,
     head_dim: int = 16,
     chat_template: bool = True,
+    tied: bool = True,
 ) -> Path:
-    """Write a random Qwen3 (hidden 32, 2 heads, tied, float32) and its tokenizer.
+    """Write a random Qwen3 (hidden 32, 2 heads, float32) and its tokenizer.
 
     Weights depend on `seed`, `layers` and the vocabulary's size. They are large enough for
     distributions far from uniform: an end-of-sequence token comes about once in 50 to 100 tokens.
@@ -83,7 +84,7 @@ def save_tiny_model(
         num_key_value_heads=2,
         head_dim=head_dim,
         max_position_embeddings=2048,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         initializer_range=0.3,
         pad_token_id=PAD_ID,
         bos_token_id=BOS_ID,

@@ -8,6 +8,7 @@
 --   keep_equal: BOOLEAN = false -- keep groups whose rewards are all equal, with advantage 0; dapo never does
 --   group_size: BIGINT = 0 -- only groups of that many rollouts; 0 takes all of two and more
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the policy its rollouts may be; 0: its own alone
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
 --   round: BIGINT = -1 -- only this on-policy round; -1 takes all
 --   prompts_per_update: COUNT = 64 -- groups that one optimizer update consumes, each of them whole
 --   passes: COUNT = 1 -- how often each group is used, in a fresh order each time
@@ -51,7 +52,10 @@ graded AS (
     FROM rollouts AS r
     INNER JOIN versions AS v USING (policy_id)
     LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier
-    WHERE r.purpose = 'train' AND ($round < 0 OR r.round = $round)
+    WHERE
+        r.purpose = 'train'
+        AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
+        AND ($round < 0 OR r.round = $round)
 ),
 sums AS (
     SELECT

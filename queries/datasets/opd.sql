@@ -6,6 +6,7 @@
 --   support: policy|own = policy -- policy: the teacher's logprobs at the student's own top k, for reverse KL; own: the teacher's top k
 --   k: BIGINT = 0 -- entries a token; 0 takes the largest stored
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the student its rollouts may be; 0: its own alone
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
 --   round: BIGINT = -1 -- only this on-policy round; -1 takes all
 --   finished_only: BOOLEAN = false -- leave out rollouts cut off at max_tokens
 --   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all
@@ -49,6 +50,7 @@ candidates AS (
         ON r.rollout_id = t.rollout_id AND t.scorer_policy_id = $teacher AND t.support = $support
     WHERE
         r.purpose = 'train'
+        AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
         AND r.response_tokens > 0
         AND ($k = 0 OR t.k = $k)
         AND ($round < 0 OR r.round = $round)

@@ -2,6 +2,7 @@
 -- grain: one row a use of a rollout, `row` is its place in training order
 -- params:
 --   policy: POLICY -- the policy that sampled the rollouts, as a rule the teacher
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts with reward > 0
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens
@@ -44,6 +45,7 @@ candidates AS (
     WHERE
         r.policy_id = $policy
         AND r.purpose = 'train'
+        AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
         AND r.response_tokens > 0
         AND (NOT $correct_only OR w.reward > 0)
         AND (NOT $finished_only OR r.finish_reason = 'stop')

@@ -3,6 +3,7 @@
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
 --   scorer: POLICY = teacher -- whose top-k to train on: the teacher's own, or another policy's
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts with reward > 0
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens
@@ -51,6 +52,7 @@ candidates AS (
         r.policy_id = $teacher
         AND t.scorer_policy_id = CASE $scorer WHEN 'teacher' THEN $teacher ELSE $scorer END
         AND r.purpose = 'train'
+        AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
         AND r.response_tokens > 0
         AND ($k = 0 OR t.k = $k)
         AND (NOT $correct_only OR w.reward > 0)

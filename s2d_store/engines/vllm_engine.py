@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -44,12 +45,13 @@ from s2d_store.policies import load_tokenizer
 # Requests handed over at a time: enough to keep every slot of the scheduler filled.
 WINDOW = 512
 # A prompt cut in two would rewind its request's generator, which a CPU generator cannot (0.32:
-# "CPU Generator does not use offset"). vLLM asks for that share of the whole memory to be free
-# when it starts, and its own 0.92 is seldom free on a machine that does anything else.
+# "CPU Generator does not use offset"). vLLM starts only where this share of the whole memory is
+# free, and its own 0.92 is seldom free on a machine that does anything else; where the cache's
+# size is given in VLLM_CPU_KVCACHE_SPACE, the share says nothing more.
 CPU_DEFAULTS = {
     "enforce_eager": True,
     "enable_chunked_prefill": False,
-    "gpu_memory_utilization": 0.5,
+    "gpu_memory_utilization": 0.1 if os.environ.get("VLLM_CPU_KVCACHE_SPACE") else 0.5,
 }
 # What s2d itself decides, and the option that does.
 RESERVED = {
@@ -159,9 +161,14 @@ class VllmEngine:
     def reload(self, location: str) -> bool:
         """Read another policy's weights into the running engine, and forget cached prefixes.
 
+        False on a CPU for tied embeddings: the head's packed copy would keep the old ones (0.32).
+
         Raises:
             EngineError: vLLM could not; the engine must be closed.
         """
+        tied = getattr(self._engine.model_config.hf_config, "tie_word_embeddings", False)
+        if tied and current_platform.is_cpu():
+            return False
         try:
             with inside_vllm():
                 self._engine.collective_rpc("reload_weights", kwargs={"weights_path": location})

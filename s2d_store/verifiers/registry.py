@@ -85,3 +85,12 @@ def load_verifier(name: str) -> Verifier:
             fix="follow the protocol s2d_store.verifiers.base.Verifier",
         )
     return verifier
+
+
+def verifier_name(asked: str) -> str:
+    """The name under which a verifier's rewards are stored.
+
+    Raises:
+        NotFoundError, InputError: see `load_verifier`.
+    """
+    return asked if asked in BUILT_IN else load_verifier(asked).name

@@ -1,0 +1,132 @@
+"""s2d run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import QuietOption
+
+if TYPE_CHECKING:
+    from cli.workflow.plan import Line
+    from cli.workflow.schema import Recipe
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: docs/recipes.md, examples/*.toml.")],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would run and what it would spend.")
+    ] = False,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="Only this stage and what it needs. May be repeated."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option("--seed", help="Only this seed of the recipe. May be repeated."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on."""
+    from functools import partial
+
+    from cli.progress import shown
+    from cli.training import require_torch
+    from cli.workflow import order, results, rounds
+    from cli.workflow import plan as planning
+    from cli.workflow.read import read_recipe
+    from s2d_store import policy_registry
+    from s2d_store.engines.kept import KeptEngines
+    from s2d_store.store import MANIFEST, Store
+
+    asked = read_recipe(recipe)
+    tasks = order.tasks(_only(asked, stage), seed or ())
+    lines = planning.plan(asked, tasks)
+    if plan:
+        _print_plan(asked, lines)
+        if (Path(asked.store) / MANIFEST).exists():
+            planning.require_budget(Store.open(asked.store), asked, lines)
+        return
+    require_torch()
+    store = Store.init(asked.store)
+    planning.require_budget(store, asked, lines)
+    planning.add_prompts(store, asked.prompts)
+    for name, location in order.policy_names(asked, seed or ()).items():
+        policy_registry.register(store, name, location)
+    by_name = {task.name: task for task in tasks}
+    engines = KeptEngines(asked.engine.keep)
+    work = rounds.Work(
+        asked,
+        store,
+        by_name,
+        engines,
+        partial(shown, quiet=quiet),
+        {line.task.name: line.updates for line in lines},
+        quiet,
+    )
+    try:
+        for task in tasks:
+            if task.stage.kind != "eval":
+                rounds.run_task(work, task)
+    finally:
+        engines.close()
+    for task in tasks:
+        if task.stage.kind == "eval":
+            results.run_eval(work, task)
+    results.print_costs(store, tasks, by_name)
+
+
+def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
+    """The recipe with these stages and those that they need."""
+    from dataclasses import replace
+
+    from cli.workflow.order import references
+    from s2d_store.errors import NotFoundError
+
+    if not stages:
+        return recipe
+    wanted: set[str] = set()
+    waiting = list(stages)
+    while waiting:
+        name = waiting.pop()
+        if name in recipe.policies or name in wanted:
+            continue
+        if name not in recipe.stage:
+            raise NotFoundError(
+                f"the recipe has no stage {name!r}", f"it has {', '.join(recipe.stage)}"
+            )
+        wanted.add(name)
+        waiting += references(recipe.stage[name])
+    kept = {name: stage for name, stage in recipe.stage.items() if name in wanted}
+    return replace(recipe, stage=kept)
+
+
+def _print_plan(recipe: Recipe, lines: list[Line]) -> None:
+    from cli.output import print_rows
+
+    columns = ["stage", "kind", "from", "teacher", "done", "rounds", "rollouts"]
+    rows = []
+    for line in lines:
+        stage, names = line.task.stage, {**line.task.policies, **line.task.tasks}
+        rows.append(
+            (
+                line.task.name,
+                stage.kind,
+                names.get(stage.start, "") or "-",
+                names.get(stage.teacher, "") or "-",
+                line.done,
+                line.rounds,
+                line.rollouts,
+                line.most_tokens,
+                line.updates,
+                line.labels,
+            )
+        )
+    print(f"recipe {recipe.name}: store {recipe.store}, policies in {recipe.output}")
+    print_rows([*columns, "tokens, at most", "updates", "labels"], rows)
+    print(
+        f"left to do: {sum(line.left_updates for line in lines):,} updates, "
+        f"{len({prompt for line in lines for prompt in line.left}):,} labels at most"
+    )

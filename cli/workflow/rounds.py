@@ -1,0 +1,350 @@
+"""One task, round by round: sample, verify or score, build, train, each through the store.
+
+Every step continues where it was stopped and does nothing the second time. A round is a run of its
+own in the store, with the settings that it was done with: done, it is passed over; with other
+settings, refused.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import queries
+from cli.workflow import launch
+from cli.workflow.order import Task, trainer_config
+from cli.workflow.schema import Recipe
+from s2d_store import params, runs, sql
+from s2d_store.datasets.build import build
+from s2d_store.datasets.locks import read_lock
+from s2d_store.engines.base import SamplingParams
+from s2d_store.engines.kept import KeptEngines
+from s2d_store.errors import InputError, NotFoundError
+from s2d_store.rollouts.generate import GenerateConfig, generate
+from s2d_store.rollouts.progress import OnProgress
+from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.store import Store
+from s2d_store.verifiers.registry import verifier_name
+from trainers.config import OPERATIONAL
+
+Watch = Callable[[str], AbstractContextManager[OnProgress]]
+GRADED = ("grpo", "warmup", "sft")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every step works with.
+
+    Attributes:
+        recipe: the recipe.
+        store: its store.
+        tasks: every task by name.
+        engines: kept from step to step.
+        watch: given what is being done, a context whose value follows its progress.
+        updates: planned optimizer updates of each task, over all its rounds.
+        quiet: print nothing on the way.
+    """
+
+    recipe: Recipe
+    store: Store
+    tasks: Mapping[str, Task]
+    engines: KeptEngines
+    watch: Watch
+    updates: Mapping[str, int]
+    quiet: bool
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def n_rounds(tasks: Mapping[str, Task], task: Task) -> int:
+    """Rounds of a task; a replay has as many as its treatment."""
+    if task.stage.kind == "replay":
+        return tasks[task.tasks[task.stage.treatment]].stage.rounds
+    return task.stage.rounds
+
+
+def label(task: Task, round_: int) -> str:
+    """Name of a round's dataset and policy."""
+    many = task.stage.kind in ("grpo", "opd", "replay")
+    return f"{task.name}.r{round_:03d}" if many else task.name
+
+
+def labels(tasks: Mapping[str, Task], task: Task) -> list[str]:
+    """Names of all rounds, in order."""
+    return [label(task, round_) for round_ in range(n_rounds(tasks, task))]
+
+
+def policy_of(tasks: Mapping[str, Task], task: Task, ref: str) -> str:
+    """The registered policy that a task's reference means: a stage's is its last round's."""
+    if ref in task.policies:
+        return task.policies[ref]
+    return labels(tasks, tasks[task.tasks[ref]])[-1]
+
+
+def run_task(work: Work, task: Task) -> None:
+    """Carry out every round of a training task that is not done yet.
+
+    Raises:
+        S2DError: of the step that failed; what was committed stays.
+    """
+    start = policy_of(work.tasks, task, task.stage.start)
+    for round_, name in enumerate(labels(work.tasks, task)):
+        done = _Round(work, task, round_, name, start).carry_out()
+        if not done and round_ > 0 and work.recipe.keep_rounds == "last":
+            _forget(Path(work.recipe.output) / start)
+        start = name
+
+
+def is_done(store: Store, run_id: str, identity: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether a round was finished; with an identity, whether with these settings.
+
+    Raises:
+        InputError: it was begun with other settings.
+    """
+    found = store.sql(
+        "SELECT config, status FROM runs WHERE run_id = $run", {"run": run_id}
+    ).fetchall()
+    if not found:
+        return False
+    stored = json.loads(found[0][0])
+    if identity is not None and stored != (now := runs.json_value(identity)):
+        shown = "; ".join(
+            f"{key} was {stored.get(key)!r}, is {now.get(key)!r}"
+            for key in sorted(stored.keys() | now.keys())
+            if stored.get(key) != now.get(key)
+        )
+        raise InputError(
+            f"{name} was begun with other settings",
+            shown,
+            "restore them, or give the stage another name (or the recipe another store)",
+        )
+    known = store.sql("SELECT count(*) FROM policies WHERE name = $name", {"name": name})
+    return bool(found[0][1] == "done" and known.fetchall() == [(1,)])
+
+
+def round_run(recipe: Recipe, name: str) -> str:
+    """The id of a round's run."""
+    return f"{recipe.name}.{name}"
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One round of a task, starting from the policy of that name."""
+
+    work: Work
+    task: Task
+    index: int
+    name: str
+    start: str
+
+    def carry_out(self) -> bool:
+        """Do what is not done; True where nothing was left."""
+        work, store = self.work, self.work.store
+        run_id, identity = round_run(work.recipe, self.name), self._identity()
+        if is_done(store, run_id, identity, self.name):
+            return True
+        work.say(f"{self.name}: {self.task.stage.kind} from {self.start}")
+        with runs.running(store, run_id, "round", identity, stage=self.task.name):
+            if self.task.stage.kind != "replay" and not self.task.stage.rollouts_of:
+                self._sample()
+            self._build()
+            self._train()
+        return False
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that decides the round's rollouts, dataset and weights."""
+        recipe, stage, work = self.work.recipe, self.task.stage, self.work
+        teacher = policy_of(work.tasks, self.task, stage.teacher) if stage.teacher else ""
+        config = self._trainer_config("dataset", "student", "output")
+        train = {k: v for k, v in config.identity().items() if k not in OPERATIONAL}
+        return {
+            "kind": stage.kind,
+            "start": self._policy_id(self.start),
+            "teacher": self._policy_id(teacher) if teacher else "",
+            "prompts": stage.prompts,
+            "prompts_per_round": stage.prompts_per_round,
+            "rollouts_of": stage.rollouts_of,
+            "replays": [read_lock(work.store, n)["dataset_id"] for n in self._replayed()],
+            "generate": {k: v for k, v in asdict(stage.generate).items() if k != "chunk"},
+            "score": asdict(stage.score),
+            "dataset": dict(stage.dataset),
+            "train": {k: v for k, v in train.items() if k != "student"},
+            "seed": self.task.seed,
+            "engine": [recipe.engine.name, recipe.engine.dtype],
+            "verifier": recipe.verifier if stage.kind in GRADED else "",
+        }
+
+    def _policy_id(self, name: str) -> str:
+        return params.policy(self.work.store.connect(), name)[0]
+
+    def _generate_run(self) -> str:
+        stage = self.task.stage
+        sampled = stage.rollouts_of and self.task.tasks[stage.rollouts_of]
+        name = label(self.work.tasks[sampled], 0) if sampled else self.name
+        return f"{round_run(self.work.recipe, name)}.generate"
+
+    def _sample(self) -> None:
+        work, stage, recipe = self.work, self.task.stage, self.work.recipe
+        by_teacher = stage.kind in ("warmup", "sft")
+        ref = stage.teacher if by_teacher else ""
+        config = generate_config(
+            recipe,
+            self.task,
+            policy=policy_of(work.tasks, self.task, ref) if ref else self.start,
+            role="teacher" if by_teacher else stage.role,
+            stage=self.task.name,
+            run=self._generate_run(),
+            round=self.index,
+            verifier=recipe.verifier if stage.kind in GRADED else "",
+        )
+        with work.watch(f"  {self.name} generate") as progress:
+            done = generate(work.store, config, progress, work.engines)
+        graded = f", pass rate {done.reward / done.graded:.3f}" if done.graded else ""
+        if done.stored:
+            work.say(f"  {done.stored} rollouts, {done.tokens:,} tokens{graded}")
+        if stage.kind == "opd":
+            self._score()
+
+    def _score(self) -> None:
+        work, stage, engine = self.work, self.task.stage, self.work.recipe.engine
+        config = ScoreConfig(
+            policy_of(work.tasks, self.task, stage.teacher),
+            k=stage.score.top_k,
+            support=stage.score.support,
+            where=f"run_id = {sql.literal(self._generate_run())}",
+            engine=engine.name,
+            device=engine.device,
+            dtype=engine.dtype,
+            batch_size=engine.batch_size,
+            engine_args=tuple(engine.args.items()),
+            max_model_len=engine.max_model_len,
+            chunk_rows=stage.generate.chunk,
+            budget=work.recipe.budget,
+        )
+        with work.watch(f"  {self.name} score") as progress:
+            score(work.store, config, progress, work.engines)
+
+    def _replayed(self) -> list[str]:
+        """Datasets that a replay draws from."""
+        tasks = self.work.tasks
+        return [
+            name
+            for ref in self.task.stage.bridge
+            for name in labels(tasks, tasks[self.task.tasks[ref]])
+        ]
+
+    def _build(self) -> None:
+        work, stage, task = self.work, self.task.stage, self.task
+        query = queries.find(stage.kind)
+        assert query is not None, "every kind of training stage has its query"
+        given: dict[str, str] = {"runs": self._generate_run()}
+        if stage.kind in GRADED:
+            given["verifier"] = verifier_name(work.recipe.verifier)
+        if stage.kind == "grpo":
+            given["policy"] = self.start
+        elif stage.kind == "sft":
+            given["policy"] = policy_of(work.tasks, task, stage.teacher)
+        elif stage.kind in ("warmup", "opd"):
+            given["teacher"] = policy_of(work.tasks, task, stage.teacher)
+        if stage.kind == "opd":
+            given |= {"student": self.start, "support": stage.score.support}
+        if stage.kind == "replay":
+            treatment = label(work.tasks[task.tasks[stage.treatment]], self.index)
+            given = {"treatment": treatment, "bridge": ",".join(self._replayed())}
+        given |= {key: _text(value) for key, value in stage.dataset.items()}
+        # Another order, and another choice of what is replayed, in every round.
+        seed = task.seed * 1000 + self.index
+        lock = build(work.store, self.name, query, given, seed, work.recipe.budget)
+        counts = lock["counts"]
+        work.say(f"  {counts['rows']} rows in {counts['updates']} updates")
+
+    def _trainer_config(self, dataset: str, student: str, output: str) -> Any:
+        return trainer_config(
+            f"[stage.{self.task.name}]",
+            self.task.stage,
+            dataset,
+            student,
+            output,
+            continue_optimizer=self.index > 0,
+            schedule_updates=self.work.updates[self.task.name],
+        )
+
+    def _train(self) -> None:
+        work, kind = self.work, self.task.stage.kind
+        output = Path(work.recipe.output) / self.name
+        config = self._trainer_config(self.name, self.start, str(output))
+        given = ("dataset", "student", "output")
+        settings = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in given}
+        last: dict[str, Any] = {}
+        launch.train(
+            work.store,
+            kind,
+            type(config),
+            settings,
+            launcher=work.recipe.launcher,
+            dataset=self.name,
+            student=self.start,
+            output=output,
+            name=self.name,
+            stage=self.task.name,
+            budget=work.recipe.budget,
+            on_update=last.update,
+        )
+        figures = ("loss", "kl", "grad_norm", "clip_fraction")
+        shown = ", ".join(f"{key} {last[key]:.4f}" for key in figures if key in last)
+        if shown:
+            work.say(f"  update {last['update']}: {shown}")
+
+
+def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
+    """What a stage samples, with what the caller adds."""
+    how, engine = task.stage.generate, recipe.engine
+    return GenerateConfig(
+        n=how.n,
+        params=SamplingParams(how.temperature, how.top_p, how.sampling_top_k, how.max_tokens),
+        keep_top_k=how.top_k,
+        seed=task.sampling_seed,
+        where=task.stage.prompts,
+        prompts_per_round=task.stage.prompts_per_round,
+        engine=engine.name,
+        device=engine.device,
+        dtype=engine.dtype,
+        batch_size=engine.batch_size,
+        engine_args=tuple(engine.args.items()),
+        max_model_len=engine.max_model_len,
+        chat_template=_template(how.chat_template),
+        no_chat_template=how.no_chat_template,
+        skip_too_long=how.skip_too_long,
+        chunk_rows=how.chunk,
+        verify_workers=launch.workers(recipe.verify_workers),
+        verify_deadline_s=recipe.verify_deadline,
+        budget=recipe.budget,
+        **given,
+    )
+
+
+def _template(file: str) -> str:
+    if not file:
+        return ""
+    if not Path(file).is_file():
+        raise NotFoundError(f"no chat template file {file}", fix="correct generate.chat_template")
+    return Path(file).read_text(encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _forget(folder: Path) -> None:
+    """Delete the weights and checkpoints of a round that another one has gone on from."""
+    for heavy in (*folder.glob("checkpoint-*"), folder / "final"):
+        shutil.rmtree(heavy, ignore_errors=True)
