@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import journal, parquet, snapshot, sql
+from s2d_store import journal, parquet, snapshot, sql, statements
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION, TABLES, Table
@@ -173,7 +173,7 @@ class Store:
         Raises:
             QueryError: the SQL does not parse, bind or run, or would write.
         """
-        sql.only_reads(text)
+        statements.only_reads(text)
         with sql.errors():
             return self.connect(as_of).sql(text, params=dict(params) if params else None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from s2d_store import sql
+from s2d_store import sql, statements
 from s2d_store.errors import InputError, QueryError
 from s2d_store.store import Store
 
@@ -69,8 +69,7 @@ def condition(con: duckdb.DuckDBPyConnection, view: str, where: str) -> str:
     clause = f" WHERE ({where}\n)"
     text = f"EXPLAIN SELECT count(*) FROM {view}{clause}"
     with where_errors(view, where):
-        if len(duckdb.extract_statements(text)) != 1:
-            raise duckdb.ParserException("more than one statement")
+        statements.check_condition(where)
         con.execute(text)
     return clause
 
