@@ -91,13 +91,16 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
     Raises:
         InputError: one has no `=`, or a name is given twice.
     """
+    from s2d_store.redact import redacted
+
     result: dict[str, str] = {}
     for item in items or ():
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise InputError(f"{option} {item!r} is not NAME=VALUE", fix=f"{option} NAME=VALUE")
         if name in result:
-            raise InputError(f"{option} {name} is given twice", f"{result[name]!r} and {value!r}")
+            first, second = redacted(result[name], name), redacted(value, name)
+            raise InputError(f"{option} {name} is given twice", f"{first!r} and {second!r}")
         result[name] = value
     return result
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from s2d_store.errors import S2DError
+from s2d_store.redact import redact
 from s2d_store.verifiers.base import OUTCOMES, Verdict, Verifier
 from s2d_store.verifiers.registry import load_verifier
 
@@ -41,7 +42,8 @@ def grade(verifier: Verifier, response: str, answer: str) -> tuple[Verdict, bool
         # What the verifier left allocated would fail the next items too: ask to be replaced.
         return Verdict(0.0, "error", detail=f"memory limit reached: {error!r}"), True
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}"
+        # Stored with the reward; a verifier that calls a service may name its key.
+        detail = redact(f"{type(error).__name__}: {error}")
         return Verdict(0.0, "error", detail=detail[:MAX_DETAIL_CHARS]), False
 
 
