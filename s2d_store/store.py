@@ -150,6 +150,8 @@ class Store:
     ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with every view and macro over one snapshot.
 
+        It is yours: unlike `sql`, nothing checks that a statement only reads.
+
         Args:
             as_of: an older moment, or versions by table.
             unsafe: let SQL read and write files outside the store.
