@@ -26,6 +26,7 @@ from cli import (
 )
 from cli import eval as eval_
 from s2d_store.errors import S2DError
+from s2d_store.redact import redact
 
 INTERRUPTED = 130
 
@@ -81,8 +82,6 @@ def _print_traceback(
 ) -> None:
     """Print what nobody foresaw, as Python does, with secrets masked."""
     import traceback
-
-    from s2d_store.redact import redact
 
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.redact import redacted
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -91,8 +92,6 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
     Raises:
         InputError: one has no `=`, or a name is given twice.
     """
-    from s2d_store.redact import redacted
-
     result: dict[str, str] = {}
     for item in items or ():
         name, equals, value = item.partition("=")

@@ -9,12 +9,13 @@ from typing import Any
 MASK = "***"
 # Shorter values of the environment are words that stand in many texts.
 MIN_SECRET_CHARS = 8
-_VARIABLE = re.compile(r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$", re.I)
+# Patterns are text: compiled by re on first use, they cost the start of a command nothing.
+_VARIABLE = r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$"
 _NAME = (
     r"(?:\w+[_-])?(?:(?:api|access|secret|private|auth|session|security)[_-]?(?:key|token)"
     r"|hf[_-]token|password|passwd|passphrase|secret|credentials?)"
 )
-_SECRET_NAME = re.compile(rf"{_NAME}|token|sig(?:nature)?|authorization", re.IGNORECASE)
+_SECRET_NAME = rf"{_NAME}|token|sig(?:nature)?|authorization"
 _VALUE = r"""(?:'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|[^\s'",;&)}\]]+)"""
 _PATTERNS = (
     # scheme://user:password@host, also with the one slash that pathlib leaves of two
@@ -26,19 +27,18 @@ _PATTERNS = (
     # Tokens that are known by their form: of hubs, model services and clouds.
     (r"\b(?:hf_|sk-|gh[pousr]_|AKIA)[A-Z0-9_-]{16,}", MASK),
 )
-_COMPILED = [(re.compile(pattern, re.IGNORECASE), masked) for pattern, masked in _PATTERNS]
 
 
 def redact(text: str) -> str:
     """The text with secrets masked: values of the environment's *_KEY, *_TOKEN, *_SECRET and
     *_PASSWORD, user and password of a URL, values behind such a name, and tokens known by form.
     """
-    values = {v for name, v in os.environ.items() if _VARIABLE.search(name)}
+    values = {v for name, v in os.environ.items() if re.search(_VARIABLE, name, re.I)}
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= MIN_SECRET_CHARS:
             text = text.replace(value, MASK)
-    for pattern, masked in _COMPILED:
-        text = pattern.sub(masked, text)
+    for pattern, masked in _PATTERNS:
+        text = re.sub(pattern, masked, text, flags=re.I)
     return text
 
 
@@ -48,6 +48,6 @@ def redacted(value: Any, name: str = "") -> Any:
         return {key: redacted(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(redacted(item) for item in value)
-    if value and _SECRET_NAME.fullmatch(name):
+    if value and re.fullmatch(_SECRET_NAME, name, re.I):
         return MASK
     return redact(value) if isinstance(value, str) else value

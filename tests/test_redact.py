@@ -144,14 +144,18 @@ def test_an_unforeseen_exception_is_masked_in_its_traceback() -> None:
 
 
 class Judge:
-    """A verifier that fails with its key in the message."""
+    """A verifier that names its key, when it fails and when it does not."""
 
     name, version = "judge", "1"
 
     def verify(self, response: str, answer: str) -> Verdict:
-        raise ConnectionError("401 for api_key=hunter2")
+        if not response:
+            raise ConnectionError("401 for api_key=hunter2")
+        return Verdict(1.0, "correct", detail="asked with api_key=hunter2")
 
 
 def test_a_grading_detail_is_masked() -> None:
-    verdict, _ = grade(Judge(), "1", "1")
+    verdict, _ = grade(Judge(), "", "1")
     assert verdict.detail == "ConnectionError: 401 for api_key=***"
+    verdict, _ = grade(Judge(), "1", "1")
+    assert verdict == Verdict(1.0, "correct", detail="asked with api_key=***")
