@@ -22,11 +22,12 @@ test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(BIN)/python -m pytest -m vllm $(ARGS)
 
-lint: $(VENV)/.dev ## style, format, types, generated docs
+lint: $(VENV)/.dev ## style, format, types, generated docs, dependency audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python requirements/audit.py
 
 format: $(VENV)/.dev ## mend what ruff can mend, regenerate docs
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import TracebackType
 
 import typer
 
@@ -26,6 +27,7 @@ from cli import (
 )
 from cli import eval as eval_
 from s2d_store.errors import S2DError
+from s2d_store.redact import redact
 
 INTERRUPTED = 130
 
@@ -57,6 +59,7 @@ app.command("vacuum")(vacuum.vacuum)
 
 def main() -> None:
     """Run the command line; a user's mistake prints one error and exits 1, Ctrl-C exits 130."""
+    sys.excepthook = _print_traceback
     try:
         app()
     except S2DError as error:
@@ -74,6 +77,15 @@ def main() -> None:
         # The reader (head, less) went away; keep Python from complaining when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print what nobody foresaw, as Python does, with secrets masked."""
+    import traceback
+
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _print_error(text: str) -> None:

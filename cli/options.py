@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.redact import redacted
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -97,7 +98,8 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
         if not equals or not name:
             raise InputError(f"{option} {item!r} is not NAME=VALUE", fix=f"{option} NAME=VALUE")
         if name in result:
-            raise InputError(f"{option} {name} is given twice", f"{result[name]!r} and {value!r}")
+            first, second = redacted(result[name], name), redacted(value, name)
+            raise InputError(f"{option} {name} is given twice", f"{first!r} and {second!r}")
         result[name] = value
     return result
 

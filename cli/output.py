@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "arrow", "parquet")
 _LIST_ITEMS = 6
+# What a model wrote must not steer the terminal: escape sequences move, hide and copy text.
+_CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
 
 
 def print_table(relation: duckdb.DuckDBPyRelation, max_rows: int = 200) -> None:
@@ -54,7 +56,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, list) and len(value) > _LIST_ITEMS:
         shown = ", ".join(_cell(item) for item in value[:_LIST_ITEMS])
         return f"[{shown}, ... {len(value)} in all]"
-    return str(value)
+    return str(value).translate(_CONTROLS)
 
 
 def choose_format(asked: str, output: Path | None) -> str:

@@ -44,8 +44,9 @@ def query(
     import queries
     from cli import output as out
     from cli.options import pairs
-    from s2d_store import params, sql
+    from s2d_store import params, sql, statements
     from s2d_store.errors import InputError
+    from s2d_store.outside import check_outside
     from s2d_store.snapshot import parse_as_of
 
     if list_:
@@ -56,7 +57,10 @@ def query(
     chosen = out.choose_format(format_, output)
     asked = find(text)
     moment = parse_as_of(as_of) if as_of else None
-    con = open_store(store).connect(moment, unsafe=unsafe)
+    opened = open_store(store)
+    if output:
+        check_outside(opened.root, output)
+    con = opened.connect(moment, unsafe=unsafe)
     given = pairs(param, "--param")
     if isinstance(asked, queries.Query):
         statement, values = asked.sql, params.resolve(asked, given, con)
@@ -68,7 +72,7 @@ def query(
     for macro in queries.macros_for(statement):
         con.execute(macro)
     if not unsafe:
-        sql.only_reads(statement)
+        statements.only_reads(statement)
 
     def run() -> None:
         with sql.errors():

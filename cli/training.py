@@ -12,6 +12,7 @@ from s2d_store import charges, policy_registry, runs, trained
 from s2d_store.budget_guard import Guard
 from s2d_store.datasets.locks import folder_of, read_lock
 from s2d_store.errors import EngineError
+from s2d_store.outside import check_outside
 from s2d_store.policy_registry import Registered
 from s2d_store.store import Store
 from trainers.config import TrainerConfig
@@ -57,6 +58,7 @@ def train_from_store(
         S2DError: see `trainers.entry.run`; another tokenizer; over budget.
     """
     lock = read_lock(store, dataset)
+    check_outside(store.root, output)
     require_torch()
     train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
     import_module("trainers.entry").check_kind(lock["name"], lock["kind"], trainer)

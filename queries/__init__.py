@@ -16,7 +16,7 @@ own name is its kind.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -124,18 +124,32 @@ def find(name: str) -> Query | None:
     return catalog().get(name)
 
 
-def setup_statements(tables: Iterable[str]) -> Iterator[str]:
-    """SQL that makes the views and macros of a connection, over tables in schema `raw`."""
+@cache
+def definitions(tables: tuple[str, ...]) -> Mapping[str, str]:
+    """SQL that makes each view and macro over tables in schema `raw`, in an order that works."""
     views = {
-        re.sub("^[0-9]+_", "", path.stem): path for path in sorted((ROOT / "views").glob("*.sql"))
+        re.sub("^[0-9]+_", "", path.stem): path.read_text()
+        for path in sorted((ROOT / "views").glob("*.sql"))
     }
-    for table in tables:
-        if table not in views:
-            yield f"CREATE VIEW {table} AS SELECT * FROM raw.{table}"
-    for name, path in views.items():
-        yield f"CREATE VIEW {name} AS\n{path.read_text()}"
-    for path in sorted((ROOT / "macros").glob("*.sql")):
-        yield path.read_text()
+    made = {
+        name: f"CREATE VIEW {name} AS SELECT * FROM raw.{name}"
+        for name in tables
+        if name not in views
+    }
+    made |= {name: f"CREATE VIEW {name} AS\n{text}" for name, text in views.items()}
+    return made | {path.stem: path.read_text() for path in sorted((ROOT / "macros").glob("*.sql"))}
+
+
+def named_in(text: str, tables: tuple[str, ...]) -> set[str]:
+    """Views, macros and tables that SQL names, and those that their own SQL names in turn."""
+    made, found = definitions(tables), set[str]()
+    waiting = [text]
+    while waiting:
+        words = set(re.findall(r"\w+", waiting.pop().lower()))
+        new = {name for name in (*made, *tables) if name in words} - found
+        found |= new
+        waiting += [made[name] for name in new if name in made]
+    return found
 
 
 @cache

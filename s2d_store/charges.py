@@ -150,7 +150,7 @@ def before_training(
     """
     if not guard.limits(("labels", "trained_tokens", "updates", "flops")):
         return
-    con = store.connect()
+    con = store.connect(text="updates dataset_rows rollouts")
     with sql.errors():
         done = con.execute(
             "SELECT count(*), coalesce(sum(response_tokens), 0), "

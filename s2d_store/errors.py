@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from s2d_store.redact import redact
+
 
 class S2DError(Exception):
     """Base of every error that s2d raises on purpose; the CLI prints it without a traceback.
+
+    Secrets are masked in all three texts.
 
     Args:
         what: the offending value and what is wrong with it, one sentence.
@@ -13,8 +17,8 @@ class S2DError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:
-        self.what, self.why, self.fix = what, why, fix
-        super().__init__(what)
+        self.what, self.why, self.fix = redact(what), redact(why), redact(fix)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         lines = [self.what]
@@ -23,6 +27,23 @@ class S2DError(Exception):
         if self.fix:
             lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
+
+
+def not_loaded(error: Exception, why: str, fix: str) -> tuple[str, str]:
+    """Why transformers or vLLM did not load a model folder, and what to do about it.
+
+    Args:
+        error: what the library raised.
+        why: its message, in the caller's form.
+        fix: the usual next step.
+    """
+    if "trust_remote_code" not in str(error):
+        return why, fix
+    return (
+        "its config names Python code of its own (auto_map), and s2d never runs code that comes "
+        "with a model",
+        "use a model whose architecture transformers itself has, or convert it to one",
+    )
 
 
 class InputError(S2DError, ValueError):

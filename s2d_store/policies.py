@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2d_store.errors import EngineError, InputError, NotFoundError
+from s2d_store.errors import EngineError, InputError, NotFoundError, not_loaded
 
 # Fields that change with the library version or with how a model was loaded, not with the model.
 VOLATILE_CONFIG_KEYS = frozenset(
@@ -183,8 +183,11 @@ def load_tokenizer(location: str) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(
             f"the tokenizer of {location} cannot be loaded",
-            why=" ".join(str(error).split()),
-            fix=f"save it again: tokenizer.save_pretrained({location!r})",
+            *not_loaded(
+                error,
+                " ".join(str(error).split()),
+                f"save it again: tokenizer.save_pretrained({location!r})",
+            ),
         ) from error
 
 

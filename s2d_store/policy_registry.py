@@ -88,7 +88,7 @@ def find(store: Store, name_or_location: str, revision: str | None = None) -> Re
         NotFoundError: neither registered nor a location.
         InputError: the files at its location are not the registered policy any more.
     """
-    con = store.connect()
+    con = store.connect(text="policies")
     try:
         policy_id, name = params.policy(con, name_or_location)
     except NotFoundError:

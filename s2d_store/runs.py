@@ -15,6 +15,7 @@ import pyarrow as pa
 
 import s2d_store
 from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
+from s2d_store.redact import redacted
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
 
@@ -51,12 +52,14 @@ def running(
 
     A run that was killed stays `running`; the same command takes it up again. One that was done
     stays `done` when a later command of its name is refused for its input. `stage` names the stage
-    of the experiment that budgets count the run's spending for; it is not its identity.
+    of the experiment that budgets count the run's spending for; it is not its identity. Secrets in
+    `config` are stored masked.
 
     Raises:
         StoreError: another process holds the run.
         InputError: the run exists with another configuration and holds something already.
     """
+    config = redacted(dict(config))
     with store.run_lock(run_id):
         before = _check_same(store, run_id, config)
         status = "failed"

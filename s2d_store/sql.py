@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,27 +17,44 @@ from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import TABLES, TIMESTAMP, Table
 from s2d_store.snapshot import Snapshot
 
-_READS = (
-    duckdb.StatementType.SELECT,
-    duckdb.StatementType.MULTI,  # PIVOT
-    duckdb.StatementType.PRAGMA,
+# SQL that asks what there is needs all of it.
+_CATALOG = re.compile(
+    r"\b(SHOW|DESCRIBE|SUMMARIZE|PRAGMA|INFORMATION_SCHEMA|SQLITE_MASTER|DUCKDB_\w+)\b",
+    re.IGNORECASE,
 )
-_EXPLAIN = re.compile(r".*?\bEXPLAIN(\s+ANALYZE\b)?(\s*\([a-z_, ]*\))?", re.IGNORECASE | re.DOTALL)
 
 
-def connect(root: Path, snap: Snapshot, *, unsafe: bool = False) -> duckdb.DuckDBPyConnection:
+def connect(
+    root: Path, snap: Snapshot, *, unsafe: bool = False, text: str | None = None
+) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB whose views read the snapshot's Parquet files.
 
-    Unless `unsafe`, SQL can read nothing but the store's folder and write only spill files.
+    Args:
+        root: the store's folder.
+        snap: the snapshot.
+        unsafe: let SQL reach files outside the store.
+        text: SQL that will be run; only what it names is made, since binding every view takes most
+            of the time of a small query. None makes all.
+
+    Unless `unsafe`, SQL reaches no file but the store's and its own spill files, no network, and no
+    setting. It could still write in those folders, which is why a user's text goes through
+    `statements.only_reads` first.
 
     Raises:
-        StoreError: a file of the snapshot is missing, damaged, or lacks a column.
+        StoreError: a file of the snapshot is missing, damaged, or lacks a column; or the folder for
+            spill files is somebody else's.
     """
-    con = connect_raw(root, snap.files)
-    for statement in queries.setup_statements(TABLES):
-        con.execute(statement)
+    tables = tuple(TABLES)
+    made, wanted = queries.definitions(tables), set(tables)
+    names = set(made)
+    if text is not None and not _CATALOG.search(text):
+        names = wanted = queries.named_in(text, tables)
+    con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
+    for name, statement in made.items():
+        if name in names:
+            con.execute(statement)
     if not unsafe:
-        spill = f"{tempfile.gettempdir()}/s2d-spill-{os.getuid()}"
+        spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
         con.execute(f"SET allowed_directories = [{literal(f'{root}/')}, {literal(f'{spill}/')}]")
         con.execute("SET enable_external_access = false")
@@ -89,37 +107,30 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         con.unregister("_empty")
 
 
+def _spill_folder() -> str:
+    """A folder for spill files that nobody else can read: they hold what queries sort and join.
+
+    Its name can be guessed, so another user may have made it first.
+    """
+    folder = Path(tempfile.gettempdir()) / f"s2d-spill-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError("it belongs to somebody else")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot hold the spill files of queries",
+            error.strerror or str(error),
+            "set TMPDIR to a folder of your own",
+        ) from error
+    return str(folder)
+
+
 def literal(text: str) -> str:
     """Quote text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def only_reads(text: str) -> str:
-    """Return SQL text that holds nothing but statements which read.
-
-    DuckDB has no read-only folders: COPY could overwrite the store's own files, and an INSERT into
-    a view of an empty table would vanish without a word.
-
-    Raises:
-        QueryError: it does not parse, holds no statement, or one that writes.
-    """
-    with errors():
-        statements = duckdb.extract_statements(text)
-    if not statements:
-        raise QueryError("the query holds no statement", fix="s2d query 'SELECT ...'")
-    for statement in statements:
-        if statement.type == duckdb.StatementType.EXPLAIN:
-            explained = _EXPLAIN.match(statement.query)
-            assert explained is not None, "an EXPLAIN statement holds the word"
-            only_reads(statement.query[explained.end() :])
-        elif statement.type not in _READS:
-            raise QueryError(
-                f"SQL cannot {statement.type.name} here",
-                "queries read; facts enter the store through s2d's commands alone",
-                "write a SELECT, and its result to a file with s2d query --output FILE; "
-                "s2d query --unsafe runs any statement",
-            )
-    return text
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import journal, parquet, snapshot, sql
+from s2d_store import journal, parquet, snapshot, sql, statements
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION, TABLES, Table
@@ -146,15 +146,22 @@ class Store:
         return snapshot.read(self.root, as_of)
 
     def connect(
-        self, as_of: datetime | Mapping[str, int] | None = None, *, unsafe: bool = False
+        self,
+        as_of: datetime | Mapping[str, int] | None = None,
+        *,
+        unsafe: bool = False,
+        text: str | None = None,
     ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with every view and macro over one snapshot.
+
+        It is yours: unlike `sql`, nothing checks that a statement only reads.
 
         Args:
             as_of: an older moment, or versions by table.
             unsafe: let SQL read and write files outside the store.
+            text: make only the views and macros that this SQL names, which is faster.
         """
-        return sql.connect(self.root, self.snapshot(as_of), unsafe=unsafe)
+        return sql.connect(self.root, self.snapshot(as_of), unsafe=unsafe, text=text)
 
     def sql(
         self,
@@ -173,9 +180,14 @@ class Store:
         Raises:
             QueryError: the SQL does not parse, bind or run, or would write.
         """
-        sql.only_reads(text)
+        statements.only_reads(text)
+        given = dict(params) if params else None
         with sql.errors():
-            return self.connect(as_of).sql(text, params=dict(params) if params else None)
+            try:
+                return self.connect(as_of, text=text).sql(text, params=given)
+            except duckdb.CatalogException:
+                # Whatever it misses: the whole connection has it, or names what is close to it.
+                return self.connect(as_of).sql(text, params=given)
 
     def dataset(self, name: str) -> LockedDataset:
         """A locked dataset of this store, its files checked against its lock.

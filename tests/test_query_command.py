@@ -50,6 +50,11 @@ def test_sql_prints_a_table(query: Query) -> None:
     assert "first 5 rows" in done.out and len(done.out.splitlines()) == 7
 
 
+def test_what_a_model_wrote_does_not_steer_the_terminal(query: Query) -> None:
+    done = query("SELECT 'a' || chr(27) || ']52;c;eA==' || chr(7) || chr(155) || 'é' AS text")
+    assert done.out.splitlines()[1].strip() == r"a\x1b]52;c;eA==\x07\x9bé"
+
+
 def test_parameters_are_bound_never_pasted(query: Query) -> None:
     text = "SELECT count(*) AS n FROM rollouts WHERE run_id = $run"
     assert query(text, "--param", "run=gen", "--format", "csv").out == "n\n24\n"

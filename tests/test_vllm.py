@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -307,6 +309,17 @@ def test_a_folder_without_weights(folder: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(EngineError, match="vLLM cannot load"):
         open_engine("vllm", str(tmp_path))
+
+
+def test_code_of_a_model_is_never_run(folder: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(folder, tmp_path / "odd")
+    config = json.loads((odd / "config.json").read_text())
+    code = {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.OddModel"}
+    (odd / "config.json").write_text(json.dumps(config | {"model_type": "odd", "auto_map": code}))
+    (odd / "odd.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(EngineError, match="s2d never runs code that comes with a model"):
+        open_engine("vllm", str(odd))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_generate_score_and_build_through_the_command_line(

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from s2d_store.errors import TrainingError
+from s2d_store.errors import TrainingError, not_loaded
 from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
@@ -66,14 +66,19 @@ class Student:
         options = {} if config.attention == "auto" else {"attn_implementation": config.attention}
         logging.disable_progress_bar()
         try:
+            # Neither code nor pickled weights of the folder's; unasked, transformers prompts.
             model = AutoModelForCausalLM.from_pretrained(
-                config.student, dtype=torch.float32, **options
+                config.student,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **options,
             )
         except (OSError, ValueError, ImportError) as error:
+            usual = "give --student a folder with config.json and *.safetensors, or a model id"
             raise TrainingError(
                 f"cannot load the student {config.student}",
-                str(error).strip(),
-                "give --student a folder with config.json and *.safetensors, or a model id",
+                *not_loaded(error, str(error).strip(), usual),
             ) from error
         model.to(device)
         student = cls(model, bf16)
@@ -125,8 +130,8 @@ class Student:
             remove_folder(folder)
         with atomic_folder(folder) as scratch:
             if config.save_precision == "student":
-                stored = AutoConfig.from_pretrained(config.student).dtype or torch.float32
-                self.model.to(stored)
+                own = AutoConfig.from_pretrained(config.student, trust_remote_code=False)
+                self.model.to(own.dtype or torch.float32)
             self.model.save_pretrained(scratch)
             _copy_tokenizer(config.student, scratch)
 
@@ -201,7 +206,8 @@ def _choose_layout(config: TrainerConfig, student: Student) -> Layout:
 def _copy_tokenizer(student: str, folder: Path) -> None:
     source = Path(student)
     if not source.is_dir():
-        AutoTokenizer.from_pretrained(student).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=False)
+        tokenizer.save_pretrained(folder)
         return
     # Byte for byte: saving it anew may reorder files and change the tokenizer's fingerprint.
     for name in _TOKENIZER_FILES:

@@ -184,7 +184,7 @@ class _Round:
         }
 
     def _policy_id(self, name: str) -> str:
-        return params.policy(self.work.store.connect(), name)[0]
+        return params.policy(self.work.store.connect(text="policies"), name)[0]
 
     def _generate_run(self) -> str:
         stage = self.task.stage

@@ -17,7 +17,7 @@ import duckdb
 import queries
 from queries import Query
 from s2d_store import params as query_params
-from s2d_store import sql
+from s2d_store import sql, statements
 from s2d_store.audits import locks, topk
 from s2d_store.audits.scope import Found, Scope
 from s2d_store.errors import InputError, NotFoundError, QueryError
@@ -244,7 +244,7 @@ def _from_sql(query: Query) -> Audit:
 
 
 def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
-    sql.only_reads(query.sql)
+    statements.only_reads(query.sql)
     bound = query_params.bound(query, scope.values)
     with sql.errors():
         # Not a relation: Ctrl-C stops an execute, and a relation's fetch does not notice it.

@@ -24,9 +24,11 @@ from s2d_store.datasets.record import record
 from s2d_store.datasets.verify import Rebuilt, verify
 from s2d_store.datasets.write import write_parts
 from s2d_store.errors import DatasetError
-from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION
 from s2d_store.store import Store, writing
+
+# What planning reads besides the query itself.
+_READS = "policies rollouts topk prompts datasets dataset_rows"
 
 __all__ = ["Rebuilt", "build", "dataset_id", "drop", "read_lock", "verify"]
 
@@ -53,14 +55,13 @@ def build(
 
     Raises:
         DatasetError: the query's rows do not fit, or NAME holds another dataset.
-        InputError: parameters that do not fit.
+        InputError: a name or parameters that do not fit.
         BudgetError: training on it would go over what is left.
         StoreError: another process builds NAME, or the disk is full.
     """
-    check_name(name, "dataset")
     target = folder_of(store, name)
     snap = store.snapshot()
-    con = store.connect(snap.versions)
+    con = store.connect(snap.versions, text=f"{_READS} {query.sql}")
     values = query_params.resolve(query, given, con)
     made = planning.make(con, snap, query, values | {"seed": seed})
     if not target.exists():

@@ -19,6 +19,7 @@ from s2d_store.datasets import plan as planning
 from s2d_store.datasets.gather import Source, gather
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
+from s2d_store.outside import check_outside
 from s2d_store.schema import MESSAGES
 from s2d_store.store import Store
 
@@ -60,7 +61,7 @@ def export(store: Store, name: str, format_: str, output: Path, ability: str = "
     Raises:
         NotFoundError: there is none of that name.
         DatasetError: its lock or files were changed, or verl's form lacks gold answers.
-        InputError: an unknown format.
+        InputError: an unknown format, or a file among the store's own.
         StoreError: the file cannot be written.
     """
     if format_ not in FORMATS:
@@ -70,7 +71,7 @@ def export(store: Store, name: str, format_: str, output: Path, ability: str = "
             "--format parquet",
         )
     dataset = store.dataset(name)
-    with _whole(output) as draft:
+    with _whole(check_outside(store.root, output)) as draft:
         return FORMATS[format_](store, dataset, draft, ability)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2d_store.errors import DatasetError, NotFoundError
-from s2d_store.ids import content_id
+from s2d_store.ids import check_name, content_id
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
 
 SEAL = "seal"
+_PART = re.compile(r"\w[\w.-]*")
 
 
 def dataset_id(lock: Mapping[str, Any]) -> str:
@@ -43,6 +45,22 @@ def check_seal(lock: Mapping[str, Any]) -> None:
         raise changed(lock, f"its seal {lock[SEAL]} should be {sealed(lock)[SEAL]}")
 
 
+def check_parts(lock: Mapping[str, Any]) -> None:
+    """Refuse a lock whose files lie elsewhere than beside it, as a lock from a stranger may.
+
+    Raises:
+        DatasetError: a path is no bare file name.
+    """
+    for file in lock.get("files") or ():
+        path = file.get("path") if isinstance(file, dict) else None
+        if path is not None and not _PART.fullmatch(str(path)):
+            raise DatasetError(
+                f"the lock of dataset {lock.get('name')} names the file {path!r}",
+                "a dataset's files lie beside its lock, in a folder of their own",
+                "do not use it: s2d writes no such lock",
+            )
+
+
 def changed(lock: Mapping[str, Any], why: str) -> DatasetError:
     """The error for a lock that is not as it was written."""
     return DatasetError(
@@ -53,8 +71,12 @@ def changed(lock: Mapping[str, Any], why: str) -> DatasetError:
 
 
 def folder_of(store: Store, name: str) -> Path:
-    """Where a dataset's files lie, whether or not there are any."""
-    return store.root / "datasets" / name
+    """Where a dataset's files lie, whether or not there are any.
+
+    Raises:
+        InputError: a name that would lead out of the store.
+    """
+    return store.root / "datasets" / check_name(name, "dataset")
 
 
 def built(store: Store) -> list[str]:
@@ -66,6 +88,7 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
     """The lock of a dataset.
 
     Raises:
+        InputError: a name that would lead out of the store.
         NotFoundError: there is none of that name.
         DatasetError: the lock is not readable JSON, or was changed by hand.
     """
@@ -85,4 +108,5 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
             f"restore datasets/{name}/lock.json from a copy, or drop {name} and build it again",
         ) from error
     check_seal(lock)
+    check_parts(lock)
     return lock

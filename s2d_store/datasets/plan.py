@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from queries import Query
 from s2d_store import params as query_params
-from s2d_store import sql
+from s2d_store import sql, statements
 from s2d_store.datasets import matched
 from s2d_store.datasets.columns import TOPK_COLUMNS, check_names, checked, in_order
 from s2d_store.datasets.gather import Source
@@ -59,7 +59,7 @@ def make(
             that are not stored, or no rows at all; of kind replay, the treatment is not matched.
         NotFoundError: of kind replay, there is no such treatment.
     """
-    sql.only_reads(query.sql)
+    statements.only_reads(query.sql)
     with sql.errors():
         selected = con.sql(query.sql, params=query_params.bound(query, values)).to_arrow_table()
     check_names(query, tuple(selected.column_names))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from s2d_store.datasets.locks import check_seal
+from s2d_store.datasets.locks import check_parts, check_seal
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
 FORMAT_VERSION = 1
@@ -180,6 +180,7 @@ def read_lock(folder: Path) -> DatasetLock:
             "install the s2d release that wrote it, or rebuild the dataset",
         )
     check_seal(raw)
+    check_parts(raw)
     try:
         return DatasetLock(
             name=raw["name"],

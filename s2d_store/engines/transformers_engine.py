@@ -44,7 +44,7 @@ from s2d_store.engines.sampling import (
     rollout_uniforms,
     split_topk,
 )
-from s2d_store.errors import EngineError, InputError
+from s2d_store.errors import EngineError, InputError, not_loaded
 from s2d_store.policies import load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 16_384
@@ -347,13 +347,17 @@ def _load_model(location: str, device: torch.device, dtype: torch.dtype) -> Any:
             dtype=dtype,
             local_files_only=Path(location).is_dir(),
             trust_remote_code=False,
+            use_safetensors=True,
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise EngineError(
             f"no causal language model can be loaded from {location}",
-            why=" ".join(str(error).split()),
-            fix="give a folder written by save_pretrained, or a hub id that can be reached",
+            *not_loaded(
+                error,
+                " ".join(str(error).split()),
+                "give a folder written by save_pretrained, or a hub id that can be reached",
+            ),
         ) from error
     if info["missing_keys"]:
         raise EngineError(

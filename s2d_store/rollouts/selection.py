@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from s2d_store import ids, sql
+from s2d_store import ids, sql, statements
 from s2d_store.errors import InputError, QueryError
 from s2d_store.store import Store
 
@@ -29,7 +29,7 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
         QueryError: the condition is not SQL over table prompts.
         InputError: nothing matches.
     """
-    con = store.connect()
+    con = store.connect(text=f"prompts {where}")
     text = "SELECT prompt_id, messages, answer FROM prompts" + condition(con, "prompts", where)
     with where_errors("prompts", where):
         rows = con.execute(f"{text} ORDER BY prompt_id LIMIT {limit or 'ALL'}").fetchall()
@@ -81,8 +81,7 @@ def condition(con: duckdb.DuckDBPyConnection, view: str, where: str) -> str:
     clause = f" WHERE ({where}\n)"
     text = f"EXPLAIN SELECT count(*) FROM {view}{clause}"
     with where_errors(view, where):
-        if len(duckdb.extract_statements(text)) != 1:
-            raise duckdb.ParserException("more than one statement")
+        statements.check_condition(where)
         con.execute(text)
     return clause
 

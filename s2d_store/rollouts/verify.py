@@ -19,6 +19,8 @@ from s2d_store.verifiers.base import Verdict
 from s2d_store.verifiers.pool import VerifierPool
 
 _FETCH_ROWS = 1024
+# What planning reads, and charging for it.
+_READS = "graded_rollouts rewards rollouts runs"
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
         result = Verified(run_id)
         guard = Guard.open(store, config.budget)
         if not guard.is_open:
-            planned = store.connect()
+            planned = store.connect(text=f"{_READS} {config.where}")
             _pending(planned, config, pool)
             charges.before_verifying(guard, planned, run_id)
         with runs.running(store, run_id, "verify", identity):
-            con = store.connect()
+            con = store.connect(text=f"{_READS} {config.where}")
             pending = _pending(con, config, pool)
             progress = Progress(total=pending)
 

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import cast
 
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.ids import check_name
 from s2d_store.verifiers.base import Verifier
 
 GROUP = "s2d.verifiers"
@@ -59,7 +60,8 @@ def load_verifier(name: str) -> Verifier:
 
     Raises:
         NotFoundError: the name, the module or the class does not exist.
-        InputError: what was found lacks `name`, `version` or `verify`.
+        InputError: what was found lacks `name`, `version` or `verify`, or its name cannot be a
+            folder's.
         Exception: whatever the class raises when it is created without arguments.
     """
     spec = resolve(name)
@@ -84,6 +86,7 @@ def load_verifier(name: str) -> Verifier:
             why="it needs non-empty texts `name` and `version` and a method `verify`",
             fix="follow the protocol s2d_store.verifiers.base.Verifier",
         )
+    check_name(verifier.name, "verifier")
     return verifier
 
 

@@ -19,9 +19,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from s2d_store.errors import S2DError
+from s2d_store.redact import redact
 from s2d_store.verifiers.base import OUTCOMES, Verdict, Verifier
 from s2d_store.verifiers.registry import load_verifier
 
@@ -41,12 +43,16 @@ def grade(verifier: Verifier, response: str, answer: str) -> tuple[Verdict, bool
         # What the verifier left allocated would fail the next items too: ask to be replaced.
         return Verdict(0.0, "error", detail=f"memory limit reached: {error!r}"), True
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}"
+        detail = redact(f"{type(error).__name__}: {error}")
         return Verdict(0.0, "error", detail=detail[:MAX_DETAIL_CHARS]), False
 
 
 def checked(verdict: Verdict) -> Verdict:
-    """`verdict`, or an `error` verdict that says what is wrong with it."""
+    """`verdict`, or an `error` verdict that says what is wrong with it.
+
+    Its detail is stored, so secrets in it are masked: a verifier that calls a service may name its
+    key.
+    """
     problem = ""
     if not isinstance(verdict, Verdict):
         problem = f"the verifier returned {type(verdict).__name__}, not a Verdict"
@@ -56,7 +62,9 @@ def checked(verdict: Verdict) -> Verdict:
         problem = f"the verifier returned the reward {verdict.reward!r}"
     elif not isinstance(verdict.extracted, str) or not isinstance(verdict.detail, str):
         problem = "the verifier returned an `extracted` or `detail` that is not text"
-    return Verdict(0.0, "error", detail=problem) if problem else verdict
+    if problem:
+        return Verdict(0.0, "error", detail=problem)
+    return replace(verdict, detail=redact(verdict.detail)) if verdict.detail else verdict
 
 
 def contain(memory_bytes: int, parent: int) -> None:
