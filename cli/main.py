@@ -11,6 +11,7 @@ import typer
 from cli import (
     audit,
     budget,
+    compact,
     dataset,
     generate,
     info,
@@ -54,6 +55,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(budget.app, name="budget")
 app.command("trace")(trace.trace)
 app.command("info")(info.info)
+app.command("compact")(compact.compact)
 app.command("vacuum")(vacuum.vacuum)
 
 

@@ -13,14 +13,15 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
+from s2d_store import keys, log
 from s2d_store.errors import StoreError
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
@@ -30,7 +31,17 @@ COMMIT_RETRIES = 1000
 
 @dataclass(frozen=True)
 class NewFile:
-    """A written Parquet file that waits to be committed; `path` is relative to its table."""
+    """A written Parquet file that waits to be committed.
+
+    Attributes:
+        table: its table.
+        path: relative to its table.
+        size: bytes.
+        rows: how many it holds.
+        partition_values: by partition column.
+        modified_ms: when it was written, in milliseconds since 1970.
+        bounds: least and greatest value by key column.
+    """
 
     table: str
     path: str
@@ -38,24 +49,48 @@ class NewFile:
     rows: int
     partition_values: dict[str, str]
     modified_ms: int
+    bounds: dict[str, Any] = field(default_factory=dict)
+
+    def action(self, *, data_change: bool = True) -> AddAction:
+        """What the log says of it; without `data_change`, that its rows were there before."""
+        return AddAction(
+            path=self.path,
+            size=self.size,
+            partition_values=self.partition_values,
+            modification_time=self.modified_ms,
+            data_change=data_change,
+            stats=json.dumps(keys.statistics(self.rows, self.bounds)),
+        )
 
 
 def commit(root: Path, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
     with _entry(root, files) as path:
         _commit_tables(root, files)
-        path.unlink()
+        try:
+            path.unlink()
+        except OSError as error:
+            # Not for the caller to see: it takes an OSError to mean that nothing is committed.
+            raise StoreError(
+                f"a finished commit's entry {path} cannot be removed",
+                f"{error.strerror or error}; the commit itself is stored",
+                "mend the folder's permissions, then run the command again",
+            ) from error
 
 
 def recover(root: Path) -> int:
     """Finish the commits of dead writers; gives how many there were."""
     recovered = 0
     for path in sorted((root / "pending").glob("*.json")):
-        with path.open("r+b") as file:
+        try:
+            file = path.open("r+b")
+        except FileNotFoundError:  # its writer has finished meanwhile
+            continue
+        with file:
             if not _lock(file) or not path.exists():
                 continue
             entry = [NewFile(**item) for item in json.loads(file.read())]
-            _commit_tables(root, [f for f in entry if not _is_committed(root, f)])
+            _commit_tables(root, _uncommitted(root, entry))
             path.unlink()
             recovered += 1
     return recovered
@@ -84,25 +119,15 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _is_committed(root: Path, file: NewFile) -> bool:
-    table = DeltaTable(table_path(root, file.table))
-    return any(uri.endswith(f"/{file.path}") for uri in table.file_uris())
+def _uncommitted(root: Path, files: Sequence[NewFile]) -> list[NewFile]:
+    """Files that no version ever held; one that a compaction has replaced since was committed."""
+    known = {name: log.lives(table_path(root, name)) for name in {f.table for f in files}}
+    return [f for f in files if f.path not in known[f.table]]
 
 
 def _commit_tables(root: Path, files: Sequence[NewFile]) -> None:
     for name in reversed(TABLES):
-        actions = [
-            AddAction(
-                path=f.path,
-                size=f.size,
-                partition_values=f.partition_values,
-                modification_time=f.modified_ms,
-                data_change=True,
-                stats=json.dumps({"numRecords": f.rows}),
-            )
-            for f in files
-            if f.table == name
-        ]
+        actions = [f.action() for f in files if f.table == name]
         if actions:
             _append(root, name, actions)
 

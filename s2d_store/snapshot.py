@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,23 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from s2d_store.errors import InputError, NotFoundError
+from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.schema import TABLES
+
+# What refers before what it refers to, and what a commit writes last before what it writes first
+# (the reverse of TABLES): whatever is committed meanwhile, nothing that is seen lacks its origin.
+_READING_ORDER = (
+    "updates",
+    "datasets",
+    "dataset_rows",
+    "rollouts",
+    "rewards",
+    "topk",
+    "policies",
+    "vocabularies",
+    "prompts",
+    "runs",
+)
 
 
 @dataclass(frozen=True)
@@ -32,24 +48,31 @@ def table_path(root: Path, name: str) -> Path:
 def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
     """Resolve the newest snapshot, the one at a moment, or the one at given versions.
 
-    Writers commit children (rewards, topk) before their rollouts and this reads rollouts before
-    their children, so a snapshot never shows a rollout without what was committed with it.
+    Tables are read in _READING_ORDER, so a newest snapshot never shows a row without what it refers
+    to, nor a rollout without the rewards and top-k that were committed with it.
 
     Raises:
         NotFoundError: a version that the table does not have.
+        StoreError: an older version's files are gone, as after a vacuum.
     """
-    versions: dict[str, int] = {}
-    files: dict[str, tuple[str, ...]] = {}
-    for name in TABLES:
-        table = _load(root, name, as_of)
-        versions[name] = table.version()
-        files[name] = _files(table)
+    tables = {name: _load(root, name, as_of) for name in _READING_ORDER}
+    versions = {name: tables[name].version() for name in TABLES}
+    files = {name: _files(tables[name]) for name in TABLES}
+    if as_of is not None:
+        for name, paths in files.items():
+            _check_present(name, versions[name], paths)
     return Snapshot(versions, files)
 
 
-def newest_files(root: Path, name: str) -> tuple[str, ...]:
-    """The Parquet files of one table's newest version."""
-    return _files(_load(root, name, None))
+def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
+    gone = sum(not os.path.exists(file) for file in files)
+    if gone:
+        raise StoreError(
+            f"version {version} of table {name} is not whole any more",
+            f"{gone} of its {len(files)} files are gone: s2d vacuum --older-than removes files "
+            "that a compaction replaced, unless a locked dataset pins them",
+            "read a newer version (s2d info), or restore the files from a copy",
+        )
 
 
 def _files(table: DeltaTable) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import journal, parquet, snapshot, sql, statements
+from s2d_store import journal, keys, parquet, snapshot, sql, statements
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION, TABLES, Table
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "s2d.json"
 # Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
+# Opening a table reads the newest checkpoint and the commits since (benchmarks/commits.py).
 _TABLE_CONFIGURATION = {
+    "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
@@ -127,14 +129,14 @@ class Store:
             InputError: columns or types that do not fit the schema, or null where none may be.
             StoreError: the disk is full or not writable; nothing of this commit is visible.
         """
-        journal.recover(self.root)
         files: list[journal.NewFile] = []
         added: dict[str, int] = {}
-        with writing(self.root, files):
+        with writing(self.root, files), keys.held(self.root, () if fresh else tuple(tables)):
+            journal.recover(self.root)
             for name, table in tables.items():
                 rows = conform(TABLES[name], table)
                 if not fresh:
-                    rows = self._without_stored(TABLES[name], rows)
+                    rows = keys.new_rows(self.root, TABLES[name], rows)
                 added[name] = rows.num_rows
                 files += self._write_files(TABLES[name], rows)
             if files:
@@ -232,21 +234,6 @@ class Store:
             journal.recover(self.root)
             yield
 
-    def _without_stored(self, declared: Table, rows: pa.Table) -> pa.Table:
-        key = list(declared.key)
-        keys = rows.select(key).append_column("_position", pa.array(range(rows.num_rows)))
-        # Views and macros are not needed here, and binding them costs a tenth of a second.
-        stored = {declared.name: snapshot.newest_files(self.root, declared.name)}
-        con = sql.connect_raw(self.root, stored)
-        con.register("_new", keys)
-        using = ", ".join(key)
-        kept = con.sql(
-            f"SELECT min(_position) AS position FROM _new "
-            f"ANTI JOIN raw.{declared.name} USING ({using}) "
-            f"GROUP BY {using} ORDER BY position"
-        ).to_arrow_table()
-        return rows if kept.num_rows == rows.num_rows else rows.take(kept.column("position"))
-
     def _write_files(self, declared: Table, rows: pa.Table) -> list[journal.NewFile]:
         files = []
         folder = snapshot.table_path(self.root, declared.name)
@@ -263,7 +250,13 @@ class Store:
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             files.append(
                 journal.NewFile(
-                    declared.name, relative.as_posix(), size, part.num_rows, values, now_ms
+                    declared.name,
+                    relative.as_posix(),
+                    size,
+                    part.num_rows,
+                    values,
+                    now_ms,
+                    keys.bounds(declared, part),
                 )
             )
         return files

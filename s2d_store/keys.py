@@ -1,0 +1,114 @@
+"""Which rows of a batch are stored already: looked up by key, in the files that may hold it.
+
+A file's commit notes the least and greatest value of each key column, so a look-up of a new policy
+or a run's next updates opens a few files, however many commits came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from s2d_store import sql
+from s2d_store.schema import Table
+from s2d_store.snapshot import table_path
+
+Bounds = Mapping[str, tuple[Any, Any]]
+
+
+def bounds(declared: Table, rows: pa.Table) -> dict[str, tuple[Any, Any]]:
+    """Least and greatest value by key column, of those columns that are text or whole numbers.
+
+    Args:
+        declared: the rows' table.
+        rows: at least one row; columns that it lacks are left out.
+    """
+    found = {}
+    for name in declared.key:
+        if name in rows.column_names and _is_ordered(rows.schema.field(name).type):
+            ends = pc.min_max(rows.column(name)).as_py()
+            found[name] = (ends["min"], ends["max"])
+    return found
+
+
+def _is_ordered(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_integer(type_))
+
+
+def widest(ends: Sequence[Bounds]) -> dict[str, tuple[Any, Any]]:
+    """The bounds that hold all of these, which name the same columns."""
+    return {
+        name: (min(e[name][0] for e in ends), max(e[name][1] for e in ends))
+        for name in (ends[0] if ends else ())
+    }
+
+
+def statistics(n_rows: int, ends: Bounds) -> dict[str, Any]:
+    """What a commit notes of a file, in Delta's form."""
+    noted: dict[str, Any] = {"numRecords": n_rows}
+    if ends:
+        noted["minValues"] = {name: low for name, (low, _) in ends.items()}
+        noted["maxValues"] = {name: high for name, (_, high) in ends.items()}
+        noted["nullCount"] = dict.fromkeys(ends, 0)
+    return noted
+
+
+@contextmanager
+def held(root: Path, tables: Sequence[str]) -> Iterator[None]:
+    """Hold the keys of tables, so that no other process stores the same ones meanwhile; waits."""
+    folder = root / "locks"
+    with ExitStack() as stack:
+        if tables:
+            folder.mkdir(exist_ok=True)
+        for name in sorted(tables):
+            # A run's lock is named like the run, which cannot start with a dot.
+            flock(stack.enter_context((folder / f".{name}.keys").open("a")), LOCK_EX)
+        yield
+
+
+def new_rows(root: Path, declared: Table, rows: pa.Table) -> pa.Table:
+    """The rows whose key is not stored, each key once, in the order given."""
+    files = candidates(root, declared, rows) if rows.num_rows else ()
+    key = list(declared.key)
+    keys = rows.select(key).append_column("_position", pa.array(range(rows.num_rows)))
+    firsts = keys.group_by(key).aggregate([("_position", "min")])
+    if files:
+        # Views and macros are not needed here, and binding them costs a tenth of a second.
+        con = sql.connect_raw(root, {declared.name: files})
+        con.register("_new", firsts)
+        firsts = con.sql(
+            f"FROM _new ANTI JOIN raw.{declared.name} USING ({', '.join(key)})"
+        ).to_arrow_table()
+    kept = firsts.column("_position_min").sort()
+    return rows if len(kept) == rows.num_rows else rows.take(kept)
+
+
+def candidates(root: Path, declared: Table, rows: pa.Table) -> tuple[str, ...]:
+    """Files of the newest version that may hold a key of the rows."""
+    folder = table_path(root, declared.name)
+    actions = pa.table(DeltaTable(folder).get_add_actions(flatten=True))
+    possible = [True] * actions.num_rows
+    for name, (low, high) in bounds(declared, rows).items():
+        for least, greatest in _noted(actions, name):
+            mins, maxs = actions.column(least).to_pylist(), actions.column(greatest).to_pylist()
+            # Files of commits before this noted nothing: null.
+            possible = [
+                p and (a is None or b is None or (a <= high and b >= low))
+                for p, a, b in zip(possible, mins, maxs, strict=True)
+            ]
+    paths = actions.column("path").to_pylist()
+    return tuple(sorted(str(folder / path) for path, p in zip(paths, possible, strict=True) if p))
+
+
+def _noted(actions: pa.Table, column: str) -> Iterator[tuple[str, str]]:
+    """Names of the columns that hold a key column's least and greatest value, where noted."""
+    for pair in ((f"min.{column}", f"max.{column}"), (f"partition.{column}",) * 2):
+        if set(pair) <= set(actions.column_names):
+            yield pair[0], pair[1]
