@@ -350,6 +350,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('name = "tiny"', 'name = "../tiny"'), "recipe '../tiny' is not a usable name"),
     (("prompts = \"split = 'test'\"", ""),
      "eval would evaluate on 8 prompts that warmup trains on"),
+    (("dataset.rows_per_update = 4", 'dataset.rows_per_update = 4\nscore.engine = "vllm"'),
+     "[stage.bridge] has vLLM score the ids that the student ranked highest"),
     (('name = "tiny"', "name = tiny"), "is not TOML"),
     (('name = "tiny"\n', ""), "lacks name"),
 ]  # fmt: skip

@@ -184,7 +184,14 @@ def _check_references(
             f"{title}: baseline {stage.baseline!r} is not one of its policies",
             f"they are {', '.join(stage.policies)}",
         )
-    if stage.kind == "opd" and stage.score.support == "policy" and stage.generate.top_k < 1:
+    given_ids = stage.kind == "opd" and stage.score.support == "policy"
+    if given_ids and (stage.score.engine or recipe.engine.name) == "vllm":
+        raise InputError(
+            f"{title} has vLLM score the ids that the student ranked highest",
+            "vLLM scores its own top k alone",
+            "score.engine = 'transformers', or score.support = 'own' with score.top_k",
+        )
+    if given_ids and stage.generate.top_k < 1:
         raise InputError(
             f"{title} keeps no top-k of the student",
             "its teacher scores the ids that the student ranked highest",

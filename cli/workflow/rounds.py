@@ -216,16 +216,17 @@ class _Round:
 
     def _score(self) -> None:
         work, stage, engine = self.work, self.task.stage, self.work.recipe.engine
+        name = stage.score.engine or engine.name
         config = ScoreConfig(
             policy_of(work.tasks, self.task, stage.teacher),
             k=stage.score.top_k,
             support=stage.score.support,
             where=f"run_id = {sql.literal(self._generate_run())}",
-            engine=engine.name,
+            engine=name,
             device=engine.device,
             dtype=engine.dtype,
             batch_size=engine.batch_size,
-            engine_args=tuple(engine.args.items()),
+            engine_args=tuple(engine.args.items()) if name == engine.name else (),
             max_model_len=engine.max_model_len,
             chunk_rows=stage.generate.chunk,
             budget=work.recipe.budget,

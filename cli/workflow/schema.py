@@ -108,6 +108,8 @@ class Score:
     """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
     top_k: int = 0
     """Entries a token with support own; with policy 0: as many as were kept."""
+    engine: Literal["", "transformers", "vllm"] = ""
+    """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""
 
 
 @dataclass(frozen=True, kw_only=True)
