@@ -59,7 +59,8 @@ def train_from_store(
     lock = read_lock(store, dataset)
     require_torch()
     train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
-    import_module("trainers.entry").check_kind(lock["name"], lock["kind"], trainer)
+    entry = import_module("trainers.entry")
+    entry.check_kind(lock["name"], lock["kind"], trainer)
     policy = policy_registry.find(store, student)
     trained.check_student(policy, lock)
     config = config_class(
@@ -68,6 +69,7 @@ def train_from_store(
         output=str(output),
         **settings,
     )
+    entry.check(config, trainer)
     if int(os.environ.get("RANK", "0")) > 0:
         train(config)
         return None

@@ -19,7 +19,7 @@ from torch import Tensor
 import trainers.update
 from s2d_store.errors import DatasetError, InputError, TrainingError
 from trainers.arguments import field_help, parse_config
-from trainers.config import TrainerConfig, WarmupConfig
+from trainers.config import GRPOConfig, OPDConfig, ReplayConfig, SFTConfig, WarmupConfig
 from trainers.schedule import lr_factor
 from trainers.warmup import main, train_warmup
 
@@ -138,11 +138,17 @@ def test_same_dataset_and_config_give_the_same_weights(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"packing": "on"}, {"max_tokens_per_micro_batch": 10_000}, {"gradient_checkpointing": True}],
+    [{}, {"max_tokens_per_micro_batch": 10_000}, {"gradient_checkpointing": True}],
 )
 def test_how_rows_are_batched_changes_rounding_only(
-    place: Path, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
+    place: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
+    if not changes:
+        monkeypatch.setattr("trainers.student._choose_layout", lambda *_: "packed")
     train_warmup(config_for(place, tmp_path / "other", **changes))
     expected = final_weights(uninterrupted)
     for name, tensor in final_weights(tmp_path / "other").items():
@@ -441,7 +447,6 @@ def test_trackers(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         {"student": ""},
         {"grad_clip_norm": -1.0},
         {"lr_warmup_updates": -1},
-        {"packing": True},
     ],
 )
 def test_config_refuses_what_makes_no_sense(place: Path, changes: dict[str, Any]) -> None:
@@ -453,7 +458,7 @@ def test_config_refuses_what_makes_no_sense(place: Path, changes: dict[str, Any]
 def test_every_config_field_is_explained() -> None:
     from dataclasses import fields
 
-    for config in (TrainerConfig, WarmupConfig):
+    for config in (WarmupConfig, OPDConfig, ReplayConfig, GRPOConfig, SFTConfig):
         assert set(field_help(config)) == {f.name for f in fields(config)}
         assert len(fields(config)) <= 25
 

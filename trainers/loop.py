@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from s2d_store.datasets.read import LockedDataset
+from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.checkpoint import (
     CheckpointState,
@@ -32,6 +32,8 @@ from trainers.update import (
     clip_gradients,
     describe,
     guard,
+    guard_length,
+    mean_response,
     step,
 )
 from trainers.updates_log import UpdatesLog
@@ -150,13 +152,13 @@ class _Run:
         config, lock = self.config, self.dataset.lock
         n_updates, expected = lock.counts["updates"], resumed + 1
         schedule = config.schedule_updates or self.updates_before + n_updates
+        first_length = self._first_length()
         for rows in self.dataset.updates(expected, self._columns(objective)):
             started = time.perf_counter()
             check_rows(rows, expected, self.student)
-            means = accumulate_gradients(rows, self.student, objective, self.accelerator, config)
-            grad_norm = clip_gradients(self.student.model, config.grad_clip_norm)
             try:
-                guard(expected, means, grad_norm, config.max_kl)
+                guard_length(rows, first_length, config.max_length_ratio)
+                means, grad_norm = self._gradients(rows, objective)
             except TrainingError:
                 self._checkpoint(expected - 1, log)
                 raise
@@ -176,6 +178,20 @@ class _Run:
                 f"s2d dataset verify {lock.name}; rebuild it",
             )
 
+    def _gradients(self, rows: UpdateRows, objective: Objective) -> tuple[dict[str, float], float]:
+        """Leave an update's gradient in the parameters, clipped; its means and norm, guarded."""
+        config, student = self.config, self.student
+        means = accumulate_gradients(rows, student, objective, self.accelerator, config)
+        grad_norm = clip_gradients(student.model, config.grad_clip_norm)
+        guard(rows.update, means, grad_norm, config.max_kl)
+        return means, grad_norm
+
+    def _first_length(self) -> float:
+        """Response tokens a row of the dataset's first update, wherever the run resumes."""
+        if not self.config.max_length_ratio:
+            return 0.0
+        return mean_response(next(self.dataset.updates(1, ["response_token_ids"])))
+
     def _columns(self, objective: Objective) -> list[str]:
         labels = [name for name in ("prompt_id", "labelled") if "labelled" in self.dataset.columns]
         return [*objective.columns, *labels]
@@ -184,8 +200,7 @@ class _Run:
         if log is None:
             return
         log.append(record)
-        if record["update"] % self.config.log_every_updates == 0:
-            self.accelerator.log(record, step=record["update"])
+        self.accelerator.log(record, step=record["update"])
         if self.on_update is not None:
             self.on_update(record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,11 +26,8 @@ def accelerator_for(config: TrainerConfig) -> Iterator[Accelerator]:
     """Start processes' communication and trackers; end both whatever happens.
 
     Raises:
-        InputError: an unknown tracker.
-        TrainingError: a tracker's package is missing, bf16 where it is not supported, or a launch
-            that shards the model.
+        TrainingError: bf16 where it is not supported, or a launch that shards the model.
     """
-    check_trackers(config.trackers)
     bf16 = wants_bf16(config)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
@@ -46,10 +44,22 @@ def accelerator_for(config: TrainerConfig) -> Iterator[Accelerator]:
                 "accelerate launch --multi_gpu, without FSDP or DeepSpeed",
             )
         if config.trackers:
-            accelerator.init_trackers(config.tracker_project, config=_flat(config))
+            project = os.environ.get("WANDB_PROJECT", "s2d")
+            accelerator.init_trackers(project, config=_flat(config))
         yield accelerator
     finally:
         accelerator.end_training()
+
+
+def check_possible(config: TrainerConfig) -> None:
+    """Refuse what this machine cannot do, before anything starts.
+
+    Raises:
+        InputError: an unknown tracker.
+        TrainingError: a package that is missing, or bf16 where it is not supported.
+    """
+    check_trackers(config.trackers)
+    wants_bf16(config)
 
 
 def wants_bf16(config: TrainerConfig) -> bool:

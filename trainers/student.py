@@ -79,7 +79,7 @@ class Student:
         student = cls(model, bf16)
         model.eval()
         student._check_head()
-        student.layout = _choose_layout(config, student)
+        student.layout = _choose_layout(str(model.config._attn_implementation), student)
         model.train()
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(
@@ -182,20 +182,9 @@ class Student:
 
 
 @torch.no_grad()
-def _choose_layout(config: TrainerConfig, student: Student) -> Layout:
-    """Packed where it is asked for, or where attention skips other sequences; checked first."""
-    attention = str(student.model.config._attn_implementation)
-    if config.packing == "off" or (config.packing == "auto" and "flash" not in attention):
-        return "padded"
-    if student.isolates_packed():
-        return "packed"
-    if config.packing == "auto":
-        return "padded"
-    raise TrainingError(
-        f"packing is on, but {type(student.model).__name__} mixes packed sequences",
-        f"with {attention} attention a sequence's hidden states depend on the one before it",
-        "use --packing auto or --packing off",
-    )
+def _choose_layout(attention: str, student: Student) -> Layout:
+    """Packed where attention skips other sequences, and is seen to; padded elsewhere."""
+    return "packed" if "flash" in attention and student.isolates_packed() else "padded"
 
 
 def _copy_tokenizer(student: str, folder: Path) -> None:

@@ -153,6 +153,36 @@ def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: flo
         )
 
 
+def guard_length(rows: UpdateRows, first: float, max_ratio: float) -> None:
+    """Stop before an update whose responses have run away in length.
+
+    A dataset on a student's own rollouts shows here what its sampling gave: a policy that has
+    learned to ramble, or no longer ends, is not trained further on it.
+
+    Args:
+        rows: the update's.
+        first: response tokens a row of the dataset's first update.
+        max_ratio: largest ratio to `first`; 0 never stops.
+
+    Raises:
+        TrainingError: the update's responses are longer on average.
+    """
+    mean = mean_response(rows)
+    if max_ratio and mean > max_ratio * first:
+        raise TrainingError(
+            f"update {rows.update} has responses of {mean:.4g} tokens on average, above "
+            f"{max_ratio:.4g} times the first update's {first:.4g}",
+            "the weights are kept as they were before it, in the newest checkpoint",
+            "read some of its rows (s2d dataset export); sample anew from an earlier policy, or "
+            "continue with a higher --max-length-ratio (0 never stops)",
+        )
+
+
+def mean_response(rows: UpdateRows) -> float:
+    """Response tokens a row."""
+    return float(rows.lengths("response_token_ids").mean())
+
+
 def describe(rows: UpdateRows) -> dict[str, Any]:
     """What an update consumed: its number, rows, tokens and distinct labelled prompts."""
     labels = 0
