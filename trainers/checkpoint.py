@@ -1,5 +1,7 @@
 """Checkpoints that continue a run bit for bit: weights, optimizer, and where it stood. No pickle.
 
+Of the weights, those that are trained: with adapters, the adapters alone.
+
 The learning rate and the random state are functions of the update's number, so neither is stored.
 """
 
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from s2d_store.errors import TrainingError
+from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
 
 FORMAT_VERSION = 1
@@ -31,6 +34,7 @@ class CheckpointState:
         dataset_fingerprint: fingerprint of the locked dataset.
         config: `identity()` of the run's config.
         updates_before: updates of the runs that this one continues the optimizer of.
+        base: where the model was loaded from before anything was trained.
         format_version: of the checkpoint's layout.
     """
 
@@ -38,6 +42,7 @@ class CheckpointState:
     dataset_fingerprint: str
     config: Mapping[str, Any]
     updates_before: int = 0
+    base: str = ""
     format_version: int = FORMAT_VERSION
 
 
@@ -52,7 +57,7 @@ def save_checkpoint(
     folder = output / f"{_PREFIX}{state.update:08d}"
     if not folder.exists():
         with atomic_folder(folder) as scratch:
-            save_file(dict(_model_tensors(model)), scratch / "model.safetensors")
+            save_file(dict(trained_tensors(model)), scratch / "model.safetensors")
             save_file(dict(_optimizer_tensors(model, optimizer)), scratch / "optimizer.safetensors")
             document = json.dumps(asdict(state), indent=2) + "\n"
             (scratch / "state.json").write_text(document, encoding="utf-8")
@@ -98,15 +103,35 @@ def latest_checkpoint(
     return found[-1], int(state["update"])
 
 
-def checkpoint_behind(student: str) -> tuple[Path, int]:
-    """The last checkpoint of the run that made a student, and all updates that are in it.
-
-    Args:
-        student: a run's `final` folder.
+def checkpoint_behind(config: TrainerConfig) -> tuple[Path, int]:
+    """The last checkpoint of the run that made a config's student, and all updates that are in it.
 
     Raises:
-        TrainingError: it is no such folder, or its run's checkpoints are gone.
+        TrainingError: the student is no run's `final` folder, or its run's checkpoints are gone, or
+            the run trained other adapters, or none.
     """
+    folder, state = _behind(config.student)
+    made = {name: state["config"].get(name) for name in ("lora_rank", "lora_alpha")}
+    if (made["lora_rank"] or config.lora_rank) and made != {k: getattr(config, k) for k in made}:
+        raise TrainingError(
+            f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha}",
+            f"{folder}, whose optimizer goes on, was made with {made['lora_rank']} and "
+            f"{made['lora_alpha']}",
+            "give the run the same adapters, or train without --continue-optimizer",
+        )
+    return folder, int(state["update"]) + int(state.get("updates_before", 0))
+
+
+def base_of(folder: Path) -> str:
+    """The model that a checkpoint's adapters are trained on.
+
+    Where a run goes on with the adapters of the run that made its student, it is that run's: the
+    student holds those adapters already, merged.
+    """
+    return str(_state(folder)["base"])
+
+
+def _behind(student: str) -> tuple[Path, dict[str, Any]]:
     final = Path(student)
     found = _checkpoints(final.parent) if final.name == "final" else []
     if not found or not final.is_dir():
@@ -116,8 +141,7 @@ def checkpoint_behind(student: str) -> tuple[Path, int]:
             "--output folder of its run",
             "train without --continue-optimizer, or name a student whose run kept its checkpoints",
         )
-    state = _state(found[-1])
-    return found[-1], int(state["update"]) + int(state.get("updates_before", 0))
+    return found[-1], _state(found[-1])
 
 
 def updates_before(folder: Path) -> int:
@@ -127,11 +151,8 @@ def updates_before(folder: Path) -> int:
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and optimizer state in place."""
-    weights = load_file(folder / "model.safetensors")
+    put_weights(model, load_file(folder / "model.safetensors"))
     moments = load_file(folder / "optimizer.safetensors")
-    with torch.no_grad():
-        for name, tensor in _model_tensors(model):
-            tensor.copy_(weights[name])
     for name, parameter in model.named_parameters():
         kept = {key: moments.get(f"{name}.{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if kept["step"] is not None:
@@ -143,6 +164,13 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
             }
 
 
+@torch.no_grad()
+def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what `trained_tensors` named into a model of the same kind."""
+    for name, tensor in trained_tensors(model):
+        tensor.copy_(weights[name])
+
+
 def _state(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return state
@@ -152,13 +180,15 @@ def _checkpoints(output: Path) -> list[Path]:
     return sorted(output.glob(_PREFIX + "*"))
 
 
-def _model_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers by name; tied weights once."""
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            yield name, tensor
+def trained_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters that are trained, and persistent buffers, by name; tied weights once."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter.detach()
+    persistent = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in persistent:
+            yield name, buffer
 
 
 def _optimizer_tensors(

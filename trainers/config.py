@@ -63,6 +63,10 @@ class TrainerConfig:
     """Decoupled weight decay, on matrices only (not on norms and biases)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on every linear layer but the head; 0 trains all weights."""
+    lora_alpha: float = 32.0
+    """The adapters' output is scaled by alpha / rank."""
     grad_clip_norm: float = 1.0
     """Largest gradient norm of an update; 0 never clips."""
     max_kl: float = 50.0
@@ -75,7 +79,7 @@ class TrainerConfig:
     attention: str = "auto"
     """Attention of transformers: sdpa, eager, flash_attention_2 (packs); auto leaves the choice."""
     precision: Precision = "auto"
-    """Matrix products in bf16 or fp32; auto is bf16 on CUDA, else fp32. Weights stay in fp32."""
+    """Matrix products in bf16 or fp32; auto is bf16 on CUDA, else fp32. What trains is fp32."""
     save_precision: SavePrecision = "student"
     """Type of the final weights: what the student was stored in, or fp32."""
     gradient_checkpointing: bool = False
@@ -86,7 +90,7 @@ class TrainerConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints to keep."""
     seed: int = 0
-    """Seed of dropout, where the model has any; the data order is the dataset's own."""
+    """Seed of adapters, and of dropout if the model has any; the data order is the dataset's."""
     trackers: tuple[str, ...] = ()
     """Where to send metrics: tensorboard, wandb, trackio; the project is $WANDB_PROJECT, or s2d."""
 
@@ -95,7 +99,7 @@ class TrainerConfig:
             _require(bool(getattr(self, name)), name, "", "it is required")
         for name, choices in _CHOICES.items():
             _require_one_of(choices, name, getattr(self, name))
-        for name in ("lr", "max_kl"):
+        for name in ("lr", "lora_alpha", "max_kl"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value > 0, name, value, "it must be above 0")
         for name in ("weight_decay", "grad_clip_norm", "max_length_ratio"):
@@ -103,7 +107,7 @@ class TrainerConfig:
             _require(math.isfinite(value) and value >= 0, name, value, "it must not be below 0")
         for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
-        for name in ("lr_warmup_updates", "schedule_updates", "seed"):
+        for name in ("lr_warmup_updates", "schedule_updates", "lora_rank", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "it must not be below 0")
         valid = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         _require(valid, "betas", self.betas, "it is two numbers in [0, 1)")

@@ -10,7 +10,7 @@ from typing import Any
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import InputError, S2DError
 from trainers.arguments import Config, parse_config
-from trainers.checkpoint import latest_checkpoint
+from trainers.checkpoint import checkpoint_behind, latest_checkpoint
 from trainers.config import KINDS, TrainerConfig
 from trainers.loop import OnUpdate, TrainResult, train
 from trainers.runtime import accelerator_for, check_possible
@@ -56,12 +56,15 @@ def check(config: TrainerConfig, trainer: str) -> LockedDataset:
     Raises:
         InputError: a dataset of another kind, or an unknown tracker.
         DatasetError: a dataset whose files are not those of its lock.
-        TrainingError: see `trainers.runtime.check_possible`; a checkpoint of another run.
+        TrainingError: see `trainers.runtime.check_possible`; a checkpoint of another run; no
+            checkpoint to continue the optimizer of.
     """
     dataset = LockedDataset.open(config.dataset)
     check_kind(dataset.lock.name, dataset.lock.kind, trainer)
     check_possible(config)
-    latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config.identity())
+    found = latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config.identity())
+    if found is None and config.continue_optimizer:
+        checkpoint_behind(config)
     return dataset
 
 

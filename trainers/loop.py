@@ -15,6 +15,7 @@ from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.checkpoint import (
     CheckpointState,
+    base_of,
     checkpoint_behind,
     latest_checkpoint,
     load_checkpoint,
@@ -23,6 +24,7 @@ from trainers.checkpoint import (
 )
 from trainers.config import TrainerConfig
 from trainers.files import sweep
+from trainers.final import save_final
 from trainers.schedule import lr_factor
 from trainers.student import Student
 from trainers.update import (
@@ -96,13 +98,14 @@ def train(
     final = output / "final"
     if not (resumed == counts["updates"] and final.exists()):
         bf16 = accelerator.mixed_precision == "bf16"
-        student = Student.load(config, accelerator.device, bf16)
-        optimizer = make_optimizer(student.model, config)
         start, before = None, 0
         if found:
             start, before = found[0], updates_before(found[0])
         elif config.continue_optimizer:
-            start, before = checkpoint_behind(config.student)
+            start, before = checkpoint_behind(config)
+        base = base_of(start) if start and config.lora_rank else config.student
+        student = Student.load(config, accelerator.device, bf16, base)
+        optimizer = make_optimizer(student.model, config)
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
         run = _Run(config, dataset, student, optimizer, accelerator, on_update, before)
@@ -110,7 +113,7 @@ def train(
         if accelerator.is_main_process:
             with UpdatesLog(output / "updates.jsonl", resumed) as log:
                 run.train(objective, resumed, log)
-            student.save(final, config)
+            save_final(student, final, config)
         else:
             run.train(objective, resumed, None)
         accelerator.wait_for_everyone()
@@ -208,7 +211,8 @@ class _Run:
         if log is not None:
             log.sync()
             fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
-            state = CheckpointState(update, fingerprint, identity, self.updates_before)
+            before, base = self.updates_before, self.student.base
+            state = CheckpointState(update, fingerprint, identity, before, base)
             output, keep = Path(self.config.output), self.config.keep_checkpoints
             save_checkpoint(output, self.student.model, self.optimizer, state, keep)
         self.accelerator.wait_for_everyone()

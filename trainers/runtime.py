@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from s2d_store.errors import InputError, TrainingError
+from trainers import lora
 from trainers.config import TrainerConfig
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -60,6 +61,8 @@ def check_possible(config: TrainerConfig) -> None:
     """
     check_trackers(config.trackers)
     wants_bf16(config)
+    if config.lora_rank:
+        lora.check_installed()
 
 
 def wants_bf16(config: TrainerConfig) -> bool:
