@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from locked_datasets import bigram_rows, write_locked
+from processes import environment, run_together
 from safetensors.torch import load_file
 from tiny_models import save_tiny_model
 from torch import Tensor
@@ -24,7 +23,6 @@ from trainers.schedule import lr_factor
 from trainers.warmup import main, train_warmup
 
 N_UPDATES = 8
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -194,11 +192,6 @@ train_warmup(parse_config(WarmupConfig, "test", sys.argv[1:]))
 """
 
 
-def environment(**more: str) -> dict[str, str]:
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
-
-
 def arguments(config: WarmupConfig) -> list[str]:
     given = []
     for name in (
@@ -240,39 +233,7 @@ def test_kill_9_while_a_checkpoint_is_written(
 def test_two_processes_give_the_weights_of_one(
     place: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "trainers.warmup",
-        *arguments(config_for(place, tmp_path / "two")),
-    ]
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true",
-    }
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment(RANK=rank, LOCAL_RANK=rank, **shared),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    run_together(["-m", "trainers.warmup", *arguments(config_for(place, tmp_path / "two"))])
     expected = final_weights(uninterrupted)
     for name, tensor in final_weights(tmp_path / "two").items():
         torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from s2d_store.errors import TrainingError
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
+from trainers.sharding import gather, like
 
 FORMAT_VERSION = 1
 _PREFIX = "checkpoint-"
@@ -52,18 +54,28 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: CheckpointState,
     keep: int,
-) -> Path:
-    """Write `output/checkpoint-UPDATE` atomically, then delete all but the newest `keep`."""
+    main: bool = True,
+) -> None:
+    """Write `output/checkpoint-UPDATE` atomically, then delete all but the newest `keep`.
+
+    Shards are gathered, so that any number of processes can go on from it; every process calls
+    this, and the main one writes.
+    """
     folder = output / f"{_PREFIX}{state.update:08d}"
-    if not folder.exists():
-        with atomic_folder(folder) as scratch:
-            save_file(dict(trained_tensors(model)), scratch / "model.safetensors")
-            save_file(dict(_optimizer_tensors(model, optimizer)), scratch / "optimizer.safetensors")
+    writing = main and not folder.exists()
+    with atomic_folder(folder) if writing else nullcontext() as scratch:
+        for name, tensors in (
+            ("model", trained_tensors(model)),
+            ("optimizer", _optimizer_tensors(model, optimizer)),
+        ):
+            whole = gather(tensors, keep=writing)
+            if scratch is not None:
+                save_file(whole, scratch / f"{name}.safetensors")
+        if scratch is not None:
             document = json.dumps(asdict(state), indent=2) + "\n"
             (scratch / "state.json").write_text(document, encoding="utf-8")
-    for old in _checkpoints(output)[:-keep]:
+    for old in _checkpoints(output)[:-keep] if main else ():
         remove_folder(old)
-    return folder
 
 
 def latest_checkpoint(
@@ -158,7 +170,7 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
         if kept["step"] is not None:
             # AdamW keeps its step count on the CPU.
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
+                key: value if key == "step" else like(value, parameter)
                 for key, value in kept.items()
                 if value is not None
             }
@@ -168,7 +180,7 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
 def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy what `trained_tensors` named into a model of the same kind."""
     for name, tensor in trained_tensors(model):
-        tensor.copy_(weights[name])
+        tensor.copy_(like(weights[name], tensor))
 
 
 def _state(folder: Path) -> dict[str, Any]:

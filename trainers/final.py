@@ -12,6 +12,7 @@ from trainers.checkpoint import put_weights, trained_tensors
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
 from trainers.lora import ADAPTER_FOLDER, add_adapters
+from trainers.sharding import gather
 from trainers.student import Student, load_model
 
 _TOKENIZER_FILES = (
@@ -28,13 +29,17 @@ _TOKENIZER_FILES = (
 )
 
 
-def save_final(student: Student, folder: Path, config: TrainerConfig) -> None:
+def save_final(student: Student, folder: Path, config: TrainerConfig, main: bool = True) -> None:
     """Write weights, config and the student's own tokenizer files, whole or not at all.
+
+    Every process calls this, to give its shards if it has any; the main one writes.
 
     Adapters are merged in float32 into the weights that they were trained on, as those are stored,
     and kept beside the merged model in `adapter/`.
     """
-    trained = dict(trained_tensors(student.model))
+    trained = gather(trained_tensors(student.model), keep=main)
+    if not main:
+        return
     model = load_model(student.base, torch.float32)
     adapted = add_adapters(model, config) if config.lora_rank else None
     put_weights(model, trained)

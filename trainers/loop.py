@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
+from trainers import sharding
 from trainers.checkpoint import (
     CheckpointState,
     base_of,
@@ -104,18 +106,17 @@ def train(
         elif config.continue_optimizer:
             start, before = checkpoint_behind(config)
         base = base_of(start) if start and config.lora_rank else config.student
-        student = Student.load(config, accelerator.device, bf16, base)
+        sharded = accelerator.num_processes > 1 and sharding.asked_for()
+        student = Student.load(config, accelerator.device, bf16, base, sharded)
         optimizer = make_optimizer(student.model, config)
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
         run = _Run(config, dataset, student, optimizer, accelerator, on_update, before)
         # Only the main process writes the log: others would cut it back under its feet.
-        if accelerator.is_main_process:
-            with UpdatesLog(output / "updates.jsonl", resumed) as log:
-                run.train(objective, resumed, log)
-            save_final(student, final, config)
-        else:
-            run.train(objective, resumed, None)
+        main = accelerator.is_main_process
+        with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
+            run.train(objective, resumed, log)
+        save_final(student, final, config, main)
         accelerator.wait_for_everyone()
     return TrainResult(
         output=output,
@@ -210,9 +211,10 @@ class _Run:
     def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
         if log is not None:
             log.sync()
-            fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
-            before, base = self.updates_before, self.student.base
-            state = CheckpointState(update, fingerprint, identity, before, base)
-            output, keep = Path(self.config.output), self.config.keep_checkpoints
-            save_checkpoint(output, self.student.model, self.optimizer, state, keep)
+        fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
+        before, base = self.updates_before, self.student.base
+        state = CheckpointState(update, fingerprint, identity, before, base)
+        output, keep = Path(self.config.output), self.config.keep_checkpoints
+        main = self.accelerator.is_main_process
+        save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)
         self.accelerator.wait_for_everyone()

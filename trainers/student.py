@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +17,9 @@ from trainers.config import TrainerConfig
 from trainers.head import LogitTransform, project_support
 from trainers.lora import add_adapters
 from trainers.losses.support import Support, gather_support, sampled_logprobs
+from trainers.sharding import Root, free, shard
 
+Result = TypeVar("Result")
 # Tokens of the two sequences that the checks below run on.
 _PROBE_LENGTHS = (7, 9)
 
@@ -31,9 +35,10 @@ class Student:
         max_length: longest sequence it has positions for.
     """
 
-    def __init__(self, model: Any, bf16: bool, base: str = "") -> None:
+    def __init__(self, model: Any, bf16: bool, base: str = "", root: Root | None = None) -> None:
         self.model = model
         self.base = base
+        self._root = root
         self.layout: Layout = "padded"
         self._head = model.get_output_embeddings()
         embeddings = model.get_input_embeddings().weight
@@ -45,7 +50,12 @@ class Student:
 
     @classmethod
     def load(
-        cls, config: TrainerConfig, device: torch.device, bf16: bool, base: str = ""
+        cls,
+        config: TrainerConfig,
+        device: torch.device,
+        bf16: bool,
+        base: str = "",
+        sharded: bool = False,
     ) -> Student:
         """Load the weights, add adapters if any, check the chunked head, choose the layout.
 
@@ -54,6 +64,7 @@ class Student:
             device: where to train.
             bf16: whether matrix products run in bfloat16.
             base: the model to load; empty takes the config's student.
+            sharded: keep a shard of it on each process; see `trainers.sharding`.
 
         Raises:
             TrainingError: no such model, or one whose logits are not its head on its last hidden
@@ -65,17 +76,38 @@ class Student:
         model = load_model(base or config.student, dtype, config.attention)
         if config.lora_rank:
             add_adapters(model, config)
-        model.to(device)
-        student = cls(model, bf16, base or config.student)
+        root = shard(model, device, bf16) if sharded else None
+        if root is None:
+            model.to(device)
+        student = cls(model, bf16, base or config.student, root)
         model.eval()
-        student._check_head()
-        student.layout = _choose_layout(str(model.config._attn_implementation), student)
+        student.run(student._check_head)
+        attention = str(model.config._attn_implementation)
+        student.layout = student.run(lambda: _choose_layout(attention, student))
+        if root is not None:
+            free(root)
         model.train()
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
         return student
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a shard of the weights, and all must run together."""
+        return self._root is not None
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call what computes with the model and its head; whole weights are at hand inside.
+
+        A shard's owner gives its part to the others meanwhile: every process calls this, equally
+        often, and the backward pass of what it gives likewise.
+        """
+        if self._root is None:
+            return function()
+        result: Result = self._root(function)
+        return result
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         """Last hidden states, float [B * L, H], of ids and positions, int64 [B, L]."""
@@ -165,6 +197,8 @@ def load_model(location: str, dtype: torch.dtype, attention: str = "auto") -> An
     """
     options = {} if attention == "auto" else {"attn_implementation": attention}
     logging.disable_progress_bar()
+    # `accelerate launch --use_fsdp` sets it; all processes but one would have zeros for weights.
+    os.environ.pop("FSDP_CPU_RAM_EFFICIENT_LOADING", None)
     try:
         return AutoModelForCausalLM.from_pretrained(location, dtype=dtype, **options)
     except (OSError, ValueError, ImportError) as error:
