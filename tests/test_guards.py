@@ -96,6 +96,26 @@ def test_runaway_length_stops_before_the_step_and_can_be_continued(
         assert torch.equal(tensor, again), name
 
 
+def test_rounds_are_measured_by_the_first_of_them(place: Path, tmp_path: Path) -> None:
+    for name, lengths in (("second", {1: 6, 2: 8}), ("third", {1: 13, 2: 3})):
+        write_locked(tmp_path / name, growing(lengths), kind="opd")
+    given = {"max_length_ratio": 4.0, "continue_optimizer": True}
+    train_opd(config(place, tmp_path / "1", OPDConfig, "opd", max_length_ratio=0.0))
+    rounds = [("second", "1"), ("third", "2")]
+    configs = [
+        OPDConfig(
+            dataset=str(tmp_path / name),
+            student=str(tmp_path / before / "final"),
+            output=str(tmp_path / str(int(before) + 1)),
+            **given,  # type: ignore[arg-type]
+        )
+        for name, before in rounds
+    ]
+    train_opd(configs[0])
+    with pytest.raises(TrainingError, match=r"13 tokens on average, above 4 times .* update's 3\n"):
+        train_opd(configs[1])
+
+
 def test_length_of_anothers_samples_stops_only_where_asked(place: Path, tmp_path: Path) -> None:
     train_sft(config(place, tmp_path / "run", SFTConfig, "sft"))
     with pytest.raises(TrainingError, match="update 2 has responses of 9 tokens"):

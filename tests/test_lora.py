@@ -16,15 +16,19 @@ from tiny_models import save_tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import InputError, TrainingError
 from s2d_store.policies import inspect_policy
 from trainers.batches import pad
 from trainers.config import GRPOConfig, OPDConfig, ReplayConfig, SFTConfig, WarmupConfig
+from trainers.final import save_final
 from trainers.grpo import train_grpo
+from trainers.losses.forward_kl import forward_kl
 from trainers.opd import train_opd
 from trainers.replay import train_replay
 from trainers.sft import train_sft
 from trainers.student import Student
+from trainers.support_kl import SupportKLObjective
 from trainers.warmup import train_warmup
 
 N_UPDATES, RANK, ALPHA = 6, 4, 8.0
@@ -200,15 +204,10 @@ def test_frozen_weights_in_bfloat16_lose_nothing_in_the_merge(place: Path, tmp_p
     student = Student.load(config, torch.device("cpu"), bf16=True)
     types = {p.requires_grad: p.dtype for p in student.model.parameters()}
     assert types == {True: torch.float32, False: torch.bfloat16}
-    from s2d_store.datasets.read import LockedDataset
-
     batch = next(pad(next(LockedDataset.open(place / "data").updates()), 48))
-    support = student.support(batch, batch.topk_ids)
-    support.rest_N.sum().backward()
+    SupportKLObjective(forward_kl, "bucket")(student, batch)["loss"].backward()
     for parameter in student.model.parameters():
         assert (parameter.grad is not None) == parameter.requires_grad
-    from trainers.final import save_final
-
     save_final(student, tmp_path / "final", config)
     before = weights(place / "student")
     for name, tensor in weights(tmp_path / "final").items():

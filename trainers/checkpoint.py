@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ class CheckpointState:
         dataset_fingerprint: fingerprint of the locked dataset.
         config: `identity()` of the run's config.
         updates_before: updates of the runs that this one continues the optimizer of.
-        base: where the model was loaded from before anything was trained.
+        base: where the model was loaded from before anything was trained: what adapters are trained
+            on. In a run that goes on with the adapters of the run that made its student, it is that
+            run's, since the student holds those adapters already, merged.
+        first_length: response tokens a row of the first update, of the first of the runs.
         format_version: of the checkpoint's layout.
     """
 
@@ -45,6 +48,7 @@ class CheckpointState:
     config: Mapping[str, Any]
     updates_before: int = 0
     base: str = ""
+    first_length: float = 0.0
     format_version: int = FORMAT_VERSION
 
 
@@ -89,16 +93,16 @@ def latest_checkpoint(
     found = _checkpoints(output)
     if not found:
         return None
-    state = _state(found[-1])
+    state = read_state(found[-1])
     expected = {
         "format_version": FORMAT_VERSION,
         "dataset fingerprint": dataset_fingerprint,
         **config,
     }
     actual = {
-        "format_version": state["format_version"],
-        "dataset fingerprint": state["dataset_fingerprint"],
-        **state["config"],
+        "format_version": state.format_version,
+        "dataset fingerprint": state.dataset_fingerprint,
+        **state.config,
     }
     names = sorted(expected.keys() | actual.keys())
     differing = [
@@ -112,53 +116,35 @@ def latest_checkpoint(
             "; ".join(differing),
             "choose another --output, or run with the values of the checkpoint",
         )
-    return found[-1], int(state["update"])
+    return found[-1], state.update
 
 
-def checkpoint_behind(config: TrainerConfig) -> tuple[Path, int]:
-    """The last checkpoint of the run that made a config's student, and all updates that are in it.
+def checkpoint_behind(config: TrainerConfig) -> Path:
+    """The last checkpoint of the run that made a config's student.
 
     Raises:
         TrainingError: the student is no run's `final` folder, or its run's checkpoints are gone, or
             the run trained other adapters, or none.
     """
-    folder, state = _behind(config.student)
-    made = {name: state["config"].get(name) for name in ("lora_rank", "lora_alpha")}
-    if (made["lora_rank"] or config.lora_rank) and made != {k: getattr(config, k) for k in made}:
-        raise TrainingError(
-            f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha}",
-            f"{folder}, whose optimizer goes on, was made with {made['lora_rank']} and "
-            f"{made['lora_alpha']}",
-            "give the run the same adapters, or train without --continue-optimizer",
-        )
-    return folder, int(state["update"]) + int(state.get("updates_before", 0))
-
-
-def base_of(folder: Path) -> str:
-    """The model that a checkpoint's adapters are trained on.
-
-    Where a run goes on with the adapters of the run that made its student, it is that run's: the
-    student holds those adapters already, merged.
-    """
-    return str(_state(folder)["base"])
-
-
-def _behind(student: str) -> tuple[Path, dict[str, Any]]:
-    final = Path(student)
+    final = Path(config.student)
     found = _checkpoints(final.parent) if final.name == "final" else []
     if not found or not final.is_dir():
         raise TrainingError(
-            f"no checkpoint to continue the optimizer of: {student}",
+            f"no checkpoint to continue the optimizer of: {config.student}",
             "continue_optimizer goes on from the checkpoints beside a trained student, in the "
             "--output folder of its run",
             "train without --continue-optimizer, or name a student whose run kept its checkpoints",
         )
-    return found[-1], _state(found[-1])
-
-
-def updates_before(folder: Path) -> int:
-    """Updates of the runs that a checkpoint's own run continues."""
-    return int(_state(folder).get("updates_before", 0))
+    settings = read_state(found[-1]).config
+    made = {name: settings.get(name) for name in ("lora_rank", "lora_alpha")}
+    if (made["lora_rank"] or config.lora_rank) and made != {k: getattr(config, k) for k in made}:
+        raise TrainingError(
+            f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha}",
+            f"{found[-1]}, whose optimizer goes on, was made with {made['lora_rank']} and "
+            f"{made['lora_alpha']}",
+            "give the run the same adapters, or train without --continue-optimizer",
+        )
+    return found[-1]
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -183,9 +169,12 @@ def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
         tensor.copy_(like(weights[name], tensor))
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return state
+def read_state(folder: Path) -> CheckpointState:
+    """What a checkpoint belongs to."""
+    raw = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return CheckpointState(
+        **{f.name: raw[f.name] for f in fields(CheckpointState) if f.name in raw}
+    )
 
 
 def _checkpoints(output: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ from s2d_store.errors import DatasetError, TrainingError
 from trainers import sharding
 from trainers.checkpoint import (
     CheckpointState,
-    base_of,
     checkpoint_behind,
     latest_checkpoint,
     load_checkpoint,
+    read_state,
     save_checkpoint,
-    updates_before,
 )
 from trainers.config import TrainerConfig
 from trainers.files import sweep
@@ -100,18 +99,13 @@ def train(
     final = output / "final"
     if not (resumed == counts["updates"] and final.exists()):
         bf16 = accelerator.mixed_precision == "bf16"
-        start, before = None, 0
-        if found:
-            start, before = found[0], updates_before(found[0])
-        elif config.continue_optimizer:
-            start, before = checkpoint_behind(config)
-        base = base_of(start) if start and config.lora_rank else config.student
+        start, state = _start(config, dataset, found[0] if found else None)
         sharded = accelerator.num_processes > 1 and sharding.asked_for()
-        student = Student.load(config, accelerator.device, bf16, base, sharded)
+        student = Student.load(config, accelerator.device, bf16, state.base, sharded)
         optimizer = make_optimizer(student.model, config)
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
-        run = _Run(config, dataset, student, optimizer, accelerator, on_update, before)
+        run = _Run(config, dataset, student, optimizer, accelerator, on_update, state)
         # Only the main process writes the log: others would cut it back under its feet.
         main = accelerator.is_main_process
         with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
@@ -127,6 +121,33 @@ def train(
         prompt_tokens=counts["prompt_tokens"],
         response_tokens=counts["response_tokens"],
     )
+
+
+def _start(
+    config: TrainerConfig, dataset: LockedDataset, found: Path | None
+) -> tuple[Path | None, CheckpointState]:
+    """The checkpoint to load, if any, and the state of the run as it starts from there.
+
+    Args:
+        config: the run's.
+        dataset: its dataset.
+        found: its own newest checkpoint.
+    """
+    mine: dict[str, Any] = {
+        "update": 0,
+        "dataset_fingerprint": dataset.lock.fingerprint,
+        "config": config.identity(),
+    }
+    if found is not None:
+        return found, read_state(found)
+    if config.continue_optimizer:
+        behind = checkpoint_behind(config)
+        state = read_state(behind)
+        mine["updates_before"] = state.updates_before + state.update
+        base = state.base if config.lora_rank else config.student
+        return behind, replace(state, base=base, **mine)
+    first = mean_response(next(dataset.updates(1, ["response_token_ids"])))
+    return None, CheckpointState(base=config.student, first_length=first, **mine)
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -149,24 +170,23 @@ class _Run:
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     on_update: OnUpdate | None
-    updates_before: int
+    started: CheckpointState
 
     def train(self, objective: Objective, resumed: int, log: UpdatesLog | None) -> None:
         """Take every update after `resumed`."""
         config, lock = self.config, self.dataset.lock
         n_updates, expected = lock.counts["updates"], resumed + 1
-        schedule = config.schedule_updates or self.updates_before + n_updates
-        first_length = self._first_length()
+        schedule = config.schedule_updates or self.started.updates_before + n_updates
         for rows in self.dataset.updates(expected, self._columns(objective)):
             started = time.perf_counter()
             check_rows(rows, expected, self.student)
             try:
-                guard_length(rows, first_length, config.max_length_ratio)
+                guard_length(rows, self.started.first_length, config.max_length_ratio)
                 means, grad_norm = self._gradients(rows, objective)
             except TrainingError:
                 self._checkpoint(expected - 1, log)
                 raise
-            taken = self.updates_before + expected
+            taken = self.started.updates_before + expected
             factor = lr_factor(taken, schedule, config.lr_schedule, config.lr_warmup_updates)
             step(self.optimizer, config.lr * factor)
             seconds = time.perf_counter() - started
@@ -190,12 +210,6 @@ class _Run:
         guard(rows.update, means, grad_norm, config.max_kl)
         return means, grad_norm
 
-    def _first_length(self) -> float:
-        """Response tokens a row of the dataset's first update, wherever the run resumes."""
-        if not self.config.max_length_ratio:
-            return 0.0
-        return mean_response(next(self.dataset.updates(1, ["response_token_ids"])))
-
     def _columns(self, objective: Objective) -> list[str]:
         labels = [name for name in ("prompt_id", "labelled") if "labelled" in self.dataset.columns]
         return [*objective.columns, *labels]
@@ -211,9 +225,7 @@ class _Run:
     def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
         if log is not None:
             log.sync()
-        fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
-        before, base = self.updates_before, self.student.base
-        state = CheckpointState(update, fingerprint, identity, before, base)
+        state = replace(self.started, update=update)
         output, keep = Path(self.config.output), self.config.keep_checkpoints
         main = self.accelerator.is_main_process
         save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)

@@ -184,7 +184,8 @@ def guard_length(rows: UpdateRows, first: float, max_ratio: float) -> None:
 
     Args:
         rows: the update's.
-        first: response tokens a row of the dataset's first update.
+        first: response tokens a row of the first update, of the first of the runs that go on with
+            one optimizer.
         max_ratio: largest ratio to `first`; 0 never stops.
 
     Raises:
