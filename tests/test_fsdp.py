@@ -46,7 +46,7 @@ def prepare(place: Path) -> None:
     shutil.copytree(place / "student", place / "untied")
     model = AutoModelForCausalLM.from_pretrained(place / "student", tie_word_embeddings=False)
     with torch.no_grad():
-        model.lm_head.weight.add_(0.1)
+        model.lm_head.weight.copy_(0.5 * model.model.embed_tokens.weight)
     model.save_pretrained(place / "untied")
     rows = bigram_rows([1 + i // 6 for i in range(6 * N_UPDATES)])
     write_locked(place / "data", rows)
