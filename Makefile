@@ -8,13 +8,16 @@ JOBS ?= 2
 VLLM_ENV := VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help quickstart test test-vllm lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-vllm lint format bench bench-vllm lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: $(VENV)/.train ## set up, then run the main job on tiny models (examples/quickstart)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart/run.sh
+
+miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write docs/miniature.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh
 
 test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) -m "not vllm" $(ARGS)

@@ -81,7 +81,8 @@ def _command(trainer: str, config_class: type[TrainerConfig], summary: str) -> C
     command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
     command.__doc__ = (
         f"{summary} The same command continues a run.\n\n"
-        f"On several GPUs: accelerate launch --multi_gpu -m cli.main train {trainer} ..."
+        f"On several GPUs: accelerate launch --multi_gpu -m cli.main train {trainer} ..., or in "
+        "shards with --use_fsdp --fsdp_version 2 in place of --multi_gpu."
     )
     return command
 

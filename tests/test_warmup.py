@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from locked_datasets import bigram_rows, write_locked
+from processes import environment, run_together
 from safetensors.torch import load_file
 from tiny_models import save_tiny_model
 from torch import Tensor
@@ -19,12 +18,11 @@ from torch import Tensor
 import trainers.update
 from s2d_store.errors import DatasetError, InputError, TrainingError
 from trainers.arguments import field_help, parse_config
-from trainers.config import TrainerConfig, WarmupConfig
+from trainers.config import GRPOConfig, OPDConfig, ReplayConfig, SFTConfig, WarmupConfig
 from trainers.schedule import lr_factor
 from trainers.warmup import main, train_warmup
 
 N_UPDATES = 8
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -138,11 +136,17 @@ def test_same_dataset_and_config_give_the_same_weights(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"packing": "on"}, {"max_tokens_per_micro_batch": 10_000}, {"gradient_checkpointing": True}],
+    [{}, {"max_tokens_per_micro_batch": 10_000}, {"gradient_checkpointing": True}],
 )
 def test_how_rows_are_batched_changes_rounding_only(
-    place: Path, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
+    place: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
+    if not changes:
+        monkeypatch.setattr("trainers.student._choose_layout", lambda *_: "packed")
     train_warmup(config_for(place, tmp_path / "other", **changes))
     expected = final_weights(uninterrupted)
     for name, tensor in final_weights(tmp_path / "other").items():
@@ -188,11 +192,6 @@ train_warmup(parse_config(WarmupConfig, "test", sys.argv[1:]))
 """
 
 
-def environment(**more: str) -> dict[str, str]:
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
-
-
 def arguments(config: WarmupConfig) -> list[str]:
     given = []
     for name in (
@@ -234,39 +233,7 @@ def test_kill_9_while_a_checkpoint_is_written(
 def test_two_processes_give_the_weights_of_one(
     place: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "trainers.warmup",
-        *arguments(config_for(place, tmp_path / "two")),
-    ]
-    shared = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true",
-    }
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment(RANK=rank, LOCAL_RANK=rank, **shared),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    run_together(["-m", "trainers.warmup", *arguments(config_for(place, tmp_path / "two"))])
     expected = final_weights(uninterrupted)
     for name, tensor in final_weights(tmp_path / "two").items():
         torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)
@@ -441,7 +408,6 @@ def test_trackers(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         {"student": ""},
         {"grad_clip_norm": -1.0},
         {"lr_warmup_updates": -1},
-        {"packing": True},
     ],
 )
 def test_config_refuses_what_makes_no_sense(place: Path, changes: dict[str, Any]) -> None:
@@ -453,9 +419,11 @@ def test_config_refuses_what_makes_no_sense(place: Path, changes: dict[str, Any]
 def test_every_config_field_is_explained() -> None:
     from dataclasses import fields
 
-    for config in (TrainerConfig, WarmupConfig):
-        assert set(field_help(config)) == {f.name for f in fields(config)}
-        assert len(fields(config)) <= 25
+    for config in (WarmupConfig, OPDConfig, ReplayConfig, GRPOConfig, SFTConfig):
+        names = {f.name for f in fields(config)}
+        assert set(field_help(config)) == names
+        # Settings, that is: what is trained, on what and where to is told by every command.
+        assert len(names - {"dataset", "student", "output"}) <= 25
 
 
 def test_main_prints_errors_without_a_traceback(

@@ -75,7 +75,7 @@ def _reading(kind: Any) -> dict[str, Any]:
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if kind == tuple[float, float]:
-        return {"nargs": 2, "type": float, "metavar": ("BETA1", "BETA2")}
+        return {"nargs": 2, "type": float, "metavar": ("X", "Y")}
     if kind == tuple[str, ...]:
         return {"nargs": "*", "metavar": "NAME"}
     if kind in (int, float):

@@ -111,12 +111,19 @@ def micro_batches(
 ) -> Iterator[MicroBatch]:
     """`pack` or `pad`, by name."""
     check_lengths(rows)
-    lengths = sequence_lengths(rows)
-    chosen = np.arange(rows.n_rows) if selected is None else np.asarray(selected, dtype=np.int64)
+    for chosen in row_groups(sequence_lengths(rows), max_tokens, layout, selected):
+        yield _build(rows, chosen, layout)
+
+
+def row_groups(
+    lengths: Int64, max_tokens: int, layout: Layout, selected: Sequence[int] | None = None
+) -> Iterator[Int64]:
+    """The rows of each micro-batch, by the lengths of all rows of the update."""
+    chosen = np.arange(len(lengths)) if selected is None else np.asarray(selected, dtype=np.int64)
     if layout == "padded":
         chosen = chosen[np.argsort(-lengths[chosen], kind="stable")]
     for group in _group(lengths[chosen], max_tokens, layout):
-        yield _build(rows, chosen[group], layout)
+        yield chosen[group]
 
 
 def sequence_lengths(rows: UpdateRows) -> Int64:

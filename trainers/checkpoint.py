@@ -1,5 +1,7 @@
 """Checkpoints that continue a run bit for bit: weights, optimizer, and where it stood. No pickle.
 
+Of the weights, those that are trained: with adapters, the adapters alone.
+
 The learning rate and the random state are functions of the update's number, so neither is stored.
 """
 
@@ -7,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from s2d_store.errors import TrainingError
+from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
+from trainers.sharding import gather, like
 
 FORMAT_VERSION = 1
 _PREFIX = "checkpoint-"
@@ -31,6 +36,10 @@ class CheckpointState:
         dataset_fingerprint: fingerprint of the locked dataset.
         config: `identity()` of the run's config.
         updates_before: updates of the runs that this one continues the optimizer of.
+        base: where the model was loaded from before anything was trained: what adapters are trained
+            on. In a run that goes on with the adapters of the run that made its student, it is that
+            run's, since the student holds those adapters already, merged.
+        first_length: response tokens a row of the first update, of the first of the runs.
         format_version: of the checkpoint's layout.
     """
 
@@ -38,6 +47,8 @@ class CheckpointState:
     dataset_fingerprint: str
     config: Mapping[str, Any]
     updates_before: int = 0
+    base: str = ""
+    first_length: float = 0.0
     format_version: int = FORMAT_VERSION
 
 
@@ -47,18 +58,28 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: CheckpointState,
     keep: int,
-) -> Path:
-    """Write `output/checkpoint-UPDATE` atomically, then delete all but the newest `keep`."""
+    main: bool = True,
+) -> None:
+    """Write `output/checkpoint-UPDATE` atomically, then delete all but the newest `keep`.
+
+    Shards are gathered, so that any number of processes can go on from it; every process calls
+    this, and the main one writes.
+    """
     folder = output / f"{_PREFIX}{state.update:08d}"
-    if not folder.exists():
-        with atomic_folder(folder) as scratch:
-            save_file(dict(_model_tensors(model)), scratch / "model.safetensors")
-            save_file(dict(_optimizer_tensors(model, optimizer)), scratch / "optimizer.safetensors")
+    writing = main and not folder.exists()
+    with atomic_folder(folder) if writing else nullcontext() as scratch:
+        for name, tensors in (
+            ("model", trained_tensors(model)),
+            ("optimizer", _optimizer_tensors(model, optimizer)),
+        ):
+            whole = gather(tensors, keep=writing)
+            if scratch is not None:
+                save_file(whole, scratch / f"{name}.safetensors")
+        if scratch is not None:
             document = json.dumps(asdict(state), indent=2) + "\n"
             (scratch / "state.json").write_text(document, encoding="utf-8")
-    for old in _checkpoints(output)[:-keep]:
+    for old in _checkpoints(output)[:-keep] if main else ():
         remove_folder(old)
-    return folder
 
 
 def latest_checkpoint(
@@ -72,16 +93,16 @@ def latest_checkpoint(
     found = _checkpoints(output)
     if not found:
         return None
-    state = _state(found[-1])
+    state = read_state(found[-1])
     expected = {
         "format_version": FORMAT_VERSION,
         "dataset fingerprint": dataset_fingerprint,
         **config,
     }
     actual = {
-        "format_version": state["format_version"],
-        "dataset fingerprint": state["dataset_fingerprint"],
-        **state["config"],
+        "format_version": state.format_version,
+        "dataset fingerprint": state.dataset_fingerprint,
+        **state.config,
     }
     names = sorted(expected.keys() | actual.keys())
     differing = [
@@ -95,70 +116,80 @@ def latest_checkpoint(
             "; ".join(differing),
             "choose another --output, or run with the values of the checkpoint",
         )
-    return found[-1], int(state["update"])
+    return found[-1], state.update
 
 
-def checkpoint_behind(student: str) -> tuple[Path, int]:
-    """The last checkpoint of the run that made a student, and all updates that are in it.
-
-    Args:
-        student: a run's `final` folder.
+def checkpoint_behind(config: TrainerConfig) -> Path:
+    """The last checkpoint of the run that made a config's student.
 
     Raises:
-        TrainingError: it is no such folder, or its run's checkpoints are gone.
+        TrainingError: the student is no run's `final` folder, or its run's checkpoints are gone, or
+            the run trained other adapters, or none.
     """
-    final = Path(student)
+    final = Path(config.student)
     found = _checkpoints(final.parent) if final.name == "final" else []
     if not found or not final.is_dir():
         raise TrainingError(
-            f"no checkpoint to continue the optimizer of: {student}",
+            f"no checkpoint to continue the optimizer of: {config.student}",
             "continue_optimizer goes on from the checkpoints beside a trained student, in the "
             "--output folder of its run",
             "train without --continue-optimizer, or name a student whose run kept its checkpoints",
         )
-    state = _state(found[-1])
-    return found[-1], int(state["update"]) + int(state.get("updates_before", 0))
-
-
-def updates_before(folder: Path) -> int:
-    """Updates of the runs that a checkpoint's own run continues."""
-    return int(_state(folder).get("updates_before", 0))
+    settings = read_state(found[-1]).config
+    made = {name: settings.get(name) for name in ("lora_rank", "lora_alpha")}
+    if (made["lora_rank"] or config.lora_rank) and made != {k: getattr(config, k) for k in made}:
+        raise TrainingError(
+            f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha}",
+            f"{found[-1]}, whose optimizer goes on, was made with {made['lora_rank']} and "
+            f"{made['lora_alpha']}",
+            "give the run the same adapters, or train without --continue-optimizer",
+        )
+    return found[-1]
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and optimizer state in place."""
-    weights = load_file(folder / "model.safetensors")
+    put_weights(model, load_file(folder / "model.safetensors"))
     moments = load_file(folder / "optimizer.safetensors")
-    with torch.no_grad():
-        for name, tensor in _model_tensors(model):
-            tensor.copy_(weights[name])
     for name, parameter in model.named_parameters():
         kept = {key: moments.get(f"{name}.{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if kept["step"] is not None:
             # AdamW keeps its step count on the CPU.
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
+                key: value if key == "step" else like(value, parameter)
                 for key, value in kept.items()
                 if value is not None
             }
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return state
+@torch.no_grad()
+def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what `trained_tensors` named into a model of the same kind."""
+    for name, tensor in trained_tensors(model):
+        tensor.copy_(like(weights[name], tensor))
+
+
+def read_state(folder: Path) -> CheckpointState:
+    """What a checkpoint belongs to."""
+    raw = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return CheckpointState(
+        **{f.name: raw[f.name] for f in fields(CheckpointState) if f.name in raw}
+    )
 
 
 def _checkpoints(output: Path) -> list[Path]:
     return sorted(output.glob(_PREFIX + "*"))
 
 
-def _model_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers by name; tied weights once."""
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            yield name, tensor
+def trained_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters that are trained, and persistent buffers, by name; tied weights once."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter.detach()
+    persistent = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in persistent:
+            yield name, buffer
 
 
 def _optimizer_tensors(

@@ -12,7 +12,6 @@ from trainers.losses import Tail
 LRSchedule = Literal["constant", "cosine", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
 SavePrecision = Literal["student", "fp32"]
-Packing = Literal["auto", "on", "off"]
 BridgeLoss = Literal["reverse_kl", "sampled", "forward_kl"]
 Normalisation = Literal["auto", "grpo", "dapo", "dr_grpo"]
 
@@ -33,9 +32,8 @@ OPERATIONAL = frozenset(
         "checkpoint_every_updates",
         "keep_checkpoints",
         "trackers",
-        "tracker_project",
-        "log_every_updates",
         "max_kl",
+        "max_length_ratio",
     }
 )
 
@@ -65,19 +63,23 @@ class TrainerConfig:
     """Decoupled weight decay, on matrices only (not on norms and biases)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on every linear layer but the head; 0 trains all weights."""
+    lora_alpha: float = 32.0
+    """The adapters' output is scaled by alpha / rank."""
     grad_clip_norm: float = 1.0
     """Largest gradient norm of an update; 0 never clips."""
     max_kl: float = 50.0
     """Stop before an update whose mean KL is above this, in nats a token."""
+    max_length_ratio: float = 0.0
+    """Stop before an update whose mean response is this many times the first's; 0 never stops."""
 
     max_tokens_per_micro_batch: int = 8192
     """Most token slots of one forward pass, padding included; bounds memory, not the update."""
-    packing: Packing = "auto"
-    """Sequences end to end in one row: on, off, or auto (where attention skips other sequences)."""
     attention: str = "auto"
-    """Attention of transformers: sdpa, eager, flash_attention_2; auto leaves it the choice."""
+    """Attention of transformers: sdpa, eager, flash_attention_2 (packs); auto leaves the choice."""
     precision: Precision = "auto"
-    """Matrix products in bf16 or fp32; auto is bf16 on CUDA, else fp32. Weights stay in fp32."""
+    """Matrix products in bf16 or fp32; auto is bf16 on CUDA, else fp32. What trains is fp32."""
     save_precision: SavePrecision = "student"
     """Type of the final weights: what the student was stored in, or fp32."""
     gradient_checkpointing: bool = False
@@ -88,28 +90,24 @@ class TrainerConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints to keep."""
     seed: int = 0
-    """Seed of dropout, where the model has any; the data order is the dataset's own."""
+    """Seed of adapters, and of dropout if the model has any; the data order is the dataset's."""
     trackers: tuple[str, ...] = ()
-    """Where to send metrics: tensorboard, wandb, trackio."""
-    tracker_project: str = "s2d"
-    """Project name that the trackers show."""
-    log_every_updates: int = 1
-    """Updates between messages to the trackers; updates.jsonl gets every one."""
+    """Where to send metrics: tensorboard, wandb, trackio; the project is $WANDB_PROJECT, or s2d."""
 
     def __post_init__(self) -> None:
         for name in ("dataset", "student", "output"):
             _require(bool(getattr(self, name)), name, "", "it is required")
         for name, choices in _CHOICES.items():
             _require_one_of(choices, name, getattr(self, name))
-        for name in ("lr", "max_kl"):
+        for name in ("lr", "lora_alpha", "max_kl"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value > 0, name, value, "it must be above 0")
-        for name in ("weight_decay", "grad_clip_norm"):
+        for name in ("weight_decay", "grad_clip_norm", "max_length_ratio"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "it must not be below 0")
         for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
-        for name in ("lr_warmup_updates", "schedule_updates", "seed"):
+        for name in ("lr_warmup_updates", "schedule_updates", "lora_rank", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "it must not be below 0")
         valid = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         _require(valid, "betas", self.betas, "it is two numbers in [0, 1)")
@@ -122,7 +120,6 @@ class TrainerConfig:
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "lr_schedule": get_args(LRSchedule),
-    "packing": get_args(Packing),
     "precision": get_args(Precision),
     "save_precision": get_args(SavePrecision),
 }
@@ -130,7 +127,6 @@ _AT_LEAST_ONE = (
     "max_tokens_per_micro_batch",
     "checkpoint_every_updates",
     "keep_checkpoints",
-    "log_every_updates",
 )
 
 
@@ -150,6 +146,8 @@ class WarmupConfig(TrainerConfig):
 class OPDConfig(TrainerConfig):
     """On-policy distillation: reverse KL to the teacher on the student's own stored rollouts."""
 
+    max_length_ratio: float = 4.0
+    """Stop before an update whose mean response is this many times the first's; 0 never stops."""
     loss: BridgeLoss = "reverse_kl"
     """reverse_kl on the stored support, sampled (policy gradient on sampled tokens), forward_kl."""
     tail: Tail = "bucket"
@@ -174,22 +172,20 @@ class ReplayConfig(OPDConfig):
 class GRPOConfig(TrainerConfig):
     """GRPO: clipped policy gradient on groups whose advantages the dataset holds."""
 
+    max_length_ratio: float = 4.0
+    """Stop before an update whose mean response is this many times the first's; 0 never stops."""
     normalisation: Normalisation = "auto"
     """Mean of the loss: grpo, dapo or dr_grpo; auto takes the form of the dataset's advantages."""
-    clip_low: float = 0.2
-    """The importance ratio's lower bound is 1 - clip_low."""
-    clip_high: float = 0.28
-    """Its upper bound is 1 + clip_high (DAPO's clip-higher)."""
+    clip: tuple[float, float] = (0.2, 0.28)
+    """The importance ratio stays between 1 - the first and 1 + the second (DAPO's clip-higher)."""
     max_response_tokens: int = 0
     """Constant that dr_grpo divides by, with the rows: the max tokens of sampling; dr_grpo only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_one_of(get_args(Normalisation), "normalisation", self.normalisation)
-        low = 0 < self.clip_low < 1
-        _require(low, "clip_low", self.clip_low, "it is between 0 and 1")
-        high = math.isfinite(self.clip_high) and self.clip_high > 0
-        _require(high, "clip_high", self.clip_high, "it must be above 0")
+        bounds = len(self.clip) == 2 and 0 < self.clip[0] < 1 and 0 < self.clip[1] < math.inf
+        _require(bounds, "clip", self.clip, "the first is between 0 and 1, the second above 0")
         at_least = self.max_response_tokens >= (self.normalisation == "dr_grpo")
         why = "it must be at least 1 for dr_grpo"
         _require(at_least, "max_response_tokens", self.max_response_tokens, why)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import InputError, S2DError
 from trainers.arguments import Config, parse_config
+from trainers.checkpoint import checkpoint_behind, latest_checkpoint
 from trainers.config import KINDS, TrainerConfig
 from trainers.loop import OnUpdate, TrainResult, train
-from trainers.runtime import accelerator_for
+from trainers.runtime import accelerator_for, check_possible
 from trainers.update import Objective
 
 
@@ -32,11 +34,10 @@ def run(
             the update's response tokens (nats), grad_norm, lr, seconds.
 
     Raises:
-        InputError: a dataset of another kind, or without a column that the trainer needs.
-        S2DError: see `trainers.loop.train` and `trainers.runtime.accelerator_for`.
+        InputError: a dataset without a column that the trainer needs.
+        S2DError: see `check` and `trainers.loop.train`.
     """
-    dataset = LockedDataset.open(config.dataset)
-    check_kind(dataset.lock.name, dataset.lock.kind, trainer)
+    dataset = check(config, trainer)
     objective = objective_for(dataset)
     missing = [name for name in objective.columns if name not in dataset.columns]
     if missing:
@@ -47,6 +48,24 @@ def run(
         )
     with accelerator_for(config) as accelerator:
         return train(config, dataset, objective, accelerator, on_update)
+
+
+def check(config: TrainerConfig, trainer: str) -> LockedDataset:
+    """Open the dataset, and refuse what would fail later: nothing is loaded or written yet.
+
+    Raises:
+        InputError: a dataset of another kind, or an unknown tracker.
+        DatasetError: a dataset whose files are not those of its lock.
+        TrainingError: see `trainers.runtime.check_possible`; a checkpoint of another run; no
+            checkpoint to continue the optimizer of.
+    """
+    dataset = LockedDataset.open(config.dataset)
+    check_kind(dataset.lock.name, dataset.lock.kind, trainer)
+    check_possible(config)
+    found = latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config.identity())
+    if found is None and config.continue_optimizer:
+        checkpoint_behind(config)
+    return dataset
 
 
 def check_kind(dataset: str, kind: str, trainer: str) -> None:

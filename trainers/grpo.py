@@ -38,8 +38,7 @@ class GRPOObjective:
             batch.policy_logprobs,
             batch.advantages,
             token_weights(self._normalisation, batch.sequence_ids),
-            self._config.clip_low,
-            self._config.clip_high,
+            *self._config.clip,
         )
         return {
             "loss": result.loss,

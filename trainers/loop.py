@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from s2d_store.datasets.read import LockedDataset
+from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
+from trainers import sharding
 from trainers.checkpoint import (
     CheckpointState,
     checkpoint_behind,
     latest_checkpoint,
     load_checkpoint,
+    read_state,
     save_checkpoint,
-    updates_before,
 )
 from trainers.config import TrainerConfig
 from trainers.files import sweep
+from trainers.final import save_final
 from trainers.schedule import lr_factor
 from trainers.student import Student
 from trainers.update import (
@@ -32,6 +35,8 @@ from trainers.update import (
     clip_gradients,
     describe,
     guard,
+    guard_length,
+    mean_response,
     step,
 )
 from trainers.updates_log import UpdatesLog
@@ -94,23 +99,18 @@ def train(
     final = output / "final"
     if not (resumed == counts["updates"] and final.exists()):
         bf16 = accelerator.mixed_precision == "bf16"
-        student = Student.load(config, accelerator.device, bf16)
+        start, state = _start(config, dataset, found[0] if found else None)
+        sharded = accelerator.num_processes > 1 and sharding.asked_for()
+        student = Student.load(config, accelerator.device, bf16, state.base, sharded)
         optimizer = make_optimizer(student.model, config)
-        start, before = None, 0
-        if found:
-            start, before = found[0], updates_before(found[0])
-        elif config.continue_optimizer:
-            start, before = checkpoint_behind(config.student)
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
-        run = _Run(config, dataset, student, optimizer, accelerator, on_update, before)
+        run = _Run(config, dataset, student, optimizer, accelerator, on_update, state)
         # Only the main process writes the log: others would cut it back under its feet.
-        if accelerator.is_main_process:
-            with UpdatesLog(output / "updates.jsonl", resumed) as log:
-                run.train(objective, resumed, log)
-            student.save(final, config)
-        else:
-            run.train(objective, resumed, None)
+        main = accelerator.is_main_process
+        with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
+            run.train(objective, resumed, log)
+        save_final(student, final, config, main)
         accelerator.wait_for_everyone()
     return TrainResult(
         output=output,
@@ -121,6 +121,33 @@ def train(
         prompt_tokens=counts["prompt_tokens"],
         response_tokens=counts["response_tokens"],
     )
+
+
+def _start(
+    config: TrainerConfig, dataset: LockedDataset, found: Path | None
+) -> tuple[Path | None, CheckpointState]:
+    """The checkpoint to load, if any, and the state of the run as it starts from there.
+
+    Args:
+        config: the run's.
+        dataset: its dataset.
+        found: its own newest checkpoint.
+    """
+    mine: dict[str, Any] = {
+        "update": 0,
+        "dataset_fingerprint": dataset.lock.fingerprint,
+        "config": config.identity(),
+    }
+    if found is not None:
+        return found, read_state(found)
+    if config.continue_optimizer:
+        behind = checkpoint_behind(config)
+        state = read_state(behind)
+        mine["updates_before"] = state.updates_before + state.update
+        base = state.base if config.lora_rank else config.student
+        return behind, replace(state, base=base, **mine)
+    first = mean_response(next(dataset.updates(1, ["response_token_ids"])))
+    return None, CheckpointState(base=config.student, first_length=first, **mine)
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -143,24 +170,23 @@ class _Run:
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     on_update: OnUpdate | None
-    updates_before: int
+    started: CheckpointState
 
     def train(self, objective: Objective, resumed: int, log: UpdatesLog | None) -> None:
         """Take every update after `resumed`."""
         config, lock = self.config, self.dataset.lock
         n_updates, expected = lock.counts["updates"], resumed + 1
-        schedule = config.schedule_updates or self.updates_before + n_updates
+        schedule = config.schedule_updates or self.started.updates_before + n_updates
         for rows in self.dataset.updates(expected, self._columns(objective)):
             started = time.perf_counter()
             check_rows(rows, expected, self.student)
-            means = accumulate_gradients(rows, self.student, objective, self.accelerator, config)
-            grad_norm = clip_gradients(self.student.model, config.grad_clip_norm)
             try:
-                guard(expected, means, grad_norm, config.max_kl)
+                guard_length(rows, self.started.first_length, config.max_length_ratio)
+                means, grad_norm = self._gradients(rows, objective)
             except TrainingError:
                 self._checkpoint(expected - 1, log)
                 raise
-            taken = self.updates_before + expected
+            taken = self.started.updates_before + expected
             factor = lr_factor(taken, schedule, config.lr_schedule, config.lr_warmup_updates)
             step(self.optimizer, config.lr * factor)
             seconds = time.perf_counter() - started
@@ -176,6 +202,14 @@ class _Run:
                 f"s2d dataset verify {lock.name}; rebuild it",
             )
 
+    def _gradients(self, rows: UpdateRows, objective: Objective) -> tuple[dict[str, float], float]:
+        """Leave an update's gradient in the parameters, clipped; its means and norm, guarded."""
+        config, student = self.config, self.student
+        means = accumulate_gradients(rows, student, objective, self.accelerator, config)
+        grad_norm = clip_gradients(student.model, config.grad_clip_norm)
+        guard(rows.update, means, grad_norm, config.max_kl)
+        return means, grad_norm
+
     def _columns(self, objective: Objective) -> list[str]:
         labels = [name for name in ("prompt_id", "labelled") if "labelled" in self.dataset.columns]
         return [*objective.columns, *labels]
@@ -184,16 +218,15 @@ class _Run:
         if log is None:
             return
         log.append(record)
-        if record["update"] % self.config.log_every_updates == 0:
-            self.accelerator.log(record, step=record["update"])
+        self.accelerator.log(record, step=record["update"])
         if self.on_update is not None:
             self.on_update(record)
 
     def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
         if log is not None:
             log.sync()
-            fingerprint, identity = self.dataset.lock.fingerprint, self.config.identity()
-            state = CheckpointState(update, fingerprint, identity, self.updates_before)
-            output, keep = Path(self.config.output), self.config.keep_checkpoints
-            save_checkpoint(output, self.student.model, self.optimizer, state, keep)
+        state = replace(self.started, update=update)
+        output, keep = Path(self.config.output), self.config.keep_checkpoints
+        main = self.accelerator.is_main_process
+        save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)
         self.accelerator.wait_for_everyone()

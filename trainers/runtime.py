@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import Tensor
 
 from s2d_store.errors import InputError, TrainingError
+from trainers import lora, sharding
 from trainers.config import TrainerConfig
 
+_LAUNCHES = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.FSDP,
+)
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
@@ -25,31 +34,46 @@ def accelerator_for(config: TrainerConfig) -> Iterator[Accelerator]:
     """Start processes' communication and trackers; end both whatever happens.
 
     Raises:
-        InputError: an unknown tracker.
-        TrainingError: a tracker's package is missing, bf16 where it is not supported, or a launch
-            that shards the model.
+        TrainingError: bf16 where it is not supported, or a launch in a way that trainers do not
+            have.
     """
-    check_trackers(config.trackers)
     bf16 = wants_bf16(config)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision="bf16" if bf16 else "no",
+        # The others wait while the main process writes a checkpoint or the final model.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))],
         log_with=list(config.trackers) or None,
         project_dir=str(Path(config.output) / "trackers"),
     )
     try:
-        replicas = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-        if accelerator.distributed_type not in replicas:
+        if accelerator.distributed_type not in _LAUNCHES:
             raise TrainingError(
                 f"launched with {accelerator.distributed_type.value}",
-                "trainers keep a whole replica of the student on each device",
-                "accelerate launch --multi_gpu, without FSDP or DeepSpeed",
+                "trainers keep a replica of the student on each device, or shard it with FSDP2",
+                "accelerate launch --multi_gpu, or --use_fsdp --fsdp_version 2",
             )
         if config.trackers:
-            accelerator.init_trackers(config.tracker_project, config=_flat(config))
+            project = os.environ.get("WANDB_PROJECT", "s2d")
+            accelerator.init_trackers(project, config=_flat(config))
         yield accelerator
     finally:
         accelerator.end_training()
+
+
+def check_possible(config: TrainerConfig) -> None:
+    """Refuse what this machine cannot do, before anything starts.
+
+    Raises:
+        InputError: an unknown tracker.
+        TrainingError: a package that is missing, bf16 where it is not supported, or a launch with
+            FSDP in a way that trainers do not have.
+    """
+    check_trackers(config.trackers)
+    wants_bf16(config)
+    sharding.asked_for()
+    if config.lora_rank:
+        lora.check_installed()
 
 
 def wants_bf16(config: TrainerConfig) -> bool:

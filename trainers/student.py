@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from s2d_store.errors import TrainingError, not_loaded
 from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
-from trainers.files import atomic_folder, remove_folder
 from trainers.head import LogitTransform, project_support
+from trainers.lora import add_adapters
 from trainers.losses.support import Support, gather_support, sampled_logprobs
+from trainers.sharding import Root, free, shard
 
+Result = TypeVar("Result")
 # Tokens of the two sequences that the checks below run on.
 _PROBE_LENGTHS = (7, 9)
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 
 class Student:
-    """A causal language model in float32 on its device, ready to train.
+    """A causal language model on its device, ready to train; what is trained is in float32.
 
     Attributes:
-        model: the transformers model.
+        model: the transformers model, with adapters in it where those are trained.
+        base: where it was loaded from.
         layout: how its micro-batches are laid out.
         vocab_size: size of its output distribution; every id in a dataset is below it.
         max_length: longest sequence it has positions for.
     """
 
-    def __init__(self, model: Any, bf16: bool) -> None:
+    def __init__(self, model: Any, bf16: bool, base: str = "", root: Root | None = None) -> None:
         self.model = model
+        self.base = base
+        self._root = root
         self.layout: Layout = "padded"
         self._head = model.get_output_embeddings()
         embeddings = model.get_input_embeddings().weight
@@ -56,41 +49,65 @@ class Student:
         self._bf16 = bf16
 
     @classmethod
-    def load(cls, config: TrainerConfig, device: torch.device, bf16: bool) -> Student:
-        """Load the weights in float32, check that the chunked head fits, choose the layout.
+    def load(
+        cls,
+        config: TrainerConfig,
+        device: torch.device,
+        bf16: bool,
+        base: str = "",
+        sharded: bool = False,
+    ) -> Student:
+        """Load the weights, add adapters if any, check the chunked head, choose the layout.
+
+        Args:
+            config: the trainer's.
+            device: where to train.
+            bf16: whether matrix products run in bfloat16.
+            base: the model to load; empty takes the config's student.
+            sharded: keep a shard of it on each process; see `trainers.sharding`.
 
         Raises:
             TrainingError: no such model, or one whose logits are not its head on its last hidden
                 state.
         """
-        options = {} if config.attention == "auto" else {"attn_implementation": config.attention}
-        logging.disable_progress_bar()
-        try:
-            # Neither code nor pickled weights of the folder's; unasked, transformers prompts.
-            model = AutoModelForCausalLM.from_pretrained(
-                config.student,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                **options,
-            )
-        except (OSError, ValueError, ImportError) as error:
-            usual = "give --student a folder with config.json and *.safetensors, or a model id"
-            raise TrainingError(
-                f"cannot load the student {config.student}",
-                *not_loaded(error, str(error).strip(), usual),
-            ) from error
-        model.to(device)
-        student = cls(model, bf16)
+        # Frozen weights enter only products in bf16 there: half the memory, and the final merge
+        # reads them anew.
+        dtype = torch.bfloat16 if bf16 and config.lora_rank else torch.float32
+        model = load_model(base or config.student, dtype, config.attention)
+        if config.lora_rank:
+            add_adapters(model, config)
+        root = shard(model, device, bf16) if sharded else None
+        if root is None:
+            model.to(device)
+        student = cls(model, bf16, base or config.student, root)
         model.eval()
-        student._check_head()
-        student.layout = _choose_layout(config, student)
+        student.run(student._check_head)
+        attention = str(model.config._attn_implementation)
+        student.layout = student.run(lambda: _choose_layout(attention, student))
+        if root is not None:
+            free(root)
         model.train()
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
         return student
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a shard of the weights, and all must run together."""
+        return self._root is not None
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call what computes with the model and its head; whole weights are at hand inside.
+
+        A shard's owner gives its part to the others meanwhile: every process calls this, equally
+        often, and the backward pass of what it gives likewise.
+        """
+        if self._root is None:
+            return function()
+        result: Result = self._root(function)
+        return result
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         """Last hidden states, float [B * L, H], of ids and positions, int64 [B, L]."""
@@ -120,20 +137,6 @@ class Student:
         """
         support = self.support(batch, batch.targets[:, None])
         return sampled_logprobs(support), support.entropy_N
-
-    def save(self, folder: Path, config: TrainerConfig) -> None:
-        """Write weights, config and the student's own tokenizer files, whole or not at all.
-
-        The weights are converted in place, so training ends here.
-        """
-        if folder.exists():
-            remove_folder(folder)
-        with atomic_folder(folder) as scratch:
-            if config.save_precision == "student":
-                own = AutoConfig.from_pretrained(config.student, trust_remote_code=False)
-                self.model.to(own.dtype or torch.float32)
-            self.model.save_pretrained(scratch)
-            _copy_tokenizer(config.student, scratch)
 
     def isolates_packed(self) -> bool:
         """Whether a sequence's hidden states ignore the sequences packed before it."""
@@ -186,30 +189,29 @@ class Student:
                 )
 
 
+def load_model(location: str, dtype: torch.dtype, attention: str = "auto") -> Any:
+    """A transformers model on the CPU.
+
+    Raises:
+        TrainingError: there is none, or none that can be loaded.
+    """
+    options = {} if attention == "auto" else {"attn_implementation": attention}
+    logging.disable_progress_bar()
+    # `accelerate launch --use_fsdp` sets it; all processes but one would have zeros for weights.
+    os.environ.pop("FSDP_CPU_RAM_EFFICIENT_LOADING", None)
+    try:
+        # Neither code nor pickled weights of the folder's; unasked, transformers prompts.
+        return AutoModelForCausalLM.from_pretrained(
+            location, dtype=dtype, trust_remote_code=False, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, ImportError) as error:
+        usual = "give --student a folder with config.json and *.safetensors, or a model id"
+        raise TrainingError(
+            f"cannot load the student {location}", *not_loaded(error, str(error).strip(), usual)
+        ) from error
+
+
 @torch.no_grad()
-def _choose_layout(config: TrainerConfig, student: Student) -> Layout:
-    """Packed where it is asked for, or where attention skips other sequences; checked first."""
-    attention = str(student.model.config._attn_implementation)
-    if config.packing == "off" or (config.packing == "auto" and "flash" not in attention):
-        return "padded"
-    if student.isolates_packed():
-        return "packed"
-    if config.packing == "auto":
-        return "padded"
-    raise TrainingError(
-        f"packing is on, but {type(student.model).__name__} mixes packed sequences",
-        f"with {attention} attention a sequence's hidden states depend on the one before it",
-        "use --packing auto or --packing off",
-    )
-
-
-def _copy_tokenizer(student: str, folder: Path) -> None:
-    source = Path(student)
-    if not source.is_dir():
-        tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=False)
-        tokenizer.save_pretrained(folder)
-        return
-    # Byte for byte: saving it anew may reorder files and change the tokenizer's fingerprint.
-    for name in _TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+def _choose_layout(attention: str, student: Student) -> Layout:
+    """Packed where attention skips other sequences, and is seen to; padded elsewhere."""
+    return "packed" if "flash" in attention and student.isolates_packed() else "padded"

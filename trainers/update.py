@@ -8,17 +8,19 @@ rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from s2d_store.datasets.read import UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
-from trainers.batches import MicroBatch, deal, micro_batches, sequence_lengths
+from trainers.batches import MicroBatch, deal, micro_batches, row_groups, sequence_lengths
 from trainers.config import TrainerConfig
 from trainers.runtime import sum_over_ranks
 from trainers.student import Student
@@ -68,7 +70,6 @@ def accumulate_gradients(
     n_tokens = int(rows.lengths("response_token_ids").sum())
     loss_over = objective.denominator(rows)
     rank, device = accelerator.process_index, accelerator.device
-    share = deal(sequence_lengths(rows), accelerator.num_processes)[rank]
     # The random state depends on nothing before, so a resumed run draws what the first one did.
     state = np.random.SeedSequence([config.seed, rows.update, rank]).generate_state(1, np.uint32)
     torch.manual_seed(int(state[0]))
@@ -78,15 +79,36 @@ def accumulate_gradients(
 
     totals = torch.zeros(len(objective.sums), device=device)
     limit = config.max_tokens_per_micro_batch
-    for batch in micro_batches(rows, limit, student.layout, share):
+    for batch, share in _micro_batches(rows, student, accelerator, limit):
         moved = batch.pin().to(device) if device.type == "cuda" else batch.to(device)
-        sums = objective(student, moved)
-        (sums["loss"] / loss_over).backward()  # type: ignore[no-untyped-call]
-        totals += torch.stack([sums[name].detach() for name in objective.sums])
-    sum_over_ranks(accelerator, [totals, *(p.grad for p in parameters if p.grad is not None)])
+        sums = student.run(partial(objective, student, moved))
+        (sums["loss"] * share / loss_over).backward()  # type: ignore[no-untyped-call]
+        totals += share * torch.stack([sums[name].detach() for name in objective.sums])
+    # Where weights are sharded, the backward pass has summed their gradients already.
+    gradients = [] if student.sharded else [p.grad for p in parameters if p.grad is not None]
+    sum_over_ranks(accelerator, [totals, *gradients])
     over = [loss_over if name == "loss" else n_tokens for name in objective.sums]
     means = (totals / torch.tensor(over, dtype=totals.dtype, device=device)).tolist()
     return dict(zip(objective.sums, means, strict=True))
+
+
+def _micro_batches(
+    rows: UpdateRows, student: Student, accelerator: Accelerator, limit: int
+) -> Iterator[tuple[MicroBatch, float]]:
+    """This process's micro-batches, each with 1.
+
+    Where weights are sharded, every process must run equally often: those with fewer micro-batches
+    repeat the update's shortest row, with 0.
+    """
+    lengths, layout = sequence_lengths(rows), student.layout
+    shares, rank = deal(lengths, accelerator.num_processes), accelerator.process_index
+    for batch in micro_batches(rows, limit, layout, shares[rank]):
+        yield batch, 1.0
+    if not student.sharded:
+        return
+    turns = [len(list(row_groups(lengths, limit, layout, share))) for share in shares]
+    for _ in range(max(turns) - turns[rank]):
+        yield next(micro_batches(rows, limit, layout, [int(lengths.argmin())])), 0.0
 
 
 def step(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -98,7 +120,8 @@ def step(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
     """Scale the gradient down to `max_norm` (0 leaves it); return its norm before."""
-    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm or math.inf))
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm or math.inf)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
@@ -151,6 +174,37 @@ def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: flo
             "the weights are kept as they were before it, in the newest checkpoint",
             "start again in another --output with a lower --lr, or continue with a higher --max-kl",
         )
+
+
+def guard_length(rows: UpdateRows, first: float, max_ratio: float) -> None:
+    """Stop before an update whose responses have run away in length.
+
+    A dataset on a student's own rollouts shows here what its sampling gave: a policy that has
+    learned to ramble, or no longer ends, is not trained further on it.
+
+    Args:
+        rows: the update's.
+        first: response tokens a row of the first update, of the first of the runs that go on with
+            one optimizer.
+        max_ratio: largest ratio to `first`; 0 never stops.
+
+    Raises:
+        TrainingError: the update's responses are longer on average.
+    """
+    mean = mean_response(rows)
+    if max_ratio and mean > max_ratio * first:
+        raise TrainingError(
+            f"update {rows.update} has responses of {mean:.4g} tokens on average, above "
+            f"{max_ratio:.4g} times the first update's {first:.4g}",
+            "the weights are kept as they were before it, in the newest checkpoint",
+            "read some of its rows (s2d dataset export); sample anew from an earlier policy, or "
+            "continue with a higher --max-length-ratio (0 never stops)",
+        )
+
+
+def mean_response(rows: UpdateRows) -> float:
+    """Response tokens a row."""
+    return float(rows.lengths("response_token_ids").mean())
 
 
 def describe(rows: UpdateRows) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def build(
     """
     target = folder_of(store, name)
     snap = store.snapshot()
-    con = store.connect(snap.versions, text=f"{_READS} {query.sql}")
+    con = store.connect(snap, text=f"{_READS} {query.sql}")
     values = query_params.resolve(query, given, con)
     made = planning.make(con, snap, query, values | {"seed": seed})
     if not target.exists():

@@ -154,7 +154,7 @@ def _lines(
 def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
     """Columns messages and response_text of each row, in training order, a bucket at a time."""
     snap = store.snapshot()
-    con = store.connect(snap.versions)
+    con = store.connect(snap)
     with sql.errors():
         selected = con.sql(
             "SELECT row, rollout_id FROM dataset_rows WHERE dataset_id = $id ORDER BY row",

@@ -122,7 +122,7 @@ def _plan(
 ) -> tuple[duckdb.DuckDBPyConnection, int, pa.Table]:
     """A connection, how many rollouts were asked for, and the rows still to score."""
     snap = store.snapshot()
-    con = store.connect(snap.versions, text=f"{_READS} {config.where}")
+    con = store.connect(snap, text=f"{_READS} {config.where}")
     wanted, fingerprints = _wanted(con, config, scorer)
     policy_registry.require_same_tokenizer(store, scorer, fingerprints)
     return con, wanted, _pending(con, snap, config)
