@@ -138,6 +138,11 @@ class VerifierPool:
         for thread in self._threads:
             thread.join()
 
+    def pids(self) -> list[int]:
+        """Process ids of the workers that live now; a replacement has another."""
+        with self._lock:
+            return [worker.process.pid for worker in self._live]
+
     def verify_many(
         self, items: Iterable[tuple[str, str, str]]
     ) -> Iterator[tuple[str, Verdict, float]]:
