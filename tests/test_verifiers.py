@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from s2d_store.errors import InputError, NotFoundError, S2DError
-from s2d_store.verifiers.base import OUTCOMES, Verdict
+from s2d_store.verifiers.base import Verdict
 from s2d_store.verifiers.math import MathVerifier, closing_brace, final_boxed
 from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
 from s2d_store.verifiers.registry import available, load_verifier
@@ -472,28 +472,6 @@ def test_importing_the_pool_is_light() -> None:
     )
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
-
-
-def test_adversarial_answers_end_and_the_pool_serves_on() -> None:
-    hard = {
-        "tower": r"\boxed{9^{9^{9^{9}}}}",
-        "factorials": r"\boxed{100000!!!}",
-        "nested": r"\boxed{" + "(" * 2000 + "1" + ")" * 2000 + "}",
-        "braces": r"\boxed{" + "{" * 2000 + "1" + "}" * 2000 + "}",
-        "megabyte": "1" * 1_000_000,
-        "unicode": "\u7b54\u6848 \U0001f389 \u0660 \ud800 \x00",
-    }
-    with VerifierPool("math-verify", workers=2, deadline_s=2.0) as pool:
-        assert pool.name == "math-verify"
-        graded = {
-            key: verdict
-            for key, verdict, _ in pool.verify_many((key, hard[key], "72") for key in hard)
-        }
-        assert graded.keys() == hard.keys()
-        assert {verdict.outcome for verdict in graded.values()} <= set(OUTCOMES) - {"correct"}
-        assert graded["tower"].outcome == graded["factorials"].outcome == "timeout"
-        after = [verdict.outcome for _, verdict, _ in pool.verify_many([("a", "72", "72")])]
-    assert after == ["correct"]
 
 
 def test_checked_makes_texts_storable() -> None:
