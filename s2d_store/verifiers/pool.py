@@ -321,13 +321,15 @@ class VerifierPool:
                         self._requeue(sent)
                         return False
         except WorkerStuckError:
+            seconds = time.monotonic() - began
             verdict = Verdict(0.0, "timeout", detail=f"no verdict within {self._deadline_s:g} s")
             self._retire(worker)
         except WorkerDiedError:
+            seconds = time.monotonic() - began
             verdict = Verdict(0.0, "error", detail=f"the worker died: {self._retire(worker)}")
         if self._closed:
             raise _ClosedError
-        sent.popleft().finish(verdict, time.monotonic() - began)
+        sent.popleft().finish(verdict, seconds)
         self._requeue(sent)
         return False
 
