@@ -155,7 +155,7 @@ class Judge:
 
 
 def test_a_grading_detail_is_masked() -> None:
-    verdict, _ = grade(Judge(), "", "1")
+    verdict, _ = grade(Judge(), b'["", "1"]')
     assert verdict.detail == "ConnectionError: 401 for api_key=***"
-    verdict, _ = grade(Judge(), "1", "1")
+    verdict, _ = grade(Judge(), b'["1", "1"]')
     assert verdict == Verdict(1.0, "correct", detail="asked with api_key=***")

@@ -13,7 +13,7 @@ import pytest
 import synthetic
 from conftest import Cli
 
-from s2d_store import sql, statements
+from s2d_store import snapshot, sql, statements
 from s2d_store.errors import QueryError, StoreError
 from s2d_store.rollouts.selection import select_prompts
 from s2d_store.store import Store
@@ -205,7 +205,9 @@ def test_a_dataset_query_from_a_file_is_held_to_it(filled: Store, cli: Cli, tmp_
 
 
 @pytest.mark.parametrize("path", ["file://{outside}", "{outside}", "../../../{name}"])
-def test_a_delta_log_leads_nowhere_else(tmp_path: Path, path: str) -> None:
+def test_a_delta_log_leads_nowhere_else(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A store from somebody else, whose log names a file of the reader's."""
     store = Store.init(tmp_path / "store")
     synthetic.fill(store)
@@ -217,6 +219,7 @@ def test_a_delta_log_leads_nowhere_else(tmp_path: Path, path: str) -> None:
         if "add" in action:
             action["add"]["path"] = path.format(outside=outside, name=outside.name)
     log.write_text("\n".join(map(json.dumps, actions)))
+    monkeypatch.setattr(snapshot, "_opened", {})  # As another process sees it.
     with pytest.raises(StoreError, match="files of table prompts cannot be read"):
         store.connect()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from s2d_store.verifiers.base import Verdict
 
-REVISION = "s2d1"
+REVISION = "s2d2"
 """Ours, on top of math-verify's version: raise it whenever a verdict can change."""
 MAX_RESPONSE_CHARS = 20_000
 MAX_BARE_CHARS = 200
@@ -24,12 +24,19 @@ TINY_TOLERANCE = 1e-3
 """Relative difference at which two numbers below TINY are different."""
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
-_CONNECTIVE = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*")
-_BETWEEN_BOXES = re.compile(r"[\s$.]*(?:,|,?\s*(?:and|or))[\s$]*(?:[a-zA-Z]\s*=\s*)?")
+# Responses choose the input of these patterns: each takes time linear in it. Hence the possessive
+# runs of space, and none that starts inside another.
+_CONNECTIVE = re.compile(
+    r"(?:(?<!\s)\s++)?+(?:,\s*+)?+(?:\\text\{\s*+(?:and|or)\s*+\}|\b(?:and|or)\b)\s*+"
+)
+_BETWEEN_BOXES = re.compile(
+    r"[\s$.]*+(?:,(?:\s*+(?:and|or))?+|and|or)[\s$]*+(?:[a-zA-Z]\s*+=\s*+)?+"
+)
 _WORD = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]{2,}")
 _DIGIT_SPACE = re.compile(r"(?<=\d)\\[,!;](?=\d{3})")
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_MARKED = re.compile(r"####[ \t]*([^\n]+?)\s*\Z")
+# An escaped character hides a brace, but a line break `\\` hides no box that follows it.
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*+\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOLD = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
 
 
@@ -48,7 +55,7 @@ class MathVerifier:
 
     Attributes:
         name: `math-verify`.
-        version: math-verify's version and our revision, e.g. `0.9.0+s2d1`.
+        version: math-verify's version and our revision, e.g. `0.9.0+s2d2`.
     """
 
     def __init__(self) -> None:
@@ -111,8 +118,8 @@ class MathVerifier:
         if boxed is not None:
             return boxed, self._read_whole(boxed)
         text = _BOLD.sub("", text).strip()
-        marked = _MARKED.search(text)
-        whole = marked[1] if marked else text
+        marked = text.rpartition("\n")[2].partition("####")[2].strip()
+        whole = marked or text
         if is_bare_expression(whole):
             parsed = self._read_whole(whole)
             if parsed is not None:
@@ -175,11 +182,19 @@ class MathVerifier:
 
 def final_boxed(text: str) -> str | None:
     r"""What the last `\boxed{...}` holds, or the last ones in a list; None without a closed box."""
+    opened: list[tuple[int, int] | None] = []
+    closed: list[tuple[int, int, int, int]] = []
+    for found in _BOX_OR_BRACE.finditer(text):
+        if found[0] == "{":
+            opened.append(None)
+        elif found[0].endswith("{") and len(found[0]) > 2:
+            opened.append(found.span())
+        elif found[0] == "}" and opened and (box := opened.pop()):
+            closed.append((*box, *found.span()))
     boxes: list[tuple[int, int, str]] = []
-    for found in _BOXED.finditer(text):
-        end = closing_brace(text, found.end())
-        if end is not None and not (boxes and found.start() < boxes[-1][1]):
-            boxes.append((found.start(), end + 1, text[found.end() : end]))
+    for start, inner, inner_end, end in sorted(closed):
+        if not (boxes and start < boxes[-1][1]):  # A box in a box is part of the outer one.
+            boxes.append((start, end, text[inner:inner_end]))
     if not boxes:
         return None
     first = len(boxes) - 1
@@ -191,7 +206,7 @@ def final_boxed(text: str) -> str | None:
 def closing_brace(text: str, start: int) -> int | None:
     """Index of the brace that closes the one open before `start`; None when it stays open."""
     depth = 1
-    for found in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+    for found in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(found[0], 0)
         if depth == 0:
             return found.start()

@@ -1,14 +1,15 @@
 """Verifiers in a pool of processes, each item under a hard deadline and a memory limit.
 
-Every worker process is driven by one thread of the pool, which sends it batches and reads one
-reply an item. A worker that stays silent past the deadline is killed and replaced; only the item
-it was on becomes a `timeout`, the rest of its batch goes back to the queue.
+Every worker process is driven by one thread of the pool, which keeps it supplied with items and
+reads one reply an item, in the items' order. A worker that stays silent past the deadline is killed
+and replaced; only the item it was on becomes a `timeout`, those behind it go back to the queue.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from s2d_store.verifiers.worker import (
     WorkerStuckError,
 )
 
-BATCH_S = 0.05
-"""Aimed-at work in one message: long enough to hide the pipe, short enough to balance workers."""
-MAX_BATCH_ITEMS = 64
+SUPPLY_S = 0.05
+"""Aimed-at work a worker holds: long enough to hide the pipe, short enough to balance workers."""
+MAX_SUPPLY_ITEMS = 64
+MAX_SUPPLY_CHARS = 1 << 20
 PAUSE_S = 0.002
-MAX_BATCH_CHARS = 1 << 20
 IN_FLIGHT_PER_WORKER = 128
 
 
@@ -91,7 +92,7 @@ class VerifierPool:
         self._lock = threading.Lock()
         self._live: set[WorkerProcess] = set()
         self._calls: set[_Call] = set()
-        self._seconds_per_item = BATCH_S
+        self._seconds_per_item = SUPPLY_S
         self._closed = False
         self._failure: S2DError | None = None
         hellos: SimpleQueue[dict[str, str] | S2DError] = SimpleQueue()
@@ -136,6 +137,11 @@ class VerifierPool:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers that live now; a replacement has another."""
+        with self._lock:
+            return [worker.process.pid for worker in self._live]
 
     def verify_many(
         self, items: Iterable[tuple[str, str, str]]
@@ -207,8 +213,10 @@ class VerifierPool:
             hellos.put(hello)
         try:
             while (first := self._tasks.get()) is not None and not self._closed:
-                batch = self._gather(first)
-                if batch and not self._grade(worker, batch):
+                if worker.at_eof():  # It died without work: no item is to blame.
+                    self._retire(worker)
+                    worker, _ = self._start()
+                if not self._grade(worker, first):
                     worker, _ = self._start()
         except _ClosedError:
             return
@@ -262,52 +270,69 @@ class VerifierPool:
             self._live.remove(worker)
         return worker.end()
 
-    def _gather(self, first: _Task) -> list[_Task]:
-        """`first` and as many waiting tasks as make a message of about `BATCH_S` seconds."""
-        size = min(MAX_BATCH_ITEMS, max(1, int(BATCH_S / max(self._seconds_per_item, 1e-6))))
-        batch, chars = [first], len(first.response)
+    def _gather(self, size: int) -> list[_Task]:
+        """At most `size` waiting tasks, fewer when their texts are long."""
+        found: list[_Task] = []
+        chars = 0
         with suppress(Empty):
-            while len(batch) < size and chars < MAX_BATCH_CHARS:
+            while len(found) < size and chars < MAX_SUPPLY_CHARS:
                 task = self._tasks.get_nowait()
                 if task is None:
                     self._tasks.put(None)
                     break
-                batch.append(task)
-                chars += len(task.response)
-        return [task for task in batch if task.call.wanted]
+                if task.call.wanted:
+                    found.append(task)
+                    chars += len(task.response)
+        return found
 
-    def _grade(self, worker: WorkerProcess, batch: list[_Task]) -> bool:
-        """Grade `batch`; False when the worker is gone and what it left is queued again."""
-        left = list(reversed(batch))
+    def _grade(self, worker: WorkerProcess, first: _Task) -> bool:
+        """Grade `first` and whatever waits; False when the worker is gone.
+
+        What a lost worker had not begun is queued again.
+        """
+        sent: deque[_Task] = deque()
+        fresh = [first] if first.call.wanted else []
         began = time.monotonic()
         try:
-            worker.send([[task.response, task.answer] for task in batch], self._deadline_s)
-            while left:
-                if len(left) > 2:
+            while True:
+                held = len(sent) + len(fresh)
+                full = max(1, int(SUPPLY_S / max(self._seconds_per_item, 1e-6)))
+                full = min(MAX_SUPPLY_ITEMS, full)
+                # Supplied anew at half, so that the worker never waits for this thread.
+                if held <= full // 2:
+                    fresh += self._gather(full - held)
+                if fresh:
+                    sent.extend(fresh)
+                    worker.post([task.response, task.answer] for task in fresh)
+                    fresh = []
+                if not sent:
+                    return True
+                if len(sent) > 2:
                     # Replies that come meanwhile cost one wake-up of this process together.
                     time.sleep(PAUSE_S)
                 began = time.monotonic()
                 for reward, outcome, extracted, detail, seconds, retire in worker.receive(
                     self._deadline_s
                 ):
-                    left.pop().finish(Verdict(reward, outcome, extracted, detail), seconds)
+                    sent.popleft().finish(Verdict(reward, outcome, extracted, detail), seconds)
                     self._seconds_per_item += 0.1 * (seconds - self._seconds_per_item)
                     if retire:
                         self._retire(worker)
-                        self._requeue(left)
+                        self._requeue(sent)
                         return False
-            return True
         except WorkerStuckError:
+            seconds = time.monotonic() - began
             verdict = Verdict(0.0, "timeout", detail=f"no verdict within {self._deadline_s:g} s")
             self._retire(worker)
         except WorkerDiedError:
+            seconds = time.monotonic() - began
             verdict = Verdict(0.0, "error", detail=f"the worker died: {self._retire(worker)}")
         if self._closed:
             raise _ClosedError
-        left.pop().finish(verdict, time.monotonic() - began)
-        self._requeue(left)
+        sent.popleft().finish(verdict, seconds)
+        self._requeue(sent)
         return False
 
-    def _requeue(self, left: list[_Task]) -> None:
-        for task in reversed(left):
+    def _requeue(self, left: Iterable[_Task]) -> None:
+        for task in left:
             self._tasks.put(task)

@@ -1,9 +1,10 @@
 """One worker of a `VerifierPool`: the process that grades, and the parent's handle on it.
 
-Messages are JSON, one a line. In: `{"spec", "memory_bytes", "parent"}` once, then batches
-`[[response, answer], ...]`. Out: `{"name", "version"}` or `{"failed"}` once, then for each item, as
-soon as it is graded, `[reward, outcome, extracted, detail, seconds, retire]`; `retire` asks for a
-fresh worker. One line an item tells the parent which item a silent worker is on.
+Messages are JSON, one a line. In: `{"spec", "memory_bytes", "parent"}` once, then items
+`[response, answer]`. Out: `{"name", "version"}` or `{"failed"}` once, then for each item, as soon
+as it is graded, `[reward, outcome, extracted, detail, seconds, retire]`; `retire` asks for a fresh
+worker. One line an item both ways: whatever a worker dies of, be it reading an item, the parent
+knows which item it was on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -32,12 +35,13 @@ MAX_DETAIL_CHARS = 500
 STARTUP_S = 120.0
 
 
-def grade(verifier: Verifier, response: str, answer: str) -> tuple[Verdict, bool]:
-    """The verdict on one item, and whether this process should be replaced after it.
+def grade(verifier: Verifier, line: bytes) -> tuple[Verdict, bool]:
+    """The verdict on the item in one line, and whether this process should be replaced after it.
 
     The one place where any exception of a verifier becomes an outcome instead of a traceback.
     """
     try:
+        response, answer = json.loads(line)
         return checked(verifier.verify(response, answer)), False
     except MemoryError as error:
         # What the verifier left allocated would fail the next items too: ask to be replaced.
@@ -64,7 +68,21 @@ def checked(verdict: Verdict) -> Verdict:
         problem = "the verifier returned an `extracted` or `detail` that is not text"
     if problem:
         return Verdict(0.0, "error", detail=problem)
-    return replace(verdict, detail=redact(verdict.detail)) if verdict.detail else verdict
+    texts = [verdict.extracted, redact(verdict.detail)]
+    if all(map(storable, texts)):
+        return verdict if texts[1] == verdict.detail else replace(verdict, detail=texts[1])
+    # A lone surrogate is in no UTF-8 text, so neither in Parquet nor in Delta.
+    cut = [text.encode("utf-8", "replace").decode() for text in texts]
+    return Verdict(verdict.reward, verdict.outcome, *cut)
+
+
+def storable(text: str) -> bool:
+    """Whether `text` can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def contain(memory_bytes: int, parent: int) -> None:
@@ -110,12 +128,11 @@ def main() -> None:
         sys.exit(1)
     send(outgoing, {"name": verifier.name, "version": verifier.version})
     for line in incoming:
-        for response, answer in json.loads(line):
-            began = time.perf_counter()
-            verdict, retire = grade(verifier, response, answer)
-            seconds = time.perf_counter() - began
-            fields = [float(verdict.reward), verdict.outcome, verdict.extracted, verdict.detail]
-            send(outgoing, [*fields, seconds, retire])
+        began = time.perf_counter()
+        verdict, retire = grade(verifier, line)
+        seconds = time.perf_counter() - began
+        fields = [float(verdict.reward), verdict.outcome, verdict.extracted, verdict.detail]
+        send(outgoing, [*fields, seconds, retire])
 
 
 class WorkerStuckError(Exception):
@@ -153,37 +170,53 @@ class WorkerProcess:
         assert self.process.stdin is not None and self.process.stdout is not None
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._in, False)
-        self._buffer = b""
+        self._unread = b""
+        self._unsent: deque[memoryview] = deque()
         self._first = {"spec": spec, "memory_bytes": memory_bytes, "parent": os.getpid()}
 
     def hello(self) -> dict[str, str]:
         """Send what the worker needs to start, and return its first message."""
-        self.send(self._first, STARTUP_S)
+        self.post([self._first])
         first: dict[str, str] = self.receive(STARTUP_S)[0]
         return first
 
-    def send(self, message: object, seconds: float) -> None:
-        """Write one message, waiting for at most `seconds` in all."""
-        left = memoryview(json.dumps(message).encode() + b"\n")
-        end = time.monotonic() + seconds
-        while left:
-            _wait(self._in, select.POLLOUT, end)
-            try:
-                left = left[os.write(self._in, left) :]
-            except BrokenPipeError as error:
-                raise WorkerDiedError from error
+    def post(self, messages: Iterable[object]) -> None:
+        """Queue messages; what the pipe does not take at once goes out while `receive` waits."""
+        lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+        self._unsent.append(memoryview(lines))
+        self._write()
 
     def receive(self, seconds: float) -> list[Any]:
-        """The messages that have come, at least one, waiting for at most `seconds`."""
+        """The messages that have come, at least one, waiting for at most `seconds`.
+
+        Raises:
+            WorkerStuckError: no whole message came in time.
+            WorkerDiedError: the worker closed its end, and everything it wrote has been read.
+        """
         end = time.monotonic() + seconds
-        while b"\n" not in self._buffer:
-            _wait(self._out, select.POLLIN, end)
+        while b"\n" not in self._unread:
+            if self._in in _ready(self._out, self._in if self._unsent else None, end):
+                self._write()
+                continue
             chunk = os.read(self._out, 1 << 16)
             if not chunk:
                 raise WorkerDiedError
-            self._buffer += chunk
-        whole, _, self._buffer = self._buffer.rpartition(b"\n")
+            self._unread += chunk
+        whole, _, self._unread = self._unread.rpartition(b"\n")
         return [json.loads(line) for line in whole.split(b"\n")]
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                written = os.write(self._in, self._unsent[0])
+                left = self._unsent.popleft()[written:]
+                if left:
+                    self._unsent.appendleft(left)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # Read first what the worker wrote before it died: that names the item it was on.
+            self._unsent.clear()
 
     def kill(self) -> None:
         """Kill the process and whatever it started in its session; it may be dead already."""
@@ -192,7 +225,7 @@ class WorkerProcess:
 
     def end(self) -> str:
         """Kill, reap and close, once; return how the process ended, in words."""
-        if self._at_eof():
+        if self.at_eof():
             # A dying process closes its pipes first: give it time to leave its own status.
             self._await_exit(seconds=1.0)
         self.kill()
@@ -204,7 +237,8 @@ class WorkerProcess:
             return f"exit code {code}"
         return f"killed by signal {-code} ({signal.Signals(-code).name})"
 
-    def _at_eof(self) -> bool:
+    def at_eof(self) -> bool:
+        """Whether the process closed its end, as it does when it dies."""
         poller = select.poll()
         poller.register(self._out, select.POLLIN)
         return any(event & select.POLLHUP for _, event in poller.poll(0))
@@ -217,12 +251,17 @@ class WorkerProcess:
             time.sleep(0.01)
 
 
-def _wait(descriptor: int, event: int, end: float) -> None:
+def _ready(reading: int, writing: int | None, end: float) -> set[int]:
+    """Which of the descriptors can be used without waiting, at least one."""
     poller = select.poll()
-    poller.register(descriptor, event)
+    poller.register(reading, select.POLLIN)
+    if writing is not None:
+        poller.register(writing, select.POLLOUT)
     milliseconds = max(0.0, (end - time.monotonic()) * 1000)
-    if not poller.poll(milliseconds):
+    ready = {descriptor for descriptor, _ in poller.poll(milliseconds)}
+    if not ready:
         raise WorkerStuckError
+    return ready
 
 
 if __name__ == "__main__":
