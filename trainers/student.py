@@ -15,8 +15,9 @@ from s2d_store.errors import TrainingError
 from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
-from trainers.head import LogitTransform, project_support
-from trainers.losses.support import Support, gather_support, sampled_logprobs
+from trainers.fused import LossOf, fused_sums
+from trainers.head import LogitTransform
+from trainers.losses.support import Support, gather_support
 
 # Tokens of the two sequences that the checks below run on.
 _PROBE_LENGTHS = (7, 9)
@@ -57,7 +58,7 @@ class Student:
 
     @classmethod
     def load(cls, config: TrainerConfig, device: torch.device, bf16: bool) -> Student:
-        """Load the weights in float32, check that the chunked head fits, choose the layout.
+        """Load the weights in float32, check that the fused head fits, choose the layout.
 
         Raises:
             TrainingError: no such model, or one whose logits are not its head on its last hidden
@@ -98,23 +99,16 @@ class Student:
         states: Tensor = output.last_hidden_state
         return states.flatten(0, 1)
 
-    def support(self, batch: MicroBatch, ids_RK: Tensor) -> Support:
-        """The student's distribution on given ids at each response token of a micro-batch.
+    def sums(self, batch: MicroBatch, ids_RK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+        """Sum a loss of the student's distribution on given ids over a micro-batch's response.
 
         Args:
             batch: on the student's device.
             ids_RK: int [R, K], -1 pads.
+            loss_of: from some of the R tokens and their place to sums; see `trainers.fused`.
         """
         hidden_NH = self.hidden(batch.input_ids, batch.position_ids)
-        return self._project(hidden_NH[batch.predict_index], ids_RK)
-
-    def sampled(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Logprobs of a micro-batch's response tokens and the entropies there, float [R] each.
-
-        Gradient flows through the logprobs alone.
-        """
-        support = self.support(batch, batch.targets[:, None])
-        return sampled_logprobs(support), support.entropy_N
+        return self._head_sums(hidden_NH[batch.predict_index], ids_RK, loss_of)
 
     def save(self, folder: Path, config: TrainerConfig) -> None:
         """Write weights, config and the student's own tokenizer files, whole or not at all.
@@ -147,10 +141,10 @@ class Student:
         shift = (packed - alone).norm() / size
         return bool(leak <= 1e-6 and shift <= 5e-2)
 
-    def _project(self, hidden_NH: Tensor, ids_NK: Tensor) -> Support:
+    def _head_sums(self, hidden_NH: Tensor, ids_NK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
         head, dtype = self._head, torch.bfloat16 if self._bf16 else None
-        return project_support(
-            hidden_NH, head.weight, ids_NK, head.bias, transform=self._transform, dtype=dtype
+        return fused_sums(
+            hidden_NH, head.weight, ids_NK, loss_of, head.bias, self._transform, dtype
         )
 
     def _autocast(self) -> torch.autocast:
@@ -164,21 +158,25 @@ class Student:
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Compare the chunked head with the model's own logits on one short sequence."""
+        """Compare the fused head with the model's own logits on one short sequence."""
         ids, _ = self._probe()
         with self._autocast():
             logits_NV = self.model(input_ids=ids[None], use_cache=False).logits[0]
         dense = gather_support(logits_NV, ids[:, None])
         positions = torch.arange(len(ids), device=ids.device)
-        ours = self._project(self.hidden(ids[None], positions[None]), ids[:, None])
-        for own, chunked in zip(dense, ours, strict=True):
-            if not torch.allclose(own, chunked, rtol=1e-2, atol=1e-2):
-                raise TrainingError(
-                    f"the logits of {type(self.model).__name__} are not its head on its last "
-                    "hidden state",
-                    f"they differ by up to {float((own - chunked).abs().max()):.3g}",
-                    "use a model with a linear head, logit scale and soft cap only",
-                )
+
+        def compare(ours: Support, rows: slice) -> dict[str, Tensor]:
+            for whole, fused in zip(dense, ours, strict=True):
+                if not torch.allclose(whole[rows], fused, rtol=1e-2, atol=1e-2):
+                    raise TrainingError(
+                        f"the logits of {type(self.model).__name__} are not its head on its last "
+                        "hidden state",
+                        f"they differ by up to {float((whole[rows] - fused).abs().max()):.3g}",
+                        "use a model with a linear head, logit scale and soft cap only",
+                    )
+            return {}
+
+        self._head_sums(self.hidden(ids[None], positions[None]), ids[:, None], compare)
 
 
 @torch.no_grad()
