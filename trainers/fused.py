@@ -1,13 +1,16 @@
 """The fused form of the losses: hidden states in, sums and gradients out, no [tokens, vocabulary].
 
 Dimensions: N tokens, H hidden, V vocabulary, K support entries, C tokens of a chunk or a block.
-A chunk of tokens is projected at once (large matrix products are fast). Its logits are reduced
-block by block (small ones stay in the cache): the loss is taken of each block's support, its
-gradient goes back to the block's logits, and replaces them. Two more products then give the
+A chunk of tokens is projected at once, for the speed of a large matrix product. Its logits are
+reduced block by block, for the memory of a small one: the loss is taken of each block's support,
+its gradient goes back to the block's logits, and replaces them. Two more products then give the
 gradients of the chunk's hidden states and of the weight. So all gradients are known when the loss
-is, nothing is computed again in the backward pass, and what is held beside the gradients is one
-chunk's logits. Computing gradients along with a loss is known from Liger Kernel's fused linear
+is, and nothing is computed again in the backward pass, as in Liger Kernel's fused linear
 cross-entropy (arXiv 2410.10989).
+
+Held beside the gradients is one chunk's logits and one block's. Where the weight has a .grad from
+an earlier micro-batch, autograd adds to it: then another array of the weight's size is held until
+the backward pass, as it is there with dense logits.
 """
 
 from __future__ import annotations
@@ -26,10 +29,12 @@ from trainers.losses.support import Support
 # `loss` has a gradient, whatever else is named is reported.
 LossOf = Callable[[Support, slice], Mapping[str, Tensor]]
 
-# Logits of a chunk, in elements: 441 tokens of a vocabulary of 151,936, 256 MiB in float32.
-CHUNK_LOGITS = 1 << 26
-# Of a block: on a CPU it has to fit the cache; elsewhere every block costs kernel launches.
-BLOCK_LOGITS_CPU, BLOCK_LOGITS = 1 << 21, 1 << 25
+# Logits of a chunk, in elements: 883 tokens of a vocabulary of 151,936, 512 MiB in float32. With
+# half of it the products take a tenth longer (on a CPU, H = 2,048), with more no less.
+CHUNK_LOGITS = 1 << 27
+# Of a block, 64 MiB in float32. Smaller ones would fit a CPU's cache, but each costs some hundred
+# operations on its few support entries.
+BLOCK_LOGITS = 1 << 24
 # Entries of the weight's gradient that a lower precision's product is added to at once.
 _SLAB_WEIGHTS = 1 << 25
 
@@ -58,7 +63,7 @@ def fused_sums(
         dtype: type of the matrix products; None takes the weight's. Logits are reduced, losses
             taken and gradients summed in float32 (float64 for a float64 weight).
         chunk_tokens: C of a matrix product; 0 chooses by vocabulary size.
-        block_tokens: C of a reduction; 0 chooses by vocabulary size and device.
+        block_tokens: C of a reduction; 0 chooses by vocabulary size.
 
     Returns:
         The sums of what `loss_of` gives. `loss` carries gradient to those of hidden states, weight
@@ -67,8 +72,7 @@ def fused_sums(
     head = _Head(hidden_NH, weight_VH, bias_V, transform or LogitTransform(), dtype)
     vocab_size = weight_VH.shape[0]
     chunk_tokens = chunk_tokens or max(1, CHUNK_LOGITS // vocab_size)
-    limit = BLOCK_LOGITS_CPU if hidden_NH.device.type == "cpu" else BLOCK_LOGITS
-    block_tokens = min(chunk_tokens, block_tokens or max(1, limit // vocab_size))
+    block_tokens = block_tokens or max(1, BLOCK_LOGITS // vocab_size)
     sums: dict[str, Tensor] = {}
     with torch.no_grad(), torch.autocast(hidden_NH.device.type, enabled=False):
         for chunk in _slices(0, len(hidden_NH), chunk_tokens):

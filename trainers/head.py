@@ -76,7 +76,7 @@ def reduce_logits(logits_CV: Tensor, ids_CK: Tensor, softcap: float) -> Reduced:
     # The softmax's largest entry is exp(0) over its sum: the logsumexp without another pass of exp.
     empty_C = top_C <= FLOOR / 2
     rest_C = (top_C - probs_CV.amax(dim=1).log()).masked_fill_(empty_C, float("-inf"))
-    rest_entropy_C = rest_C - torch.linalg.vecdot(probs_CV, logits_CV)
+    rest_entropy_C = rest_C - logits_CV.mul_(probs_CV).sum(dim=1)
     rest_entropy_C.masked_fill_(empty_C, 0.0)
 
     gathered_CK.masked_fill_(gathered_CK <= FLOOR / 2, float("-inf"))
