@@ -12,21 +12,20 @@ the head's weight, for the forward KL on a teacher's top k with the tail as one 
     trl         TRL's `DistillationTrainer`: the KL over the whole vocabulary, of a teacher whose
                 hidden states and head are at hand, so it projects twice; another loss, and the
                 one that TRL documents first
-Peak memory is of a process of its own for each arm: its highest resident size (on CUDA: allocated
-memory) beyond that before the pass and beyond the weight's gradient, so that neither weights nor
-their gradients count. Times are taken in one process, all arms in turn in every round; a ratio is
-the median of the rounds' ratios. CPU seconds are of all threads: on a machine that others use they
-say more than wall time.
+All arms run in turn in every round, in one process. Peak memory is the highest resident size of an
+arm's first pass (on CUDA: allocated memory) beyond what the process holds before any of them and
+beyond the weight's gradient: neither weights nor their gradients count, and what an arm keeps
+counts against the next. A ratio of times is the median of the rounds' ratios. CPU seconds are
+of all threads: on a machine that others use they say more than wall time.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import json
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +42,7 @@ from trainers.losses.forward_kl import forward_kl
 from trainers.losses.support import Support
 
 GIB = 1 << 30
+_LIBC = ctypes.CDLL("libc.so.6")
 
 
 @dataclass(frozen=True)
@@ -157,65 +157,71 @@ ARMS: dict[str, Callable[[Inputs], Tensor]] = {
 
 def run(arm: str, inputs: Inputs) -> tuple[float, Tensor]:
     """One pass; the loss a token and the gradient of the hidden states."""
-    inputs.hidden.grad = inputs.weight.grad = None
     loss = ARMS[arm](inputs)
     loss.backward()  # type: ignore[no-untyped-call]
+    if loss.is_cuda:
+        torch.cuda.synchronize()
     found = loss.item() / len(inputs.ids)
     assert inputs.hidden.grad is not None and inputs.weight.grad is not None
-    gradient, inputs.weight.grad = inputs.hidden.grad, None
+    gradient = inputs.hidden.grad
+    inputs.hidden.grad = inputs.weight.grad = None
     return found, gradient
 
 
-def peak_bytes(arm: str, args: argparse.Namespace) -> int:
-    """Peak of this process in one pass, beyond what it held before and the weight's gradient."""
-    # Libraries load and threads start on the first call.
+class Peak:
+    """The highest memory of this process in one pass, beyond what it holds now."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        self._before = torch.cuda.memory_allocated() if self._cuda else _status_bytes("VmRSS")
+
+    def start(self) -> None:
+        """Begin a pass."""
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            # Sets VmHWM back to VmRSS; see proc(5).
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def bytes(self) -> int:
+        """Since `start`."""
+        peak = torch.cuda.max_memory_allocated() if self._cuda else _status_bytes("VmHWM")
+        return peak - self._before
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
+
+
+def measure(arms: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """By arm: peak, seconds of every round, loss, distance of the gradient from the dense one."""
+    # Libraries load and threads start on a first call.
     small = argparse.Namespace(**{**vars(args), "vocab": 1000, "hidden": 64})
-    run(arm, make_inputs(small, 8, arm == "trl"))
-    inputs = make_inputs(args, args.tokens, arm == "trl")
-    gradient = inputs.weight.numel() * inputs.weight.element_size()
-    if args.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(arm, inputs)
-        return torch.cuda.max_memory_allocated() - before - gradient
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    before = pages * resource.getpagesize()
-    run(arm, inputs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - before - gradient
-
-
-def peak_of_process(arm: str) -> int:
-    """`peak_bytes` in a process of its own, with this one's arguments."""
-    command = [sys.executable, "-m", "benchmarks.fused_loss", *sys.argv[1:], "--peak-of", arm]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    peak = int(done.stdout.split()[-1])
-    print(f"{arm}: {peak / GIB:.3f} GiB", file=sys.stderr)
-    return peak
-
-
-def times(arms: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of every round by arm, the loss, and the gradient's distance from the dense one."""
     for arm in arms:
-        run(arm, make_inputs(args, 16, "trl" in arms))
+        run(arm, make_inputs(small, 8, "trl" in arms))
     inputs = make_inputs(args, args.tokens, "trl" in arms)
+    gradient_bytes = inputs.weight.numel() * inputs.weight.element_size()
+    reference = torch.ones_like(inputs.hidden).detach()
     found: dict[str, Any] = {arm: {"wall": [], "cpu": []} for arm in arms}
-    reference: Tensor | None = None
-    for _ in range(args.rounds):
-        for arm in arms:
+    peak = Peak(args.device)
+    for number in range(args.rounds):
+        for arm, row in found.items():
+            # Freed pages go back, so that an arm is not charged for what another no longer uses.
+            _LIBC.malloc_trim(0)
+            peak.start()
             began, began_cpu = time.perf_counter(), time.process_time()
-            # The loss's .item() waits for the device.
-            loss, gradient = run(arm, inputs)
-            if args.device == "cuda":
-                torch.cuda.synchronize()
-            found[arm]["wall"].append(time.perf_counter() - began)
-            found[arm]["cpu"].append(time.process_time() - began_cpu)
-            seconds = {clock: round(found[arm][clock][-1], 1) for clock in ("wall", "cpu")}
-            print(arm, seconds, file=sys.stderr)
-            reference = gradient if arm == "dense" else reference
-            found[arm]["loss"] = loss
-            if reference is not None:
-                found[arm]["off"] = float((gradient - reference).norm() / reference.norm())
+            row["loss"], gradient = run(arm, inputs)
+            row["wall"].append(time.perf_counter() - began)
+            row["cpu"].append(time.process_time() - began_cpu)
+            if number == 0:
+                row["peak"] = peak.bytes() - gradient_bytes
+                if arm == "dense":
+                    reference.copy_(gradient)
+                row["off"] = float((gradient - reference).norm() / reference.norm())
+            clocks = f"{row['wall'][-1]:.1f} s, CPU {row['cpu'][-1]:.1f} s"
+            print(f"{arm}: {row['peak'] / GIB:.3f} GiB, {clocks}", file=sys.stderr)
+            del gradient
     return found
 
 
@@ -234,15 +240,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: bf16")
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--peak-of", choices=tuple(ARMS), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.peak_of:
-        print(peak_bytes(args.peak_of, args))
-        return
     arms = [arm for arm in ARMS if "trl" not in arm or importlib.util.find_spec("trl")]
-    report = {arm: {"peak": peak_of_process(arm)} for arm in arms}
-    for arm, figures in times(arms, args).items():
-        report[arm].update(figures)
+    report = measure(arms, args)
     base = report["dense"]
     print(f"{args.tokens:,} tokens, V {args.vocab:,}, H {args.hidden:,}, k {args.k}, {args.device}")
     names = f"{'peak GiB':>9}{'/ dense':>9}{'wall s':>8}{'/ dense':>9}{'CPU s':>8}{'/ dense':>9}"

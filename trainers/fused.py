@@ -79,13 +79,9 @@ def fused_sums(
             logits_CV = head.project(chunk)
             for rows in _slices(chunk.start, chunk.stop, block_tokens):
                 block_CV = logits_CV[rows.start - chunk.start : rows.stop - chunk.start]
-                parts, grad_CV = _block(
-                    block_CV, ids_NK[rows], rows, loss_of, head.softcap, head.differentiable
-                )
+                parts = _block(block_CV, ids_NK[rows], rows, loss_of, head)
                 for name, value in parts.items():
                     sums[name] = sums[name] + value if name in sums else value
-                if grad_CV is not None:
-                    block_CV.copy_(grad_CV)
             head.propagate(chunk, logits_CV)
         gradients = head.gradients()
     if head.differentiable:
@@ -174,26 +170,20 @@ class _Head:
 
 
 def _block(
-    logits_CV: Tensor,
-    ids_CK: Tensor,
-    rows: slice,
-    loss_of: LossOf,
-    softcap: float,
-    differentiable: bool,
-) -> tuple[dict[str, Tensor], Tensor | None]:
-    """A block's sums, and the gradient of its scaled logits if it is wanted."""
-    if logits_CV.dtype != torch.float64:
-        logits_CV = logits_CV.float()
-    reduced = reduce_logits(logits_CV, ids_CK, softcap)
+    block_CV: Tensor, ids_CK: Tensor, rows: slice, loss_of: LossOf, head: _Head
+) -> dict[str, Tensor]:
+    """A block's sums; its logits are replaced by their gradient, if one is wanted."""
+    logits_CV = block_CV if block_CV.dtype == torch.float64 else block_CV.float()
+    reduced = reduce_logits(logits_CV, ids_CK, head.softcap)
     logits_CK, rest_C, entropy_C = reduced.support
-    if not differentiable:
-        return dict(loss_of(reduced.support, rows)), None
+    if not head.differentiable:
+        return dict(loss_of(reduced.support, rows))
     leaves = (logits_CK.detach().requires_grad_(), rest_C.detach().requires_grad_())
     with torch.enable_grad():
         parts = loss_of(Support(*leaves, entropy_C), rows)
-    slopes = torch.autograd.grad(parts["loss"], leaves, materialize_grads=True)
-    sums = {name: value.detach() for name, value in parts.items()}
-    return sums, logits_gradient(reduced, ids_CK, *slopes)
+    grad_CK, grad_rest_C = torch.autograd.grad(parts["loss"], leaves, materialize_grads=True)
+    logits_gradient(reduced, ids_CK, grad_CK, grad_rest_C, out_CV=block_CV)
+    return {name: value.detach() for name, value in parts.items()}
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:

@@ -89,17 +89,20 @@ def reduce_logits(logits_CV: Tensor, ids_CK: Tensor, softcap: float) -> Reduced:
 
 
 def logits_gradient(
-    reduced: Reduced, ids_CK: Tensor, grad_CK: Tensor, grad_rest_C: Tensor
-) -> Tensor:
-    """Gradient of a block's scaled logits, float [C, V], in the memory of `reduced.probs_CV`.
+    reduced: Reduced, ids_CK: Tensor, grad_CK: Tensor, grad_rest_C: Tensor, out_CV: Tensor
+) -> None:
+    """Write the gradient of a block's scaled logits.
 
     Args:
-        reduced: of the block.
+        reduced: of the block; overwritten.
         ids_CK: int [C, K], as given to `reduce_logits`.
         grad_CK: float [C, K], gradient of the support's logits; 0 at padding.
         grad_rest_C: float [C], gradient of the rest's logsumexp.
+        out_CV: float [C, V], of any precision.
     """
+    index_CK, probs_CV, slope_CV = safe_ids(ids_CK), reduced.probs_CV, reduced.slope_CV
+    if slope_CV is not None:
+        probs_CV, grad_CK = probs_CV.mul_(slope_CV), grad_CK * slope_CV.gather(1, index_CK)
     empty_C = torch.isneginf(reduced.support.rest_N)
-    grad_CV = reduced.probs_CV.mul_(grad_rest_C.masked_fill(empty_C, 0.0)[:, None])
-    grad_CV.scatter_add_(1, safe_ids(ids_CK), grad_CK)
-    return grad_CV if reduced.slope_CV is None else grad_CV.mul_(reduced.slope_CV)
+    torch.mul(probs_CV, grad_rest_C.masked_fill(empty_C, 0.0)[:, None], out=out_CV)
+    out_CV.scatter_add_(1, index_CK, grad_CK.to(out_CV.dtype))
