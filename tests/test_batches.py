@@ -14,6 +14,7 @@ from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.batches import MicroBatch, deal, micro_batches, pack, pad, sequence_lengths
 from trainers.config import WarmupConfig
+from trainers.losses.support import Support
 from trainers.shift import predicting_positions, ranges
 from trainers.student import Student, _choose_layout
 
@@ -229,15 +230,18 @@ def test_head_that_does_not_reproduce_the_logits_is_refused(
 def test_bf16_rounds_products_but_not_the_weights(update: UpdateRows, student_folder: Path) -> None:
     config = WarmupConfig(dataset="unused", student=str(student_folder), output="unused")
     (batch,) = pad(update, 10_000)
-    rests = []
+    rests: list[Tensor] = []
+
+    def keep(support: Support, _: slice) -> dict[str, Tensor]:
+        rests.append(support.rest_N.detach())
+        return {"loss": support.rest_N.sum()}
+
     for bf16 in (False, True):
         student = Student.load(config, torch.device("cpu"), bf16)
-        support = student.support(batch, batch.topk_ids)
-        support.rest_N.sum().backward()
+        student.sums(batch, batch.topk_ids, keep)["loss"].backward()
         gradients = [p.grad for p in student.model.parameters()]
         assert all(p.dtype == torch.float32 for p in student.model.parameters())
         assert all(g is not None and g.isfinite().all() for g in gradients)
-        rests.append(support.rest_N.detach())
     assert rests[1].dtype == torch.float32 and not torch.equal(*rests)
     torch.testing.assert_close(rests[1], rests[0], atol=0.3, rtol=0.1)
 

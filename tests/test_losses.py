@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.head import LogitTransform, project_support
+from trainers.head import LogitTransform
 from trainers.losses import Tail
-from trainers.losses.forward_kl import forward_kl, forward_kl_dense
-from trainers.losses.support import Support, gather_support
+from trainers.losses.forward_kl import forward_kl_dense
 
-N, V, H, K = 6, 23, 5, 4
+N, V, K = 6, 23, 4
 TAILS: tuple[Tail, ...] = get_args(Tail)
 
 
@@ -208,116 +207,6 @@ def test_bfloat16_logits_are_summed_in_float32() -> None:
     assert loss.item() == pytest.approx(
         reference(logits.double(), ids, logprobs, "bucket"), rel=1e-5
     )
-
-
-def head_inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    hidden, weight, bias = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
-        for shape in ((N, H), (V, H), (V,))
-    )
-    ids, _ = teacher(K)
-    ids[1, 2:] = -1
-    ids[3] = -1
-    return hidden, weight, bias, ids
-
-
-TRANSFORMS = [LogitTransform(), LogitTransform(0.7, 0.0), LogitTransform(1.3, 2.0)]
-
-
-def dense_support(
-    hidden: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, transform: LogitTransform
-) -> Support:
-    logits = (hidden @ weight.T + bias) * transform.scale
-    if transform.softcap:
-        logits = transform.softcap * torch.tanh(logits / transform.softcap)
-    return gather_support(logits, ids)
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("chunk_tokens", [1, 4, N, 100])
-def test_chunked_head_is_the_dense_head(transform: LogitTransform, chunk_tokens: int) -> None:
-    hidden, weight, bias, ids = head_inputs()
-    inputs = (hidden, weight, bias)
-    present = ids >= 0
-    gradients = []
-    values = []
-    for support in (
-        dense_support(hidden, weight, bias, ids, transform),
-        project_support(hidden, weight, ids, bias, transform, chunk_tokens=chunk_tokens),
-    ):
-        gathered = support.logits_NK.masked_fill(~present, 0.0)
-        values.append((gathered, support.rest_N, support.entropy_N))
-        loss = (gathered * torch.arange(1, K + 1)).sum() + (support.rest_N**2).sum()
-        gradients.append(torch.autograd.grad(loss, inputs))
-        assert not support.entropy_N.requires_grad
-    torch.testing.assert_close(values[1], values[0])
-    torch.testing.assert_close(gradients[1], gradients[0])
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_chunked_head_gradcheck(transform: LogitTransform) -> None:
-    hidden, weight, bias, ids = head_inputs()
-
-    def loss(h: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        support = project_support(h, w, ids, b, transform, chunk_tokens=4)
-        return support.logits_NK.masked_fill(ids < 0, 0.0).square().sum() + support.rest_N.sum()
-
-    assert torch.autograd.gradcheck(loss, (hidden, weight, bias))
-
-
-def test_chunked_head_with_the_whole_vocabulary_as_support() -> None:
-    hidden, weight, bias, _ = head_inputs()
-    ids, logprobs = teacher(V)
-    support = project_support(hidden, weight, ids, bias, chunk_tokens=4)
-    assert support.rest_N.isneginf().all()
-    forward_kl(support, ids, logprobs).loss.backward()
-    chunked = hidden.grad
-    hidden.grad = None
-    forward_kl_dense(hidden @ weight.T + bias, ids, logprobs).loss.backward()
-    assert chunked is not None
-    torch.testing.assert_close(chunked, hidden.grad)
-
-
-def test_chunked_head_with_minus_infinity_everywhere_outside_the_support() -> None:
-    hidden, weight, bias, _ = head_inputs()
-    ids = torch.arange(K).repeat(N, 1)
-    with torch.no_grad():
-        bias[K:] = -torch.inf
-    support = project_support(hidden, weight, ids, bias, chunk_tokens=4)
-    assert support.rest_N.isneginf().all() and support.entropy_N.isfinite().all()
-    forward_kl(support, ids, torch.full((N, K), math.log(0.2))).loss.backward()
-    for tensor in (hidden, weight, bias):
-        assert tensor.grad is not None and tensor.grad.isfinite().all()
-
-
-def test_rest_of_a_row_of_padding_is_the_whole_vocabulary() -> None:
-    hidden, weight, bias, ids = head_inputs()
-    logits = hidden @ weight.T + bias
-    for support in (gather_support(logits, ids), project_support(hidden, weight, ids, bias)):
-        torch.testing.assert_close(support.rest_N[3], logits[3].logsumexp(dim=0))
-        assert support.rest_N[0] < logits[0].logsumexp(dim=0)
-
-
-def test_chunked_head_without_tokens() -> None:
-    _, weight, bias, ids = head_inputs()
-    hidden = torch.zeros(0, H, dtype=torch.float64, requires_grad=True)
-    support = project_support(hidden, weight, ids[:0], bias)
-    assert support.logits_NK.shape == (0, K) and support.rest_N.shape == (0,)
-    support.rest_N.sum().backward()
-    assert weight.grad is not None and (weight.grad == 0).all()
-
-
-def test_chunked_head_in_bfloat16_gives_float32_sums_and_gradients() -> None:
-    hidden, weight, bias, ids = head_inputs(torch.float32)
-    exact = project_support(hidden, weight, ids, bias)
-    rounded = project_support(hidden, weight, ids, bias, dtype=torch.bfloat16, chunk_tokens=2)
-    assert rounded.rest_N.dtype == torch.float32
-    torch.testing.assert_close(rounded.rest_N, exact.rest_N, atol=0.05, rtol=0.02)
-    (expected,) = torch.autograd.grad(exact.rest_N.sum(), weight)
-    (actual,) = torch.autograd.grad(rounded.rest_N.sum(), weight)
-    assert actual.dtype == torch.float32
-    torch.testing.assert_close(actual, expected, atol=0.1, rtol=0.1)
 
 
 def test_transform_reads_the_names_models_use() -> None:

@@ -82,6 +82,7 @@ start = "bridge"
 prompts = "split = 'train'"
 rounds = 2
 prompts_per_round = 4
+generate.n = 4
 dataset = {{ prompts_per_update = 2, keep_equal = true }}
 
 [stage.eval]
@@ -155,7 +156,7 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     order = ["warmup", "bridge", "stage3", "control", "longer", "eval"]
     assert [line.split()[0] for line in lines] == order
     assert lines[1].split()[1:] == ["opd", "warmup", "teacher", "0", "3", "24", "144", "6", "0"]
-    assert lines[2].split()[1:] == ["grpo", "bridge", "-", "0", "2", "16", "96", "4", "8"]
+    assert lines[2].split()[1:] == ["grpo", "bridge", "-", "0", "2", "32", "192", "4", "8"]
 
     done = cli("run", file)
     assert done.code == 0, done.err
@@ -217,6 +218,21 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert "{'rows_per_update': 4}, is {'rows_per_update': 2}" in refused.err
     assert counts(store) == before
     assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
+
+
+def test_rounds_that_change_no_weight_pass_their_start_on(cli: Cli, recipe: Write) -> None:
+    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
+    file = recipe("same", ("my_verifiers:Length", "math-verify"), ("rounds = 3", "rounds = 1"))
+    for _ in range(2):
+        done = cli("run", file, "--stage", "stage3")
+        assert done.code == 0, done.err
+    store = Store.open(file.parent / "store")
+    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
+    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
+    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
+        (4,)
+    ]
+    assert weights(file, "bridge.r000")
 
 
 @pytest.mark.parametrize("step", ["_sample", "_score", "_build", "_train"])

@@ -17,6 +17,7 @@ from trainers.batches import POLICY_LOGPROBS, MicroBatch
 from trainers.config import GRPOConfig
 from trainers.loop import OnUpdate, TrainResult
 from trainers.losses.grpo import denominator, grpo, token_weights
+from trainers.losses.support import Support, sampled_logprobs
 from trainers.student import Student
 from trainers.update import TOKEN_COLUMNS
 
@@ -32,20 +33,25 @@ class GRPOObjective:
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
         """Sums over the micro-batch; `kl` is from the sampling policy to the student."""
-        logprobs_R, entropy_R = student.sampled(batch)
-        result = grpo(
-            logprobs_R,
-            batch.policy_logprobs,
-            batch.advantages,
-            token_weights(self._normalisation, batch.sequence_ids),
-            *self._config.clip,
-        )
-        return {
-            "loss": result.loss,
-            "kl": result.kl,
-            "entropy": entropy_R.sum(),
-            "clip_fraction": result.clipped.to(logprobs_R.dtype),
-        }
+        # By the length of whole responses, which a block of tokens does not know.
+        weights_R = token_weights(self._normalisation, batch.sequence_ids)
+
+        def sums(support: Support, rows: slice) -> Mapping[str, Tensor]:
+            result = grpo(
+                sampled_logprobs(support),
+                batch.policy_logprobs[rows],
+                batch.advantages[rows],
+                weights_R[rows],
+                *self._config.clip,
+            )
+            return {
+                "loss": result.loss,
+                "kl": result.kl,
+                "entropy": support.entropy_N.sum(),
+                "clip_fraction": result.clipped.to(result.kl.dtype),
+            }
+
+        return student.sums(batch, batch.targets[:, None], sums)
 
     def denominator(self, rows: UpdateRows) -> float:
         """Responses, tokens, or responses times the constant."""

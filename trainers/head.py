@@ -1,22 +1,22 @@
-"""The output head by chunks of tokens: a support's logits without ever holding [N, V].
+"""What an output head's logits mean to a loss on a support, and the way back to their gradient.
 
-Dimensions: N tokens, H hidden, V vocabulary, K support entries, C tokens of one chunk.
-The backward pass computes each chunk's logits again (one more matrix product) instead of keeping
-them: peak memory is O(C V + V H), where a dense head with autograd holds several [N, V].
+Dimensions: C tokens of a chunk or of a block of one, V vocabulary, K support entries.
+Everything here is elementwise or a sum over a row, and works within the logits' own memory but for
+one array beside it. The matrix products are in `trainers.fused`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trainers.losses.support import Support, entropy, safe_ids, support_mask
+from trainers.losses.support import Support, rest_logsumexp, safe_ids
 
-# Logits alive at once, in elements: 64 MiB in float32, large enough for full matrix products.
-CHUNK_LOGITS = 1 << 24
+# Stands for -inf among logits: as impossible, but 0 * FLOOR is 0 where 0 * -inf is NaN.
+FLOOR = -1e30
 
 
 @dataclass(frozen=True)
@@ -38,136 +38,71 @@ class LogitTransform:
         scale = scale / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(float(scale), float(getattr(config, "final_logit_softcapping", None) or 0.0))
 
-    def apply(self, logits: Tensor) -> Tensor:
-        """Transform raw logits (any shape); may change them in place."""
-        if self.scale != 1.0:
-            logits = logits.mul_(self.scale)
-        return logits.div_(self.softcap).tanh_().mul_(self.softcap) if self.softcap else logits
 
-    def backward(self, grad: Tensor, transformed: Tensor) -> Tensor:
-        """Gradient of the raw logits from the gradient of the transformed; in place on `grad`."""
-        if self.softcap:
-            grad = grad.mul_(1.0 - (transformed / self.softcap).square_())
-        return grad.mul_(self.scale) if self.scale != 1.0 else grad
+class Reduced(NamedTuple):
+    """A block of logits after `reduce_logits`.
+
+    Attributes:
+        support: what the loss reads; no gradient.
+        probs_CV: float, softmax over the tokens outside the support; 0 on it.
+        slope_CV: float, derivative of the soft cap; None without one.
+    """
+
+    support: Support
+    probs_CV: Tensor
+    slope_CV: Tensor | None
 
 
-def project_support(
-    hidden_NH: Tensor,
-    weight_VH: Tensor,
-    ids_NK: Tensor,
-    bias_V: Tensor | None = None,
-    transform: LogitTransform | None = None,
-    dtype: torch.dtype | None = None,
-    chunk_tokens: int = 0,
-) -> Support:
-    """Logits at the support's ids, the rest's logsumexp and the entropy, one chunk at a time.
+def reduce_logits(logits_CV: Tensor, ids_CK: Tensor, softcap: float) -> Reduced:
+    """Gather the support's logits; reduce the others to a softmax, a logsumexp and an entropy.
 
     Args:
-        hidden_NH: float [N, H], the hidden state that predicts each token.
-        weight_VH: float [V, H], the output head's weight, tied or not.
-        ids_NK: int [N, K], distinct ids of a row; -1 pads.
-        bias_V: float [V], the head's bias.
-        transform: scale and soft cap of the logits.
-        dtype: type of the matrix products; None takes the weight's. Sums are float32 (float64 for
-            a float64 weight).
-        chunk_tokens: C; 0 chooses by vocabulary size.
-
-    Returns:
-        Support with gradient to hidden states, weight and bias; the entropy carries none.
+        logits_CV: float32 or float64 [C, V], scaled, before the soft cap; -inf stands as FLOOR. Its
+            memory is overwritten.
+        ids_CK: int [C, K], distinct ids of a row; -1 pads.
+        softcap: see `LogitTransform`.
     """
-    vocab_size = weight_VH.shape[0]
-    head: tuple[Tensor, Tensor, Tensor] = _ChunkedHead.apply(  # type: ignore[no-untyped-call]
-        hidden_NH,
-        weight_VH,
-        bias_V,
-        ids_NK,
-        transform or LogitTransform(),
-        dtype or weight_VH.dtype,
-        chunk_tokens or max(1, CHUNK_LOGITS // vocab_size),
-    )
-    return Support(*head)
+    slope_CV = None
+    if softcap:
+        tanh_CV = logits_CV.div_(softcap).tanh_()
+        slope_CV = 1.0 - tanh_CV.square()
+        logits_CV = tanh_CV.mul_(softcap)
+    index_CK, present_CK = safe_ids(ids_CK), ids_CK >= 0
+    some_C1 = present_CK.any(dim=1, keepdim=True)
+    gathered_CK = logits_CV.gather(1, index_CK)
+    logits_CV.scatter_(1, index_CK, torch.where(some_C1, FLOOR, gathered_CK))
+    top_C = logits_CV.amax(dim=1)
+    probs_CV = logits_CV.softmax(dim=1)
+    # The softmax's largest entry is exp(0) over its sum: the logsumexp without another pass of exp.
+    empty_C = top_C <= FLOOR / 2
+    rest_C = (top_C - probs_CV.amax(dim=1).log()).masked_fill_(empty_C, float("-inf"))
+    rest_entropy_C = rest_C - logits_CV.mul_(probs_CV).sum(dim=1)
+    rest_entropy_C.masked_fill_(empty_C, 0.0)
+
+    gathered_CK.masked_fill_(gathered_CK <= FLOOR / 2, float("-inf"))
+    inside_CK = gathered_CK.masked_fill(~present_CK, float("-inf"))
+    total_C = torch.logaddexp(rest_logsumexp(inside_CK), rest_C)
+    share_C = (rest_C - total_C).exp_()
+    entropy_C = torch.special.entr((inside_CK - total_C[:, None]).exp_()).sum(dim=1)
+    entropy_C += torch.special.entr(share_C) + share_C * rest_entropy_C
+    return Reduced(Support(gathered_CK, rest_C, entropy_C), probs_CV, slope_CV)
 
 
-def _chunk_logits(
-    hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, transform: LogitTransform
-) -> Tensor:
-    logits_CV = torch.nn.functional.linear(hidden_CH, weight_VH, bias_V)
-    if logits_CV.dtype != torch.float64:
-        logits_CV = logits_CV.float()
-    return transform.apply(logits_CV)
+def logits_gradient(
+    reduced: Reduced, ids_CK: Tensor, grad_CK: Tensor, grad_rest_C: Tensor, out_CV: Tensor
+) -> None:
+    """Write the gradient of a block's scaled logits.
 
-
-class _ChunkedHead(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_NH: Tensor,
-        weight_VH: Tensor,
-        bias_V: Tensor | None,
-        ids_NK: Tensor,
-        transform: LogitTransform,
-        dtype: torch.dtype,
-        chunk_tokens: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        weight, bias = weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        with torch.autocast(hidden_NH.device.type, enabled=False):
-            # An empty batch still makes one (empty) chunk, for the shapes' sake.
-            for start in range(0, max(1, len(hidden_NH)), chunk_tokens):
-                rows = slice(start, start + chunk_tokens)
-                logits_CV = _chunk_logits(hidden_NH[rows].to(dtype), weight, bias, transform)
-                entropy_C = entropy(logits_CV)
-                gathered_CK = logits_CV.gather(1, safe_ids(ids_NK[rows]))
-                inside_CV = support_mask(ids_NK[rows], logits_CV.shape[1])
-                rest_C = logits_CV.masked_fill_(inside_CV, float("-inf")).logsumexp(dim=1)
-                parts.append((gathered_CK, rest_C, entropy_C))
-        gathered_NK, rest_N, entropy_N = (torch.cat(column) for column in zip(*parts, strict=True))
-        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, ids_NK, rest_N)
-        ctx.transform, ctx.dtype, ctx.chunk_tokens = transform, dtype, chunk_tokens
-        ctx.mark_non_differentiable(entropy_N)
-        return gathered_NK, rest_N, entropy_N
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_gathered_NK, grad_rest_N, _ = grads
-        hidden_NH, weight_VH, bias_V, ids_NK, rest_N = ctx.saved_tensors
-        dtype, size = ctx.dtype, ctx.chunk_tokens
-        weight, bias = weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
-        grad_hidden = torch.zeros_like(hidden_NH)
-        # The weight's gradient sums over all chunks: in bfloat16 it would stop growing.
-        sum_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        grad_weight = torch.zeros_like(weight_VH, dtype=sum_dtype)
-        grad_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=sum_dtype)
-        with torch.autocast(hidden_NH.device.type, enabled=False):
-            for start in range(0, len(hidden_NH), size):
-                rows = slice(start, start + size)
-                hidden_CH = hidden_NH[rows].to(dtype)
-                logits_CV = _chunk_logits(hidden_CH, weight, bias, ctx.transform)
-                grad_CV = _chunk_gradient(
-                    logits_CV, ids_NK[rows], rest_N[rows], grad_gathered_NK[rows], grad_rest_N[rows]
-                )
-                grad_CV = ctx.transform.backward(grad_CV, logits_CV)
-                if grad_bias is not None:
-                    grad_bias += grad_CV.sum(dim=0)
-                grad_CV = grad_CV.to(dtype)
-                grad_hidden[rows] = (grad_CV @ weight).to(grad_hidden.dtype)
-                if dtype == sum_dtype:
-                    grad_weight.addmm_(grad_CV.T, hidden_CH)
-                else:
-                    grad_weight += grad_CV.T @ hidden_CH
-        grad_weight = grad_weight.to(weight_VH.dtype)
-        if grad_bias is not None:
-            grad_bias = grad_bias.to(bias_V.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
-
-
-def _chunk_gradient(
-    logits_CV: Tensor, ids_CK: Tensor, rest_C: Tensor, grad_CK: Tensor, grad_rest_C: Tensor
-) -> Tensor:
-    """Gradient of a chunk's logits: softmax over the rest outside the support, `grad_CK` inside."""
-    empty_C1 = torch.isneginf(rest_C)[:, None]
-    shift_C1 = rest_C[:, None].masked_fill(empty_C1, float("inf"))
-    grad_CV = (logits_CV - shift_C1).exp_()
-    grad_CV.masked_fill_(support_mask(ids_CK, logits_CV.shape[1]), 0.0)
-    grad_CV.mul_(grad_rest_C[:, None])
-    return grad_CV.scatter_add_(1, safe_ids(ids_CK), grad_CK)
+    Args:
+        reduced: of the block; overwritten.
+        ids_CK: int [C, K], as given to `reduce_logits`.
+        grad_CK: float [C, K], gradient of the support's logits; 0 at padding.
+        grad_rest_C: float [C], gradient of the rest's logsumexp.
+        out_CV: float [C, V], of any precision.
+    """
+    index_CK, probs_CV, slope_CV = safe_ids(ids_CK), reduced.probs_CV, reduced.slope_CV
+    if slope_CV is not None:
+        probs_CV, grad_CK = probs_CV.mul_(slope_CV), grad_CK * slope_CV.gather(1, index_CK)
+    empty_C = torch.isneginf(reduced.support.rest_N)
+    torch.mul(probs_CV, grad_rest_C.masked_fill(empty_C, 0.0)[:, None], out=out_CV)
+    out_CV.scatter_add_(1, index_CK, grad_CK.to(out_CV.dtype))

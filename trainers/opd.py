@@ -21,6 +21,7 @@ from trainers.loop import OnUpdate, TrainResult
 from trainers.losses.forward_kl import forward_kl
 from trainers.losses.policy_gradient import sampled_kl
 from trainers.losses.reverse_kl import reverse_kl
+from trainers.losses.support import Support, sampled_logprobs
 from trainers.student import Student
 from trainers.support_kl import SupportKLObjective
 from trainers.update import TOKEN_COLUMNS, Objective, TokenMean
@@ -37,16 +38,18 @@ class SampledKLObjective(TokenMean):
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
         """Sums over the micro-batch; `clip_fraction` counts ratios above the cap."""
-        logprobs_R, entropy_R = student.sampled(batch)
-        result = sampled_kl(
-            logprobs_R, batch.policy_logprobs, batch.teacher_logprobs, self._ratio_cap
-        )
-        return {
-            "loss": result.loss,
-            "kl": result.kl,
-            "entropy": entropy_R.sum(),
-            "clip_fraction": result.clipped.to(logprobs_R.dtype),
-        }
+
+        def sums(support: Support, rows: slice) -> Mapping[str, Tensor]:
+            policy, teacher = batch.policy_logprobs[rows], batch.teacher_logprobs[rows]
+            result = sampled_kl(sampled_logprobs(support), policy, teacher, self._ratio_cap)
+            return {
+                "loss": result.loss,
+                "kl": result.kl,
+                "entropy": support.entropy_N.sum(),
+                "clip_fraction": result.clipped.to(result.kl.dtype),
+            }
+
+        return student.sums(batch, batch.targets[:, None], sums)
 
 
 def bridge_objective(config: OPDConfig) -> Objective:

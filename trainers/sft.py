@@ -15,6 +15,7 @@ from trainers.batches import MicroBatch
 from trainers.config import SFTConfig
 from trainers.loop import OnUpdate, TrainResult
 from trainers.losses.sft import cross_entropy
+from trainers.losses.support import Support, sampled_logprobs
 from trainers.student import Student
 from trainers.update import TOKEN_COLUMNS, TokenMean
 
@@ -27,8 +28,12 @@ class CrossEntropyObjective(TokenMean):
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
         """Sums over the micro-batch."""
-        logprobs_R, entropy_R = student.sampled(batch)
-        return {"loss": cross_entropy(logprobs_R), "entropy": entropy_R.sum()}
+
+        def sums(support: Support, _: slice) -> Mapping[str, Tensor]:
+            loss = cross_entropy(sampled_logprobs(support))
+            return {"loss": loss, "entropy": support.entropy_N.sum()}
+
+        return student.sums(batch, batch.targets[:, None], sums)
 
 
 def train_sft(config: SFTConfig, on_update: OnUpdate | None = None) -> TrainResult:

@@ -14,9 +14,10 @@ from transformers.utils import logging
 from s2d_store.errors import TrainingError, not_loaded
 from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
-from trainers.head import LogitTransform, project_support
+from trainers.fused import LossOf, fused_sums
+from trainers.head import LogitTransform
 from trainers.lora import add_adapters
-from trainers.losses.support import Support, gather_support, sampled_logprobs
+from trainers.losses.support import Support, gather_support
 from trainers.sharding import Root, free, shard
 
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ class Student:
         base: str = "",
         sharded: bool = False,
     ) -> Student:
-        """Load the weights, add adapters if any, check the chunked head, choose the layout.
+        """Load the weights, add adapters if any, check the fused head, choose the layout.
 
         Args:
             config: the trainer's.
@@ -120,23 +121,16 @@ class Student:
         states: Tensor = output.last_hidden_state
         return states.flatten(0, 1)
 
-    def support(self, batch: MicroBatch, ids_RK: Tensor) -> Support:
-        """The student's distribution on given ids at each response token of a micro-batch.
+    def sums(self, batch: MicroBatch, ids_RK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+        """Sum a loss of the student's distribution on given ids over a micro-batch's response.
 
         Args:
             batch: on the student's device.
             ids_RK: int [R, K], -1 pads.
+            loss_of: from some of the R tokens and their place to sums; see `trainers.fused`.
         """
         hidden_NH = self.hidden(batch.input_ids, batch.position_ids)
-        return self._project(hidden_NH[batch.predict_index], ids_RK)
-
-    def sampled(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Logprobs of a micro-batch's response tokens and the entropies there, float [R] each.
-
-        Gradient flows through the logprobs alone.
-        """
-        support = self.support(batch, batch.targets[:, None])
-        return sampled_logprobs(support), support.entropy_N
+        return self._head_sums(hidden_NH[batch.predict_index], ids_RK, loss_of)
 
     def isolates_packed(self) -> bool:
         """Whether a sequence's hidden states ignore the sequences packed before it."""
@@ -155,10 +149,10 @@ class Student:
         shift = (packed - alone).norm() / size
         return bool(leak <= 1e-6 and shift <= 5e-2)
 
-    def _project(self, hidden_NH: Tensor, ids_NK: Tensor) -> Support:
+    def _head_sums(self, hidden_NH: Tensor, ids_NK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
         head, dtype = self._head, torch.bfloat16 if self._bf16 else None
-        return project_support(
-            hidden_NH, head.weight, ids_NK, head.bias, transform=self._transform, dtype=dtype
+        return fused_sums(
+            hidden_NH, head.weight, ids_NK, loss_of, head.bias, self._transform, dtype
         )
 
     def _autocast(self) -> torch.autocast:
@@ -172,21 +166,25 @@ class Student:
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Compare the chunked head with the model's own logits on one short sequence."""
+        """Compare the fused head with the model's own logits on one short sequence."""
         ids, _ = self._probe()
         with self._autocast():
             logits_NV = self.model(input_ids=ids[None], use_cache=False).logits[0]
         dense = gather_support(logits_NV, ids[:, None])
         positions = torch.arange(len(ids), device=ids.device)
-        ours = self._project(self.hidden(ids[None], positions[None]), ids[:, None])
-        for own, chunked in zip(dense, ours, strict=True):
-            if not torch.allclose(own, chunked, rtol=1e-2, atol=1e-2):
-                raise TrainingError(
-                    f"the logits of {type(self.model).__name__} are not its head on its last "
-                    "hidden state",
-                    f"they differ by up to {float((own - chunked).abs().max()):.3g}",
-                    "use a model with a linear head, logit scale and soft cap only",
-                )
+
+        def compare(ours: Support, rows: slice) -> dict[str, Tensor]:
+            for whole, fused in zip(dense, ours, strict=True):
+                if not torch.allclose(whole[rows], fused, rtol=1e-2, atol=1e-2):
+                    raise TrainingError(
+                        f"the logits of {type(self.model).__name__} are not its head on its last "
+                        "hidden state",
+                        f"they differ by up to {float((whole[rows] - fused).abs().max()):.3g}",
+                        "use a model with a linear head, logit scale and soft cap only",
+                    )
+            return {}
+
+        self._head_sums(self.hidden(ids[None], positions[None]), ids[:, None], compare)
 
 
 def load_model(location: str, dtype: torch.dtype, attention: str = "auto") -> Any:

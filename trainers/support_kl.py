@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.batches import MicroBatch
 from trainers.losses import Tail
-from trainers.losses.support import KLSums
+from trainers.losses.support import KLSums, Support
 from trainers.student import Student
 from trainers.update import TOPK_COLUMNS, TokenMean
 
@@ -25,11 +25,15 @@ class SupportKLObjective(TokenMean):
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
         """Sums over the micro-batch; `topk_mass` is the student's on the support."""
-        support = student.support(batch, batch.topk_ids)
-        result = self._divergence(support, batch.topk_ids, batch.topk_logprobs, self._tail)
-        return {
-            "loss": result.loss,
-            "kl": result.kl,
-            "entropy": result.entropy,
-            "topk_mass": result.student_mass,
-        }
+
+        def sums(support: Support, rows: slice) -> Mapping[str, Tensor]:
+            ids, logprobs = batch.topk_ids[rows], batch.topk_logprobs[rows]
+            result = self._divergence(support, ids, logprobs, self._tail)
+            return {
+                "loss": result.loss,
+                "kl": result.kl,
+                "entropy": result.entropy,
+                "topk_mass": result.student_mass,
+            }
+
+        return student.sums(batch, batch.topk_ids, sums)

@@ -75,7 +75,7 @@ def accumulate_gradients(
     torch.manual_seed(int(state[0]))
     parameters = [p for p in student.model.parameters() if p.requires_grad]
     for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = None
 
     totals = torch.zeros(len(objective.sums), device=device)
     limit = config.max_tokens_per_micro_batch
@@ -84,8 +84,14 @@ def accumulate_gradients(
         sums = student.run(partial(objective, student, moved))
         (sums["loss"] * share / loss_over).backward()  # type: ignore[no-untyped-call]
         totals += share * torch.stack([sums[name].detach() for name in objective.sums])
+    # A rank without rows has gradients too.
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
     # Where weights are sharded, the backward pass has summed their gradients already.
-    gradients = [] if student.sharded else [p.grad for p in parameters if p.grad is not None]
+    gradients = [] if student.sharded else gradients
     sum_over_ranks(accelerator, [totals, *gradients])
     over = [loss_over if name == "loss" else n_tokens for name in objective.sums]
     means = (totals / torch.tensor(over, dtype=totals.dtype, device=device)).tolist()

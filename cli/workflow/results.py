@@ -11,7 +11,7 @@ from cli.eval_output import print_report
 from cli.output import print_rows
 from cli.progress import shown
 from cli.workflow.order import Task
-from cli.workflow.rounds import Work, generate_config, labels, policy_of
+from cli.workflow.rounds import Work, generate_config, made_by, n_rounds, policy_of
 from s2d_store import evaluation, params, sql
 from s2d_store.evaluation import EvalConfig
 from s2d_store.store import Store
@@ -22,12 +22,12 @@ COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updat
 def run_eval(work: Work, task: Task) -> None:
     """Sample, grade and compare an eval stage's policies; print the report."""
     stage, recipe = task.stage, work.recipe
-    names = {ref: policy_of(work.tasks, task, ref) for ref in stage.policies}
+    names = {ref: policy_of(work.store, work.tasks, task, ref) for ref in stage.policies}
     settings = generate_config(
         recipe, task, policy="", role="student", purpose="eval", verifier=recipe.verifier
     )
     config = EvalConfig(
-        policies=tuple(names.values()),
+        policies=tuple(dict.fromkeys(names.values())),
         settings=settings,
         k=tuple({1, stage.generate.n}),
         baseline=names.get(stage.baseline, ""),
@@ -46,7 +46,7 @@ def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -
         if task.stage.kind == "eval":
             continue
         con = store.connect()
-        name = labels(by_name, task)[-1]
+        name = made_by(store, by_name, task, n_rounds(by_name, task) - 1)
         policy_id, _ = params.policy(con, name)
         with sql.errors():
             costs = con.execute(

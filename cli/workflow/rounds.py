@@ -83,11 +83,23 @@ def labels(tasks: Mapping[str, Task], task: Task) -> list[str]:
     return [label(task, round_) for round_ in range(n_rounds(tasks, task))]
 
 
-def policy_of(tasks: Mapping[str, Task], task: Task, ref: str) -> str:
+def policy_of(store: Store, tasks: Mapping[str, Task], task: Task, ref: str) -> str:
     """The registered policy that a task's reference means: a stage's is its last round's."""
     if ref in task.policies:
         return task.policies[ref]
-    return labels(tasks, tasks[task.tasks[ref]])[-1]
+    made = tasks[task.tasks[ref]]
+    return made_by(store, tasks, made, n_rounds(tasks, made) - 1)
+
+
+def made_by(store: Store, tasks: Mapping[str, Task], task: Task, round_: int) -> str:
+    """The policy that a round made; where it changed no weight, the one that it started from."""
+    name = label(task, round_)
+    known = store.sql("SELECT count(*) FROM policies WHERE name = $name", {"name": name})
+    if known.fetchall() == [(1,)]:
+        return name
+    if round_ > 0:
+        return made_by(store, tasks, task, round_ - 1)
+    return policy_of(store, tasks, task, task.stage.start)
 
 
 def run_task(work: Work, task: Task) -> None:
@@ -96,12 +108,14 @@ def run_task(work: Work, task: Task) -> None:
     Raises:
         S2DError: of the step that failed; what was committed stays.
     """
-    start = policy_of(work.tasks, task, task.stage.start)
+    start = policy_of(work.store, work.tasks, task, task.stage.start)
     for round_, name in enumerate(labels(work.tasks, task)):
         done = _Round(work, task, round_, name, start).carry_out()
-        if not done and round_ > 0 and work.recipe.keep_rounds == "last":
-            _forget(Path(work.recipe.output) / start)
-        start = name
+        before, start = start, made_by(work.store, work.tasks, task, round_)
+        # Where the round changed nothing, the one before is what the next goes on from.
+        own = round_ > 0 and before == label(task, round_ - 1) != start
+        if own and not done and work.recipe.keep_rounds == "last":
+            _forget(Path(work.recipe.output) / before)
 
 
 def is_done(store: Store, run_id: str, identity: Mapping[str, Any] | None, name: str) -> bool:
@@ -127,8 +141,7 @@ def is_done(store: Store, run_id: str, identity: Mapping[str, Any] | None, name:
             shown,
             "restore them, or give the stage another name (or the recipe another store)",
         )
-    known = store.sql("SELECT count(*) FROM policies WHERE name = $name", {"name": name})
-    return bool(found[0][1] == "done" and known.fetchall() == [(1,)])
+    return bool(found[0][1] == "done")
 
 
 def round_run(recipe: Recipe, name: str) -> str:
@@ -163,7 +176,9 @@ class _Round:
     def _identity(self) -> dict[str, Any]:
         """Everything that decides the round's rollouts, dataset and weights."""
         recipe, stage, work = self.work.recipe, self.task.stage, self.work
-        teacher = policy_of(work.tasks, self.task, stage.teacher) if stage.teacher else ""
+        teacher = (
+            policy_of(work.store, work.tasks, self.task, stage.teacher) if stage.teacher else ""
+        )
         config = self._trainer_config("dataset", "student", "output")
         train = {k: v for k, v in config.identity().items() if k not in OPERATIONAL}
         return {
@@ -199,7 +214,7 @@ class _Round:
         config = generate_config(
             recipe,
             self.task,
-            policy=policy_of(work.tasks, self.task, ref) if ref else self.start,
+            policy=policy_of(work.store, work.tasks, self.task, ref) if ref else self.start,
             role="teacher" if by_teacher else stage.role,
             stage=self.task.name,
             run=self._generate_run(),
@@ -218,7 +233,7 @@ class _Round:
         work, stage, engine = self.work, self.task.stage, self.work.recipe.engine
         name = stage.score.engine or engine.name
         config = ScoreConfig(
-            policy_of(work.tasks, self.task, stage.teacher),
+            policy_of(work.store, work.tasks, self.task, stage.teacher),
             k=stage.score.top_k,
             support=stage.score.support,
             where=f"run_id = {sql.literal(self._generate_run())}",
@@ -253,9 +268,9 @@ class _Round:
         if stage.kind == "grpo":
             given["policy"] = self.start
         elif stage.kind == "sft":
-            given["policy"] = policy_of(work.tasks, task, stage.teacher)
+            given["policy"] = policy_of(work.store, work.tasks, task, stage.teacher)
         elif stage.kind in ("warmup", "opd"):
-            given["teacher"] = policy_of(work.tasks, task, stage.teacher)
+            given["teacher"] = policy_of(work.store, work.tasks, task, stage.teacher)
         if stage.kind == "opd":
             given |= {"student": self.start, "support": stage.score.support}
         if stage.kind == "replay":
@@ -275,7 +290,7 @@ class _Round:
             dataset,
             student,
             output,
-            continue_optimizer=self.index > 0,
+            continue_optimizer=self.index > 0 and self.start == label(self.task, self.index - 1),
             schedule_updates=self.work.updates[self.task.name],
         )
 
