@@ -265,11 +265,13 @@ def test_training_is_refused_by_the_lock_and_its_own_updates_count_once(
     assert cli(*command).code == 0
     Budget.find(graded).check(graded)
     assert cli(*command).code == 0, "the finished run is repeated: its updates are not new"
-    other = cli(*command, "--lr", "1e-4")
+    other = cli(*command, "--lr", "1e-4", "--output", tmp_path / "other")
     assert other.code == 1 and "updates declared 4, spent 4, left 0, would add 4" in other.err
     assert "labels" not in other.err, "the same labels again are no new labels"
     declare(graded, "[experiment]\nflops = 1e3\n")
-    assert "flops declared 1,000" in cli(*command, "--lr", "1e-4").err
+    assert (
+        "flops declared 1,000" in cli(*command, "--lr", "1e-4", "--output", tmp_path / "other").err
+    )
 
 
 def test_a_malformed_budget_stops_every_command_before_it_starts(
