@@ -17,6 +17,7 @@ import s2d_store
 from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.redact import redacted
 from s2d_store.schema import TABLES
+from s2d_store.settings import differing
 from s2d_store.store import Store
 
 
@@ -47,13 +48,14 @@ def running(
     config: Mapping[str, Any],
     parents: Sequence[str] = (),
     stage: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
 
     A run that was killed stays `running`; the same command takes it up again. One that was done
     stays `done` when a later command of its name is refused for its input. `stage` names the stage
     of the experiment that budgets count the run's spending for; it is not its identity. Secrets in
-    `config` are stored masked.
+    `config` are stored masked. `defaults` are those of `config`: see `s2d_store.settings`.
 
     Raises:
         StoreError: another process holds the run.
@@ -61,7 +63,7 @@ def running(
     """
     config = redacted(dict(config))
     with store.run_lock(run_id):
-        before = _check_same(store, run_id, config)
+        before = _check_same(store, run_id, config, defaults)
         status = "failed"
         row = {
             "run_id": run_id,
@@ -85,20 +87,17 @@ def running(
             _record(store, row, status)
 
 
-def _check_same(store: Store, run_id: str, config: Mapping[str, Any]) -> str:
+def _check_same(
+    store: Store, run_id: str, config: Mapping[str, Any], defaults: Mapping[str, Any] | None
+) -> str:
     """The status that the run has; empty for a new one."""
     text = "SELECT config, status FROM runs WHERE run_id = $run"
     rows = store.sql(text, {"run": run_id}).fetchall()
     if not rows:
         return ""
-    stored = json.loads(rows[0][0])
-    differing = sorted(
-        k for k in stored.keys() | config.keys() if stored.get(k) != json_value(config.get(k))
-    )
-    if differing and not _is_empty(store, run_id):
-        shown = "; ".join(
-            f"{k}: stored {stored.get(k)!r}, now {config.get(k)!r}" for k in differing
-        )
+    found = differing(json.loads(rows[0][0]), config, defaults)
+    if found and not _is_empty(store, run_id):
+        shown = "; ".join(f"{k}: stored {was!r}, now {now!r}" for k, (was, now) in found.items())
         raise InputError(
             f"run {run_id} exists with another configuration",
             shown,
@@ -114,11 +113,6 @@ def _is_empty(store: Store, run_id: str) -> bool:
     )
     text = f"SELECT count(*) FROM ({facts}) WHERE run_id = $run"
     return bool(store.sql(text, {"run": run_id}).fetchall() == [(0,)])
-
-
-def json_value(value: Any) -> Any:
-    """A value as it comes back from JSON."""
-    return json.loads(json.dumps(value))
 
 
 def _record(store: Store, row: Mapping[str, Any], status: str) -> None:

@@ -94,7 +94,7 @@ def train(
         output.mkdir(parents=True, exist_ok=True)
         sweep(output)
     accelerator.wait_for_everyone()
-    found = latest_checkpoint(output, dataset.lock.fingerprint, config.identity())
+    found = latest_checkpoint(output, dataset.lock.fingerprint, config)
     resumed = found[1] if found else 0
     final = output / "final"
     if not (resumed == counts["updates"] and final.exists()):
