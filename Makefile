@@ -13,8 +13,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(VENV)/.train ## set up, then run the main job on tiny models (examples/quickstart)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart/run.sh
+quickstart: $(VENV)/.train ## set up, then run the three stages on tiny models (examples/quickstart.sh)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
 miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write docs/miniature.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh

@@ -40,6 +40,7 @@ def run(
     from s2d_store import policy_registry
     from s2d_store.engines.kept import KeptEngines
     from s2d_store.store import MANIFEST, Store
+    from s2d_store.verifiers.kept import KeptPool
 
     asked = read_recipe(recipe)
     tasks = order.tasks(_only(asked, stage), seed or ())
@@ -56,12 +57,13 @@ def run(
     for name, location in order.policy_names(asked, seed or ()).items():
         policy_registry.register(store, name, location)
     by_name = {task.name: task for task in tasks}
-    engines = KeptEngines(asked.engine.keep)
+    engines, pools = KeptEngines(asked.engine.keep), KeptPool()
     work = rounds.Work(
         asked,
         store,
         by_name,
         engines,
+        pools,
         partial(shown, quiet=quiet),
         {line.task.name: line.updates for line in lines},
         quiet,
@@ -72,6 +74,7 @@ def run(
                 rounds.run_task(work, task)
     finally:
         engines.close()
+        pools.close()
     for task in tasks:
         if task.stage.kind == "eval":
             results.run_eval(work, task)

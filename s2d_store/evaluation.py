@@ -10,7 +10,7 @@ is left out, and counted as missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from s2d_store.rollouts.progress import OnProgress, ignore
 from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
 from s2d_store.rollouts.verify import VerifyConfig, verify
 from s2d_store.store import Store
+from s2d_store.verifiers.kept import KeptPool
 from s2d_store.verifiers.registry import verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
@@ -139,9 +140,10 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
     """
     watch = watch or (lambda _: nullcontext(ignore))
     plan = _plan(store, config, register=True)
-    for name, found in plan.runs.items():
-        with watch(f"eval {name}") as progress:
-            generate(store, found.settings, progress)
+    with closing(KeptPool()) as pools:
+        for name, found in plan.runs.items():
+            with watch(f"eval {name}") as progress:
+                generate(store, found.settings, progress, pools=pools)
     _grade(store, config, plan, watch)
     return _report(store, config, plan)
 

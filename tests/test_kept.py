@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from s2d_store.engines.open import open_engine
 from s2d_store.rollouts.generate import GenerateConfig, generate
 from s2d_store.rollouts.score import ScoreConfig, score
 from s2d_store.rollouts.selection import Prompt, turn
+from s2d_store.verifiers.kept import KeptPool
 
 
 class Opened:
@@ -135,6 +137,20 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
     engines.close()
     assert len(facts[0]) == 2 * 2 * 3 and facts[0] == facts[1]
     assert opened.log.count("close") == sum(entry.startswith("open") for entry in opened.log)
+
+
+def test_a_verifier_pool_is_kept_for_the_same_settings_until_an_error() -> None:
+    with closing(KeptPool()) as pools:
+        with pools("math-verify", 1, 5.0) as first:
+            pids = first.pids()
+        with pools("math-verify", 1, 5.0) as again:
+            assert again is first and again.pids() == pids
+            assert [v.reward for _, v, _ in again.verify_many([("a", "4", "4")])] == [1.0]
+        with pools("math-verify", 1, 4.0) as other:
+            assert other is not first and first.pids() == []
+        with pytest.raises(KeyError), pools("math-verify", 1, 4.0):
+            raise KeyError
+        assert other.pids() == []
 
 
 def test_every_prompt_has_its_turn_before_any_has_another() -> None:

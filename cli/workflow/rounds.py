@@ -32,6 +32,7 @@ from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
 from s2d_store.settings import defaults, differing
 from s2d_store.store import Store
+from s2d_store.verifiers.kept import KeptPool
 from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
 
@@ -47,7 +48,7 @@ class Work:
         recipe: the recipe.
         store: its store.
         tasks: every task by name.
-        engines: kept from step to step.
+        engines, pools: kept from step to step.
         watch: given what is being done, a context whose value follows its progress.
         updates: planned optimizer updates of each task, over all its rounds.
         quiet: print nothing on the way.
@@ -57,6 +58,7 @@ class Work:
     store: Store
     tasks: Mapping[str, Task]
     engines: KeptEngines
+    pools: KeptPool
     watch: Watch
     updates: Mapping[str, int]
     quiet: bool
@@ -236,7 +238,7 @@ class _Round:
             verifier=recipe.verifier if stage.kind in GRADED else "",
         )
         with work.watch(f"  {self.name} generate") as progress:
-            done = generate(work.store, config, progress, work.engines)
+            done = generate(work.store, config, progress, work.engines, work.pools)
         graded = f", pass rate {done.reward / done.graded:.3f}" if done.graded else ""
         if done.stored:
             work.say(f"  {done.stored} rollouts, {done.tokens:,} tokens{graded}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, select_prompts, turn
 from s2d_store.settings import chosen, defaults
 from s2d_store.store import Store
+from s2d_store.verifiers.kept import OpenPool
 from s2d_store.verifiers.pool import VerifierPool
 
 
@@ -111,6 +112,7 @@ def generate(
     config: GenerateConfig,
     on_progress: OnProgress = ignore,
     engines: OpenEngine = once,
+    pools: OpenPool = VerifierPool,
 ) -> Generated:
     """Sample what is missing of a run and store it.
 
@@ -145,7 +147,7 @@ def generate(
         progress = Progress(total=len(jobs))
         too_long = 0
         if jobs:
-            with _open(engines, config, policy) as engine:
+            with _open(engines, config, policy) as engine, _grading(pools, config) as pool:
                 check_k(config.keep_top_k, engine.vocab_size)
                 kept = fitting(
                     jobs,
@@ -159,7 +161,7 @@ def generate(
                 )
                 progress.total = len(kept)
                 sample_and_store(
-                    store, config, policy, run_id, engine, kept, progress, on_progress, meter
+                    store, config, policy, run_id, engine, kept, progress, on_progress, meter, pool
                 )
     return Generated(
         run_id=run_id,
@@ -171,6 +173,14 @@ def generate(
         reward=progress.reward,
         too_long=too_long,
     )
+
+
+def _grading(
+    pools: OpenPool, config: GenerateConfig
+) -> AbstractContextManager[VerifierPool | None]:
+    if not config.verifier:
+        return nullcontext()
+    return pools(config.verifier, config.verify_workers, config.verify_deadline_s)
 
 
 def _render(
@@ -207,8 +217,9 @@ def sample_and_store(
     progress: Progress,
     on_progress: OnProgress,
     meter: Meter | None = None,
+    pool: VerifierPool | None = None,
 ) -> None:
-    """The loop: samples in, chunks out. The pool, when asked for, grades in the writer's thread."""
+    """The loop: samples in, chunks out. The pool, if any, grades in the writer's thread."""
     by_id = {job.request.rollout_id: job for job in jobs}
     context = rows.RunContext(
         run_id,
@@ -220,11 +231,6 @@ def sample_and_store(
         engine.name,
         engine.version,
         engine.vocab_size,
-    )
-    pool = (
-        VerifierPool(config.verifier, config.verify_workers, config.verify_deadline_s)
-        if config.verifier
-        else None
     )
 
     def write(done: list[rows.Finished]) -> None:
@@ -242,25 +248,21 @@ def sample_and_store(
 
     # Whole batches a chunk: a run that is taken up again then decodes the same batches.
     chunk_rows = -(-config.chunk_rows // config.batch_size) * config.batch_size
-    try:
-        with ChunkWriter(write, chunk_rows) as writer:
-            requests = [job.request for job in jobs]
-            for sample in engine.sample(requests, config.params, config.keep_top_k):
-                n_tokens = len(sample.response_token_ids)
-                job = by_id[sample.rollout_id]
-                if meter is not None:
-                    meter.take(metering.cost(policy, job, sample))
-                writer.add(
-                    rows.Finished(job, sample),
-                    n_tokens * (12 + 8 * config.keep_top_k),
-                )
-                progress.done += 1
-                progress.tokens += n_tokens
-                on_progress(progress)
-        on_progress(progress)
-    finally:
-        if pool is not None:
-            pool.close()
+    with ChunkWriter(write, chunk_rows) as writer:
+        requests = [job.request for job in jobs]
+        for sample in engine.sample(requests, config.params, config.keep_top_k):
+            n_tokens = len(sample.response_token_ids)
+            job = by_id[sample.rollout_id]
+            if meter is not None:
+                meter.take(metering.cost(policy, job, sample))
+            writer.add(
+                rows.Finished(job, sample),
+                n_tokens * (12 + 8 * config.keep_top_k),
+            )
+            progress.done += 1
+            progress.tokens += n_tokens
+            on_progress(progress)
+    on_progress(progress)
 
 
 def _check(config: GenerateConfig) -> None:
