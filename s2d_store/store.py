@@ -296,7 +296,11 @@ def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, 
         if rows.num_rows:
             yield {}, rows
         return
-    for values in rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist():
+    parts = rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist()
+    if len(parts) == 1:  # as most commits: filtering would copy every list
+        yield parts[0], rows.drop_columns(list(by))
+        return
+    for values in parts:
         mask = pa.scalar(True)
         for name, value in values.items():
             mask = pc.and_(mask, pc.equal(rows.column(name), value))
