@@ -93,7 +93,7 @@ def _array(
     packed = np.empty(last - first, f"{code}4")
     for start in range(first, last, _PIECE):
         piece = values[start : min(start + _PIECE, last)]
-        struct.pack_into(f"{len(piece)}{code}", packed, 4 * (start - first), *piece)
+        struct.pack_into(f"{len(piece)}{code}", packed.data, 4 * (start - first), *piece)
     return packed.reshape(n_tokens, width)
 
 
