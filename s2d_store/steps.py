@@ -38,12 +38,14 @@ def stored_columns(wanted: Sequence[str], present: Sequence[str]) -> list[str]:
     return [*wanted, *(name for name in ("k", *COLUMNS) if name not in wanted)]
 
 
-def to_steps(logprobs_NK: Floats, unit: float) -> tuple[Ints, NDArray[np.bool_]]:
-    """Steps below the first entry, int32 (N, K), and which tokens they give back, bool (N,)."""
+def to_steps(logprobs_NK: Floats, unit: float, steps_NK: Ints) -> NDArray[np.bool_]:
+    """Write steps below the first entry to `steps_NK`; gives the tokens they give back, bool (N,).
+
+    A token whose first entry is no finite number is not given back.
+    """
     n_tokens, k = logprobs_NK.shape
     top_N = logprobs_NK[:, 0]
-    steps_NK = np.empty((n_tokens, k), np.int32)
-    exact_N = np.empty(n_tokens, np.bool_)
+    exact_N = np.isfinite(top_N)
     block = max(1, _BLOCK_ENTRIES // k)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities: not given back
         for start in range(0, n_tokens, block):
@@ -53,8 +55,8 @@ def to_steps(logprobs_NK: Floats, unit: float) -> tuple[Ints, NDArray[np.bool_]]
             steps_NK[rows] = np.rint(below_NK, out=below_NK)
             back_NK = from_steps(top_N[rows], steps_NK[rows], np.float32(unit))
             same_NK = back_NK.view(np.int32) == logprobs_NK[rows].view(np.int32)
-            exact_N[rows] = same_NK.all(axis=1)
-    return steps_NK, exact_N
+            exact_N[rows] &= same_NK.all(axis=1)
+    return exact_N
 
 
 def from_steps(top_N: Floats, steps_NK: Ints, unit: np.float32 | Floats) -> Floats:
@@ -76,29 +78,26 @@ def stored(table: pa.Table) -> pa.Table:
     ks = table.column("k").to_numpy()
     flat, offsets = flat_lists(table.column("logprobs"))
     n_rows = len(ks)
-    steps: list[Ints | None] = [None] * n_rows
+    steps = np.empty(len(flat), np.int32)
     units = np.zeros(n_rows, np.float32)
     for first, last in _runs(ks, np.diff(offsets)):
-        logprobs_NK = flat[offsets[first] : offsets[last]].reshape(-1, int(ks[first]))
-        cuts = (offsets[first : last + 1] - offsets[first]) // int(ks[first])
-        steps_NK, exact_N = to_steps(logprobs_NK, UNITS[0])
+        entries, k = slice(offsets[first], offsets[last]), int(ks[first])
+        logprobs_NK, steps_NK = flat[entries].reshape(-1, k), steps[entries].reshape(-1, k)
+        cuts = (offsets[first : last + 1] - offsets[first]) // k
+        exact_N = to_steps(logprobs_NK, UNITS[0], steps_NK)
         whole = np.logical_and.reduceat(exact_N, cuts[:-1])
-        for i, (start, end) in enumerate(pairwise(cuts.tolist())):
-            if whole[i]:
-                found: tuple[Ints, float] | None = steps_NK[start:end], UNITS[0]
-            else:
-                found = _finer(logprobs_NK[start:end])
-            if found is not None:
-                steps[first + i], units[first + i] = found
+        units[first:last] = np.where(whole, np.float32(UNITS[0]), 0)
+        for i in np.flatnonzero(~whole).tolist():
+            row = slice(cuts[i], cuts[i + 1])
+            units[first + i] = _finer(logprobs_NK[row], steps_NK[row])
     in_steps = units > 0
-    kept = [None if in_steps[i] else flat[offsets[i] : offsets[i + 1]] for i in range(n_rows)]
     tops = [
         flat[offsets[i] : offsets[i + 1] : ks[i]] if in_steps[i] else None for i in range(n_rows)
     ]
     columns = {name: table.column(name) for name in table.column_names}
-    columns["logprobs"] = list_array(kept, pa.float32())
+    columns["logprobs"] = _lists(flat, offsets, ~in_steps, pa.float32())
     columns["top_logprobs"] = list_array(tops, pa.float32())
-    columns["logit_steps"] = list_array(steps, pa.int32())
+    columns["logit_steps"] = _lists(steps, offsets, in_steps, pa.int32())
     columns["logit_unit"] = pa.array(units, mask=~in_steps)
     return pa.table(columns)
 
@@ -145,15 +144,26 @@ def plain(table: pa.Table) -> pa.Table:
     return rest.set_column(rest.column_names.index("logprobs"), "logprobs", made)
 
 
-def _finer(logprobs_TK: Floats) -> tuple[Ints, float] | None:
-    """Steps and unit of one row, by the first of the finer units that gives it back."""
+def _lists(
+    flat: Floats | Ints, offsets: NDArray[np.int64], kept: NDArray[np.bool_], type_: pa.DataType
+) -> pa.ListArray:
+    """Rows of `flat` as a list column, null where they are not `kept`."""
+    if kept.all():  # as nearly always: nothing is copied
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(flat, type_))
+    rows = zip(kept.tolist(), pairwise(offsets.tolist()), strict=True)
+    return list_array([flat[a:b] if keep else None for keep, (a, b) in rows], type_)
+
+
+def _finer(logprobs_TK: Floats, steps_TK: Ints) -> float:
+    """Write one row's steps of the first finer unit that gives it back; the unit, or 0 if none."""
     for unit in UNITS[1:]:
         # One token tells apart logits that were never rounded, at next to no cost.
-        if to_steps(logprobs_TK[:1], unit)[1].all():
-            steps_TK, exact_T = to_steps(logprobs_TK, unit)
-            if exact_T.all():
-                return steps_TK, unit
-    return None
+        if (
+            to_steps(logprobs_TK[:1], unit, steps_TK[:1]).all()
+            and to_steps(logprobs_TK, unit, steps_TK).all()
+        ):
+            return unit
+    return 0.0
 
 
 def _runs(ks: NDArray[np.int32], lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
