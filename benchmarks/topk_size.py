@@ -7,10 +7,13 @@ model runs in float32 (this works on any CPU) and its logits are rounded to bflo
 bfloat16 model are; `--logits float32` leaves them. Layouts:
     jsonl       one JSON object a rollout, logprobs rounded to 6 digits
     nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
-    s2d         table topk as `s2d score` writes it: flat lists, BYTE_STREAM_SPLIT and zstd,
-                logprobs in steps where that is lossless (s2d_store/steps.py)
+    floats      table topk as stores of format 1 have it: flat lists of ids and float32 logprobs,
+                BYTE_STREAM_SPLIT and zstd
+    s2d         table topk as `s2d score` writes it: the same, with logprobs in steps where that is
+                lossless (s2d_store/steps.py)
 Bytes are the whole file's, over response tokens; `ids` and `logprobs` are those columns' of it. The
-file is read back and compared bit for bit.
+file is read back and compared bit for bit. `SQL` is the time of DuckDB, one thread, to add up every
+logprob of the file, in units of the same over `floats`: medians of turns.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import queries
 from s2d_store import parquet, steps, topk
 from s2d_store.engines.base import TopK
 from s2d_store.schema import TABLES
@@ -86,10 +93,10 @@ def write_nested(entries: list[TopK], path: Path) -> int:
     return path.stat().st_size
 
 
-def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
-    """Table topk; bytes of the file, of its ids and of its logprobs."""
+def topk_rows(entries: list[TopK]) -> pa.Table:
+    """Rows of table topk as stores of format 1 have them, without partition columns."""
     n, declared = len(entries), TABLES["topk"]
-    table = pa.table(
+    rows = pa.table(
         {
             "rollout_id": [f"{number:016x}" for number in range(n)],
             "support": ["own"] * n,
@@ -98,8 +105,12 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
             "created_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
         }
     )
-    kept = [name for name in declared.column_names if name not in declared.partition_by]
-    stored = steps.stored(table).select(kept)
+    return rows.select([n for n in declared.column_names if n in rows.column_names])
+
+
+def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
+    """Table topk; bytes of the file, of its ids and of its logprobs."""
+    stored = steps.stored(topk_rows(entries))
     sizes = {"s2d": parquet.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
     for entry, back in zip(
         entries, topk.from_columns(steps.plain(pq.read_table(path))), strict=True
@@ -118,6 +129,22 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
     return sizes
 
 
+def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
+    """Seconds to add up the logprobs of a file in steps, over those of a file of floats."""
+    con = duckdb.connect(config={"threads": 1})
+    con.execute("CREATE SCHEMA raw")
+    for macro in queries.raw_macros():
+        con.execute(macro)
+    made = f"raw.topk_logprobs(logprobs, {', '.join(steps.COLUMNS)}, k)"
+    seconds: dict[str, list[float]] = {made: [], "logprobs": []}
+    for _ in range(turns):
+        for (value, taken), file in zip(seconds.items(), (steps_file, floats_file), strict=True):
+            began = time.perf_counter()
+            con.execute(f"SELECT sum(list_sum({value})) FROM read_parquet(?)", [str(file)])
+            taken.append(time.perf_counter() - began)
+    return median(seconds[made]) / median(seconds["logprobs"])
+
+
 def main() -> None:
     """Score, write, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -132,20 +159,24 @@ def main() -> None:
     whole = score(args.model, args.texts, args.rows, max(args.k), args.logits == "bfloat16")
     tokens = sum(len(entry.sampled_logprobs) for entry in whole)
     print(f"{len(whole)} solutions, {tokens:,} tokens; bytes a token")
-    names = ("jsonl", "nested", "s2d", "ids", "logprobs", "jsonl/s2d", "nested/s2d")
+    names = ("jsonl", "nested", "floats", "s2d", "ids", "logprobs")
+    names += ("jsonl/s2d", "nested/s2d", "floats/s2d", "SQL")
     print(f"{'k':>5}" + "".join(f"{name:>12}" for name in names))
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for k in args.k:
             entries = cut(whole, k)
-            ours = write_ours(entries, Path(scratch) / "ours.parquet")
+            files = Path(scratch) / "ours.parquet", Path(scratch) / "floats.parquet"
+            ours, plain = write_ours(entries, files[0]), topk_rows(entries)
             sizes = {
                 "jsonl": write_jsonl(entries, Path(scratch) / "rows.jsonl") / tokens,
                 "nested": write_nested(entries, Path(scratch) / "nested.parquet") / tokens,
+                "floats": parquet.write(files[1], [plain], plain.schema) / tokens,
                 **{name: size / tokens for name, size in ours.items()},
             }
-            rows.append({"k": k, **sizes})
-            ratios = [sizes[name] / sizes["s2d"] for name in ("jsonl", "nested")]
+            ratios = [sizes[name] / sizes["s2d"] for name in ("jsonl", "nested", "floats")]
+            ratios.append(sql_ratio(*files))
+            rows.append({"k": k, **sizes, "sql": ratios[-1]})
             print(
                 f"{k:>5}"
                 + "".join(f"{size:>12.1f}" for size in sizes.values())
