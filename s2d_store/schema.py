@@ -175,11 +175,16 @@ TOPK = _table(
     ("sampled_logprobs", FLOAT32_LIST, "T: the scorer's logprob of the sampled token"),
     ("run_id", STRING, "the run that scored it"),
     ("created_at", TIMESTAMP, "when it was scored"),
-    ("top_logprobs", FLOAT32_LIST, "T: logprob of each token's first entry; in files alone", True),
+    (
+        "top_logprobs",
+        FLOAT32_LIST,
+        "T: the greatest of each token's logprobs; in files alone",
+        True,
+    ),
     (
         "logit_steps",
         INT32_LIST,
-        "T*k: how far each entry lies below the first, in units; in files alone",
+        "T*k: how far each entry lies below the greatest, in units; in files alone",
         True,
     ),
     ("logit_unit", FLOAT32, "nats a step, a power of two; in files alone", True),

@@ -1,4 +1,4 @@
-"""Logprobs of a top-k as whole steps below each token's first entry: smaller, and lossless.
+"""Logprobs of a top-k as whole steps below each token's greatest: smaller, and lossless.
 
 A model whose logits are rounded (bfloat16, float16) gives logprobs that differ within a token by
 multiples of a power of two. Table topk stores them so, bit for bit, in float32:
@@ -38,13 +38,12 @@ def stored_columns(wanted: Sequence[str], present: Sequence[str]) -> list[str]:
     return [*wanted, *(name for name in ("k", *COLUMNS) if name not in wanted)]
 
 
-def to_steps(logprobs_NK: Floats, unit: float, steps_NK: Ints) -> NDArray[np.bool_]:
-    """Write steps below the first entry to `steps_NK`; gives the tokens they give back, bool (N,).
+def to_steps(logprobs_NK: Floats, top_N: Floats, unit: float, steps_NK: Ints) -> NDArray[np.bool_]:
+    """Write steps below `top_N` to `steps_NK`; gives the tokens they give back, bool (N,).
 
-    A token whose first entry is no finite number is not given back.
+    A token whose top is no finite number is not given back.
     """
     n_tokens, k = logprobs_NK.shape
-    top_N = logprobs_NK[:, 0]
     exact_N = np.isfinite(top_N)
     block = max(1, _BLOCK_ENTRIES // k)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities: not given back
@@ -78,25 +77,27 @@ def stored(table: pa.Table) -> pa.Table:
     ks = table.column("k").to_numpy()
     flat, offsets = flat_lists(table.column("logprobs"))
     n_rows = len(ks)
-    steps = np.empty(len(flat), np.int32)
+    n_tokens = np.diff(offsets) // np.maximum(ks, 1)
+    token_offsets = np.concatenate([[0], np.cumsum(n_tokens)])
+    steps, tops = np.empty(len(flat), np.int32), np.empty(token_offsets[-1], np.float32)
     units = np.zeros(n_rows, np.float32)
     for first, last in _runs(ks, np.diff(offsets)):
         entries, k = slice(offsets[first], offsets[last]), int(ks[first])
         logprobs_NK, steps_NK = flat[entries].reshape(-1, k), steps[entries].reshape(-1, k)
-        cuts = (offsets[first : last + 1] - offsets[first]) // k
-        exact_N = to_steps(logprobs_NK, UNITS[0], steps_NK)
+        top_N = tops[token_offsets[first] : token_offsets[last]]
+        # The scorer's own first entry; of another's ids, the likeliest loses least to rounding.
+        logprobs_NK.max(axis=1, out=top_N)
+        cuts = token_offsets[first : last + 1] - token_offsets[first]
+        exact_N = to_steps(logprobs_NK, top_N, UNITS[0], steps_NK)
         whole = np.logical_and.reduceat(exact_N, cuts[:-1])
         units[first:last] = np.where(whole, np.float32(UNITS[0]), 0)
         for i in np.flatnonzero(~whole).tolist():
             row = slice(cuts[i], cuts[i + 1])
-            units[first + i] = _finer(logprobs_NK[row], steps_NK[row])
+            units[first + i] = _finer(logprobs_NK[row], top_N[row], steps_NK[row])
     in_steps = units > 0
-    tops = [
-        flat[offsets[i] : offsets[i + 1] : ks[i]] if in_steps[i] else None for i in range(n_rows)
-    ]
     columns = {name: table.column(name) for name in table.column_names}
     columns["logprobs"] = _lists(flat, offsets, ~in_steps, pa.float32())
-    columns["top_logprobs"] = list_array(tops, pa.float32())
+    columns["top_logprobs"] = _lists(tops, token_offsets, in_steps, pa.float32())
     columns["logit_steps"] = _lists(steps, offsets, in_steps, pa.int32())
     columns["logit_unit"] = pa.array(units, mask=~in_steps)
     return pa.table(columns)
@@ -154,13 +155,13 @@ def _lists(
     return list_array([flat[a:b] if keep else None for keep, (a, b) in rows], type_)
 
 
-def _finer(logprobs_TK: Floats, steps_TK: Ints) -> float:
+def _finer(logprobs_TK: Floats, top_T: Floats, steps_TK: Ints) -> float:
     """Write one row's steps of the first finer unit that gives it back; the unit, or 0 if none."""
     for unit in UNITS[1:]:
         # One token tells apart logits that were never rounded, at next to no cost.
         if (
-            to_steps(logprobs_TK[:1], unit, steps_TK[:1]).all()
-            and to_steps(logprobs_TK, unit, steps_TK).all()
+            to_steps(logprobs_TK[:1], top_T[:1], unit, steps_TK[:1]).all()
+            and to_steps(logprobs_TK, top_T, unit, steps_TK).all()
         ):
             return unit
     return 0.0

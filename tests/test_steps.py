@@ -150,3 +150,20 @@ def synthetic_schema() -> pa.Schema:
 
     schema = TABLES["prompts"].schema
     return pa.schema([schema.field("prompt_id"), schema.field("messages")])
+
+
+def test_another_policys_order_is_in_steps_as_well() -> None:
+    made = entries([20, 9], [12, 12], 9, 7)
+    rng = np.random.default_rng(0)
+    shuffled = [
+        TopK(
+            *(np.take_along_axis(a, order, 1) for a in (e.token_ids, e.logprobs)),
+            e.sampled_logprobs,
+        )
+        for e in made
+        for order in [rng.permuted(np.argsort(e.token_ids * 0, axis=1), axis=1)]
+    ]
+    stored = steps.stored(table(shuffled))
+    assert stored.column("logit_steps").null_count == 0
+    wanted = [e.logprobs.tobytes() for e in shuffled]
+    assert bits(steps.plain(stored).column("logprobs")) == wanted

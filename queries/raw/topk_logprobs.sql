@@ -1,5 +1,5 @@
 -- Logprobs of a stored top-k row, list of T*k: as they are, or, bit for bit, from steps below the
--- first entry of each token (docs/format.md).
+-- greatest of each token (docs/format.md).
 CREATE MACRO raw.topk_logprobs(logprobs, top_logprobs, logit_steps, logit_unit, k) AS
     coalesce(
         logprobs,
