@@ -4,11 +4,16 @@
 
 Logprobs are real: a model's own top-k at every token of reference solutions, cut to each k. The
 model runs in float32 (this works on any CPU) and its logits are rounded to bfloat16, as those of a
-bfloat16 model are. Layouts:
+bfloat16 model are; `--logits float32` leaves them. Layouts:
     jsonl       one JSON object a rollout, logprobs rounded to 6 digits
     nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
-    s2d         table topk as `s2d score` writes it: flat lists, BYTE_STREAM_SPLIT and zstd
-Bytes are the whole file's, over response tokens; `lists` are the two top-k columns alone.
+    floats      table topk as stores of format 1 have it: flat lists of ids and float32 logprobs,
+                BYTE_STREAM_SPLIT and zstd
+    s2d         table topk as `s2d score` writes it: the same, with logprobs in steps where that is
+                lossless (s2d_store/steps.py)
+Bytes are the whole file's, over response tokens; `ids` and `logprobs` are those columns' of it. The
+file is read back and compared bit for bit. `SQL` is the time of DuckDB, one thread, to add up every
+logprob of the file, in units of the same over `floats`: medians of turns.
 """
 
 from __future__ import annotations
@@ -16,20 +21,24 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store import parquet, topk
+import queries
+from s2d_store import parquet, steps, topk
 from s2d_store.engines.base import TopK
 from s2d_store.schema import TABLES
 
 
-def score(model: Path, texts: Path, rows: int, k: int) -> list[TopK]:
+def score(model: Path, texts: Path, rows: int, k: int, rounded: bool) -> list[TopK]:
     """The model's own top-k on reference solutions, as (T, k) arrays a solution."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,8 +51,9 @@ def score(model: Path, texts: Path, rows: int, k: int) -> list[TopK]:
             prompt, response = (tokenizer(record[f])["input_ids"] for f in ("question", "answer"))
             ids = torch.tensor([prompt + response])
             hidden_TH = loaded.base_model(ids).last_hidden_state[0, len(prompt) - 1 : -1]
-            # What a bf16 output layer gives: products summed in float32, rounded once.
-            logits_TV = loaded.get_output_embeddings()(hidden_TH).bfloat16().float()
+            logits_TV = loaded.get_output_embeddings()(hidden_TH)
+            if rounded:  # What a bf16 output layer gives: products summed in float32, rounded once.
+                logits_TV = logits_TV.bfloat16().float()
             logprobs_TV = logits_TV.log_softmax(dim=1)
             top_TK, ids_TK = logprobs_TV.topk(k, dim=1)
             sampled_T = logprobs_TV.gather(1, torch.tensor(response)[:, None])[:, 0]
@@ -83,10 +93,10 @@ def write_nested(entries: list[TopK], path: Path) -> int:
     return path.stat().st_size
 
 
-def write_ours(entries: list[TopK], path: Path) -> tuple[int, int]:
-    """Table topk; the file's bytes, and those of the two list columns."""
+def topk_rows(entries: list[TopK]) -> pa.Table:
+    """Rows of table topk as stores of format 1 have them, without partition columns."""
     n, declared = len(entries), TABLES["topk"]
-    table = pa.table(
+    rows = pa.table(
         {
             "rollout_id": [f"{number:016x}" for number in range(n)],
             "support": ["own"] * n,
@@ -95,15 +105,44 @@ def write_ours(entries: list[TopK], path: Path) -> tuple[int, int]:
             "created_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
         }
     )
-    kept = [name for name in declared.column_names if name not in declared.partition_by]
-    size = parquet.write(path, [table.select(kept)], table.select(kept).schema)
-    metadata, lists = pq.read_metadata(path), 0
+    return rows.select([n for n in declared.column_names if n in rows.column_names])
+
+
+def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
+    """Table topk; bytes of the file, of its ids and of its logprobs."""
+    stored = steps.stored(topk_rows(entries))
+    sizes = {"s2d": parquet.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
+    for entry, back in zip(
+        entries, topk.from_columns(steps.plain(pq.read_table(path))), strict=True
+    ):
+        assert entry.logprobs.tobytes() == back.logprobs.tobytes(), "lossless"
+        assert np.array_equal(entry.token_ids, back.token_ids), "lossless"
+    metadata = pq.read_metadata(path)
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
-            if chunk.path_in_schema.split(".")[0] in ("token_ids", "logprobs"):
-                lists += chunk.total_compressed_size
-    return size, lists
+            name = chunk.path_in_schema.split(".")[0]
+            if name == "token_ids":
+                sizes["ids"] += chunk.total_compressed_size
+            elif name == "logprobs" or name in steps.COLUMNS:
+                sizes["logprobs"] += chunk.total_compressed_size
+    return sizes
+
+
+def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
+    """Seconds to add up the logprobs of a file in steps, over those of a file of floats."""
+    con = duckdb.connect(config={"threads": 1})
+    con.execute("CREATE SCHEMA raw")
+    for macro in queries.raw_macros():
+        con.execute(macro)
+    made = f"raw.topk_logprobs(logprobs, {', '.join(steps.COLUMNS)}, k)"
+    seconds: dict[str, list[float]] = {made: [], "logprobs": []}
+    for _ in range(turns):
+        for (value, taken), file in zip(seconds.items(), (steps_file, floats_file), strict=True):
+            began = time.perf_counter()
+            con.execute(f"SELECT sum(list_sum({value})) FROM read_parquet(?)", [str(file)])
+            taken.append(time.perf_counter() - began)
+    return median(seconds[made]) / median(seconds["logprobs"])
 
 
 def main() -> None:
@@ -113,31 +152,35 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, required=True, help="JSONL: question, answer")
     parser.add_argument("--rows", type=int, default=200, help="solutions to score")
     parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
+    parser.add_argument("--logits", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
 
-    whole = score(args.model, args.texts, args.rows, max(args.k))
+    whole = score(args.model, args.texts, args.rows, max(args.k), args.logits == "bfloat16")
     tokens = sum(len(entry.sampled_logprobs) for entry in whole)
     print(f"{len(whole)} solutions, {tokens:,} tokens; bytes a token")
-    print(
-        f"{'k':>5}{'jsonl':>9}{'nested':>9}{'s2d':>9}{'lists':>9}{'jsonl/s2d':>11}{'nested/s2d':>12}"
-    )
+    names = ("jsonl", "nested", "floats", "s2d", "ids", "logprobs")
+    names += ("jsonl/s2d", "nested/s2d", "floats/s2d", "SQL")
+    print(f"{'k':>5}" + "".join(f"{name:>12}" for name in names))
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for k in args.k:
             entries = cut(whole, k)
-            ours, lists = write_ours(entries, Path(scratch) / "ours.parquet")
+            files = Path(scratch) / "ours.parquet", Path(scratch) / "floats.parquet"
+            ours, plain = write_ours(entries, files[0]), topk_rows(entries)
             sizes = {
                 "jsonl": write_jsonl(entries, Path(scratch) / "rows.jsonl") / tokens,
                 "nested": write_nested(entries, Path(scratch) / "nested.parquet") / tokens,
-                "s2d": ours / tokens,
-                "lists": lists / tokens,
+                "floats": parquet.write(files[1], [plain], plain.schema) / tokens,
+                **{name: size / tokens for name, size in ours.items()},
             }
-            rows.append({"k": k, **sizes})
+            ratios = [sizes[name] / sizes["s2d"] for name in ("jsonl", "nested", "floats")]
+            ratios.append(sql_ratio(*files))
+            rows.append({"k": k, **sizes, "sql": ratios[-1]})
             print(
                 f"{k:>5}"
-                + "".join(f"{size:>9.1f}" for size in sizes.values())
-                + f"{sizes['jsonl'] / sizes['s2d']:>11.1f}{sizes['nested'] / sizes['s2d']:>12.2f}"
+                + "".join(f"{size:>12.1f}" for size in sizes.values())
+                + "".join(f"{ratio:>12.2f}" for ratio in ratios)
             )
     if args.json:
         args.json.write_text(json.dumps({"tokens": tokens, "rows": rows}, indent=2) + "\n")

@@ -125,6 +125,12 @@ def find(name: str) -> Query | None:
 
 
 @cache
+def raw_macros() -> tuple[str, ...]:
+    """SQL of the macros by which the tables in schema `raw` are read from their files."""
+    return tuple(path.read_text() for path in sorted((ROOT / "raw").glob("*.sql")))
+
+
+@cache
 def definitions(tables: tuple[str, ...]) -> Mapping[str, str]:
     """SQL that makes each view and macro over tables in schema `raw`, in an order that works."""
     views = {

@@ -6,11 +6,11 @@ A table's key identifies a fact: appending a row whose key is already stored add
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 STRING, INT32, INT64, FLOAT32, FLOAT64, BOOL = (
     pa.string(),
@@ -166,10 +166,28 @@ TOPK = _table(
     ("support", STRING, "own: the scorer's top k; policy: the sampling policy's top-k ids"),
     ("k", INT32, "entries a token"),
     ("token_ids", INT32_LIST, "T*k ids, row-major by token"),
-    ("logprobs", FLOAT32_LIST, "T*k logprobs, aligned with token_ids"),
+    (
+        "logprobs",
+        FLOAT32_LIST,
+        "T*k logprobs, aligned with token_ids; in files null where the steps below give them",
+        True,
+    ),
     ("sampled_logprobs", FLOAT32_LIST, "T: the scorer's logprob of the sampled token"),
     ("run_id", STRING, "the run that scored it"),
     ("created_at", TIMESTAMP, "when it was scored"),
+    (
+        "top_logprobs",
+        FLOAT32_LIST,
+        "T: the greatest of each token's logprobs; in files alone",
+        True,
+    ),
+    (
+        "logit_steps",
+        INT32_LIST,
+        "T*k: how far each entry lies below the greatest, in units; in files alone",
+        True,
+    ),
+    ("logit_unit", FLOAT32, "nats a step, a power of two; in files alone", True),
 )
 
 RUNS = _table(
@@ -235,6 +253,9 @@ DATASET_ROWS = _table(
     ("labelled", BOOL, "whether a reward from the prompt's gold answer chose or weighs this row"),
 )
 
+# Columns that the files have and SQL does not: its logprobs are computed from them.
+FILES_ALONE = {"topk": ("top_logprobs", "logit_steps", "logit_unit")}
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -250,3 +271,12 @@ TABLES: dict[str, Table] = {
         UPDATES,
     )
 }
+
+
+def declared(name: str, format_version: int) -> Table:
+    """A table as stores of that format have it: version 1 kept every logprob as it is."""
+    table = TABLES[name]
+    if format_version > 1 or name not in FILES_ALONE:
+        return table
+    columns = (c for c in table.columns if c.name not in FILES_ALONE[name])
+    return replace(table, columns=tuple(replace(c, nullable=False) for c in columns))

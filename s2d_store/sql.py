@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import queries
 from s2d_store.errors import QueryError, StoreError
-from s2d_store.schema import TABLES, TIMESTAMP, Table
+from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.snapshot import Snapshot
 
 # SQL that asks what there is needs all of it.
@@ -77,10 +79,13 @@ def connect_raw(root: Path, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duck
     )
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
+    if set(FILES_ALONE) & set(files):
+        for macro in queries.raw_macros():
+            con.execute(macro)
     for name, paths in files.items():
         try:
             _create_raw(con, TABLES[name], paths)
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise StoreError(
                 f"the files of table {name} cannot be read",
                 str(error).strip().splitlines()[0],
@@ -93,10 +98,16 @@ def connect_raw(root: Path, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duck
 def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, ...]) -> None:
     # DDL takes no bound values: names come from schema.py, paths are quoted.
     # Times are plain UTC timestamps in SQL: zone arithmetic would need DuckDB's icu extension.
-    columns = ", ".join(
-        f'"{c.name}"::TIMESTAMP AS "{c.name}"' if c.type == TIMESTAMP else f'"{c.name}"'
+    hidden = FILES_ALONE.get(table.name, ())
+    expressions = {
+        c.name: f'"{c.name}"::TIMESTAMP' if c.type == TIMESTAMP else f'"{c.name}"'
         for c in table.columns
-    )
+        if c.name not in hidden
+    }
+    # Stores of format 1 have files without steps; a store has files of one format alone.
+    if hidden and (not files or hidden[0] in pq.read_schema(files[0]).names):
+        expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
+    columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
     if files:
         paths = ", ".join(literal(file) for file in files)
         source = f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)"

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import journal, keys, parquet, snapshot, sql, statements
+from s2d_store import journal, keys, parquet, snapshot, sql, statements, steps
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
-from s2d_store.schema import FORMAT_VERSION, TABLES, Table
+from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, declared
 from s2d_store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ class Store:
         >>> store.sql("SELECT role, count(*) FROM rollouts GROUP BY ALL").pl()  # doctest: +SKIP
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, format_version: int = FORMAT_VERSION) -> None:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
+        self.format_version = format_version
 
     @classmethod
     def init(cls, root: str | Path) -> Store:
@@ -112,7 +113,7 @@ class Store:
                 f"this s2d reads up to {FORMAT_VERSION}",
                 "pip install --upgrade s2d",
             )
-        return cls(path)
+        return cls(path, manifest["format_version"])
 
     def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
         """Append rows to one or several tables, all or nothing; gives rows added by table.
@@ -120,7 +121,8 @@ class Store:
         Rows whose key is stored already, or stands twice in the batch, add nothing.
 
         Args:
-            tables: Arrow tables by table name, with exactly the declared columns in any order.
+            tables: Arrow tables by table name, with exactly the declared columns in any order; topk
+                without those that files alone have.
             fresh: the caller knows that no key is stored yet (it holds the run's lock and has
                 anti-joined), so the look-up is skipped.
 
@@ -133,7 +135,7 @@ class Store:
         with writing(self.root, files), keys.held(self.root, () if fresh else tuple(tables)):
             journal.recover(self.root)
             for name, table in tables.items():
-                rows = conform(TABLES[name], table)
+                rows = self._as_stored(name, table)
                 if not fresh:
                     rows = keys.new_rows(self.root, TABLES[name], rows)
                 added[name] = rows.num_rows
@@ -234,10 +236,17 @@ class Store:
             journal.recover(self.root)
             yield
 
-    def _write_files(self, declared: Table, rows: pa.Table) -> list[journal.NewFile]:
+    def _as_stored(self, name: str, table: pa.Table) -> pa.Table:
+        if name in FILES_ALONE and not set(FILES_ALONE[name]) & set(table.column_names):
+            table = conform(declared(name, 1), table)
+            if self.format_version > 1:
+                table = steps.stored(table)
+        return conform(declared(name, self.format_version), table)
+
+    def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:
         files = []
-        folder = snapshot.table_path(self.root, declared.name)
-        for values, part in partitions(rows, declared.partition_by):
+        folder = snapshot.table_path(self.root, kind.name)
+        for values, part in partitions(rows, kind.partition_by):
             for name, value in values.items():
                 check_name(value, name)
             relative = Path(*[f"{k}={v}" for k, v in values.items()], f"{uuid.uuid4().hex}.parquet")
@@ -250,35 +259,35 @@ class Store:
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             files.append(
                 journal.NewFile(
-                    declared.name,
+                    kind.name,
                     relative.as_posix(),
                     size,
                     part.num_rows,
                     values,
                     now_ms,
-                    keys.bounds(declared, part),
+                    keys.bounds(kind, part),
                 )
             )
         return files
 
 
-def conform(declared: Table, table: pa.Table) -> pa.Table:
+def conform(kind: Table, table: pa.Table) -> pa.Table:
     """Select, order and cast a batch to a table's schema.
 
     Raises:
         InputError: a column is missing, unknown, of another type, or null where none may be.
     """
-    missing = set(declared.column_names) - set(table.column_names)
-    unknown = set(table.column_names) - set(declared.column_names)
+    missing = set(kind.column_names) - set(table.column_names)
+    unknown = set(table.column_names) - set(kind.column_names)
     if missing or unknown:
         raise InputError(
-            f"rows for table {declared.name} have the wrong columns",
+            f"rows for table {kind.name} have the wrong columns",
             f"missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}",
         )
     try:
-        return table.select(declared.column_names).cast(declared.schema)
+        return table.select(kind.column_names).cast(kind.schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise InputError(f"rows do not fit table {declared.name}", str(error)) from error
+        raise InputError(f"rows do not fit table {kind.name}", str(error)) from error
 
 
 def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:
@@ -287,7 +296,11 @@ def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, 
         if rows.num_rows:
             yield {}, rows
         return
-    for values in rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist():
+    parts = rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist()
+    if len(parts) == 1:  # as most commits: filtering would copy every list
+        yield parts[0], rows.drop_columns(list(by))
+        return
+    for values in parts:
         mask = pa.scalar(True)
         for name, value in values.items():
             mask = pc.and_(mask, pc.equal(rows.column(name), value))

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from s2d_store.engines.base import TopK
-
-
-def list_array(arrays: Sequence[NDArray[np.generic]], value_type: pa.DataType) -> pa.ListArray:
-    """Stack arrays of any shape as one Arrow list column, one list an array, row-major."""
-    offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
-    np.cumsum([a.size for a in arrays], out=offsets[1:])
-    dtype = value_type.to_pandas_dtype()
-    flat = np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.empty(0, dtype)
-    values = pa.array(np.ascontiguousarray(flat, dtype=dtype), type=value_type)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+from s2d_store.lists import list_array
 
 
 def to_columns(rows: Sequence[TopK]) -> dict[str, pa.Array]:

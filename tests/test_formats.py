@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from s2d_store import topk
@@ -58,3 +59,9 @@ def test_it_can_be_appended_to(recorded: Store) -> None:
 
     made = synthetic.policy("another")
     assert recorded.commit({"policies": synthetic.table("policies", [made])}) == {"policies": 1}
+
+
+def test_version_2_is_kept_with_rows_in_steps_and_in_floats() -> None:
+    files = Store.open(FORMATS / "v2").snapshot().files["topk"]
+    nulls = [pq.read_table(file).column("logit_steps").null_count for file in files]
+    assert sorted(nulls) == [0, 4]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from queries import Param, Query
-from s2d_store import sql
+from s2d_store import sql, steps
 from s2d_store.audits.scope import Found, Scope
 from s2d_store.engines.base import TopK
 from s2d_store.engines.checks import check_topk_flat
@@ -116,8 +116,9 @@ def _scorer(file: str) -> str:
 
 def _tables(file: str, chosen: pa.Array | None) -> Iterator[pa.Table]:
     with pq.ParquetFile(file) as parquet:
+        columns = steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
-            table = parquet.read_row_group(group, columns=_COLUMNS)
+            table = steps.plain(parquet.read_row_group(group, columns=columns))
             if chosen is not None:
                 table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
             if table.num_rows:

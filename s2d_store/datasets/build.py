@@ -20,11 +20,11 @@ from s2d_store.budget_guard import Guard
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.locks import dataset_id, folder_of, read_lock, sealed
 from s2d_store.datasets.plan import Plan
+from s2d_store.datasets.read import FORMAT_VERSION
 from s2d_store.datasets.record import record
 from s2d_store.datasets.verify import Rebuilt, verify
 from s2d_store.datasets.write import write_parts
 from s2d_store.errors import DatasetError
-from s2d_store.schema import FORMAT_VERSION
 from s2d_store.store import Store, writing
 
 # What planning reads besides the query itself.

@@ -18,6 +18,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from s2d_store import steps
 from s2d_store.datasets.take import take
 
 BUCKET_BYTES = 512 << 20
@@ -86,20 +87,22 @@ def _fetch(source: Source) -> Iterator[Fetched]:
     """Row groups that hold wanted rows, in file order; mostly unwanted ones without the rest."""
     order = np.lexsort((source.position, source.file))
     used, starts = np.unique(source.file[order], return_index=True)
-    names = [source.rename.get(c, c) for c in source.columns]
+    wanted_columns = list(source.columns)
+    names = [source.rename.get(c, c) for c in wanted_columns]
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
         with pq.ParquetFile(source.files[index]) as file:
+            stored = steps.stored_columns(wanted_columns, file.schema_arrow.names)
             first = 0
             for group in range(file.num_row_groups):
                 n = file.metadata.row_group(group).num_rows
                 low, high = np.searchsorted(positions, [first, first + n])
                 if low < high:
-                    table = file.read_row_group(group, columns=list(source.columns))
-                    table = table.select(list(source.columns)).rename_columns(names)
+                    table = file.read_row_group(group, columns=stored)
                     wanted = positions[low:high] - first
                     if 2 * len(wanted) < n:
                         table, wanted = take(table, wanted), np.arange(len(wanted))
+                    table = steps.plain(table).select(wanted_columns).rename_columns(names)
                     yield Fetched(table, wanted, rows[low:high])
                 first += n
 

@@ -7,6 +7,7 @@ prompt position holds none.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from s2d_store.engines.base import IntArray, TopK
 from s2d_store.errors import EngineError
+
+_PIECE = 1 << 11
 
 
 class FlatLogprobs(Protocol):
@@ -56,8 +59,8 @@ def last_positions(
             f"{n_tokens} positions of {width} were asked for",
         )
     first, last = (int(starts[0]), int(ends[-1])) if n_tokens else (0, 0)
-    ids_TW = _array(flat.token_ids[first:last], np.int32, n_tokens, width)
-    logprobs_TW = _array(flat.logprobs[first:last], np.float32, n_tokens, width)
+    ids_TW = _array(flat.token_ids, first, last, "i", n_tokens, width)
+    logprobs_TW = _array(flat.logprobs, first, last, "f", n_tokens, width)
     other = ids_TW[:, 0] != np.asarray(tokens, dtype=np.int32)
     if other.any():
         at = int(other.argmax())
@@ -82,9 +85,16 @@ def joined(first: TopK, second: TopK) -> TopK:
     )
 
 
-def _array(values: list[Any], dtype: type[Any], n_tokens: int, width: int) -> NDArray[Any]:
-    # np.array looks at every element twice; measured 7 to 15 % slower on lists this long.
-    return np.fromiter(values, dtype, count=len(values)).reshape(n_tokens, width)
+def _array(
+    values: list[Any], first: int, last: int, code: str, n_tokens: int, width: int
+) -> NDArray[Any]:
+    """`values[first:last]` as int32 (code i) or float32 (code f), of shape (n_tokens, width)."""
+    # Packing a list takes half the time that NumPy does, in pieces that stay in a core's cache.
+    packed = np.empty(last - first, f"{code}4")
+    for start in range(first, last, _PIECE):
+        piece = values[start : min(start + _PIECE, last)]
+        struct.pack_into(f"{len(piece)}{code}", packed.data, 4 * (start - first), *piece)
+    return packed.reshape(n_tokens, width)
 
 
 def _wrong(rollout_id: str, what: str, why: str) -> EngineError:

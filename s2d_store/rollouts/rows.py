@@ -12,6 +12,7 @@ import pyarrow as pa
 from s2d_store import topk
 from s2d_store.engines.base import Sample, SamplingParams, TopK
 from s2d_store.engines.checks import check_topk
+from s2d_store.lists import list_array
 from s2d_store.rollouts.jobs import Job
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -87,8 +88,8 @@ def rollout_tables(
         "sample_index": pa.array([f.job.sample_index for f in done], pa.int32()),
         "seed": pa.array([f.job.request.seed for f in done], pa.int64()),
         "prompt_token_ids": pa.array(prompt_ids, pa.list_(pa.int32())),
-        "response_token_ids": topk.list_array([s.response_token_ids for s in samples], pa.int32()),
-        "response_logprobs": topk.list_array([s.response_logprobs for s in samples], pa.float32()),
+        "response_token_ids": list_array([s.response_token_ids for s in samples], pa.int32()),
+        "response_logprobs": list_array([s.response_logprobs for s in samples], pa.float32()),
         "response_text": texts,
         "finish_reason": [s.finish_reason for s in samples],
         "prompt_tokens": pa.array([len(ids) for ids in prompt_ids], pa.int32()),
