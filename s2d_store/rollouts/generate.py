@@ -130,7 +130,9 @@ def generate(
         prompts = turn(prompts, config.prompts_per_round, config.round, config.seed)
     tokenizer = policies.load_tokenizer(policy.location)
     meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
-    with runs.running(store, run_id, "generate", identity, stage=config.stage):
+    with runs.running(
+        store, run_id, "generate", identity, stage=config.stage, asked=_asked(config)
+    ):
         jobs, present = plan(
             prompts,
             render=lambda messages: _render(tokenizer, messages, config),
@@ -285,6 +287,17 @@ def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
     """The run that a command's rollouts belong to: as named, or derived from its settings."""
     identity = identity_of(config, policy_id)
     return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
+
+
+def _asked(config: GenerateConfig) -> dict[str, Any]:
+    """Which rollouts the command wanted and in which batches, as recorded to repeat it."""
+    names = ("n", "where", "limit", "prompts_per_round", "batch_size", "chunk_rows")
+    names += ("max_model_len", "skip_too_long")
+    return {
+        **{name: getattr(config, name) for name in names},
+        "engine_args": dict(config.engine_args),
+        "verifier": config.verifier,
+    }
 
 
 def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
