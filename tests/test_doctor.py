@@ -235,8 +235,10 @@ def break_footer(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("table", ["rollouts", "topk", "policies"])
-@pytest.mark.parametrize("harm", [Path.unlink, truncate, empty, break_footer])
+@pytest.mark.parametrize(
+    ("table", "harm"),
+    [("rollouts", Path.unlink), ("topk", truncate), ("policies", empty), ("topk", break_footer)],
+)
 def test_every_command_names_the_damaged_file_and_the_doctor(
     full: S2D, store: Store, teacher_folder: Path, table: str, harm: Callable[[Path], None]
 ) -> None:

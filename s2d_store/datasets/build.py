@@ -144,4 +144,9 @@ def drop(store: Store, name: str) -> None:
     """
     if not (folder_of(store, name) / "lock.json").exists():
         read_lock(store, name)
-    shutil.rmtree(folder_of(store, name))
+    folder = folder_of(store, name)
+    # Under another name first: a kill must not leave a lock without its files.
+    doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.draft")
+    with writing(store.root):
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)

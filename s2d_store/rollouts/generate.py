@@ -291,10 +291,10 @@ def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
 
 def _asked(config: GenerateConfig) -> dict[str, Any]:
     """Which rollouts the command wanted and in which batches, as recorded to repeat it."""
-    names = ("n", "where", "limit", "prompts_per_round", "batch_size", "chunk_rows")
-    names += ("max_model_len", "skip_too_long")
+    chosen = ("n", "where", "limit", "prompts_per_round")
+    batches = ("batch_size", "chunk_rows", "max_model_len", "skip_too_long")
     return {
-        **{name: getattr(config, name) for name in names},
+        **{name: getattr(config, name) for name in chosen + batches},
         "engine_args": dict(config.engine_args),
         "verifier": config.verifier,
     }
