@@ -40,7 +40,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 PROMPTS, N, CHUNK, EVENT_SHARE, KILL_AGAIN = 4, 4, 4, 0.5, 1 / 3
 # What two runs of one command may differ in.
 VARYING = ("created_at", "entered_at", "seconds", "lock", "location", "code_version")
-STATES = ("before its first commit", "inside a write", "between commits")
+STATES = ("nothing new visible", "inside a write", "between commits")
 
 
 @dataclass(frozen=True)

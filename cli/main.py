@@ -92,7 +92,10 @@ def main() -> None:
 def _damage_behind(error: Exception) -> S2DError | None:
     from cli.options import opened
 
-    if not opened or (isinstance(error, S2DError) and error.__cause__ is None):
+    says_so = isinstance(error, S2DError) and (
+        error.__cause__ is None or "s2d doctor" in error.fix or "s2d dataset restore" in error.fix
+    )
+    if says_so or not opened:
         return None
     from s2d_store.doctor.behind import behind
 

@@ -32,13 +32,13 @@ ROOT = Path(__file__).parent.parent
 
 def test_killed_at_random_points_nothing_is_lost_doubled_or_different() -> None:
     """A small run of benchmarks/faults.py, which says what it checks."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--kills", "8", "--seed", "5"]
+    command = [sys.executable, "-m", "benchmarks.faults", "--kills", "6", "--seed", "5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *rows, total = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     kills = {row.split(" | ")[0].strip("| "): int(row.split(" | ")[1]) for row in rows}
     assert {"generate", "verify", "score", "dataset build", "train"} <= kills.keys()
-    assert sum(kills.values()) == int(total.split(" | ")[1]) >= 8
+    assert sum(kills.values()) == int(total.split(" | ")[1]) >= 6
 
 
 @pytest.fixture

@@ -272,6 +272,6 @@ def test_every_table_has_docs_and_a_key_of_its_columns() -> None:
 
 
 def test_a_stores_folder_may_have_a_space_in_its_name(tmp_path: Path) -> None:
-    store = Store.init(tmp_path / "a b%20c")
+    store = Store.init(tmp_path / "a b")
     synthetic.fill(store, n_prompts=2, n=1)
     assert count(store, "rollouts") == len(store.sql("FROM rollouts").fetchall()) == 2
