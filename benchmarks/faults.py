@@ -101,11 +101,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60, help="begin no trial after these")
+    parser.add_argument("--commands", nargs="*", help="only these, as the table names them")
     options = parser.parse_args()
     load()
     with tempfile.TemporaryDirectory(prefix="s2d-faults-") as folder:
         harness = Harness(Path(folder), random.Random(options.seed))
-        harness.prepare()
+        harness.prepare(options.commands)
         failures = harness.run(options.kills, options.minutes)
     print(harness.table())
     for failure in failures:
@@ -127,11 +128,11 @@ class Harness:
         self.kills: Counter[tuple[str, str]] = Counter()
         self.restarts: Counter[str] = Counter()
 
-    def prepare(self) -> None:
+    def prepare(self, only: list[str] | None = None) -> None:
         """Make the models and a store, then run each command whole on a copy."""
         models, log = self.folder / "models", self.folder / "log"
         _finish(_fork(lambda: _make(models, self.folder / "base"), log), log)
-        self.cases = cases(models)
+        self.cases = [case for case in cases(models) if not only or case.name in only]
         made = {(): self.folder / "base"}
         for case in self.cases:
             self.bases[case.name] = made[case.after]
@@ -338,11 +339,12 @@ def _make(models: Path, base: Path) -> None:
 
 def _contents(folder: Path, out: Path) -> dict[str, Any]:
     """Every table's rows without what may vary, the dataset's fingerprint, the weights' hash."""
+    from s2d_store import sql
     from s2d_store.hashed import hash_of
     from s2d_store.schema import TABLES
     from s2d_store.store import Store
 
-    con = Store.open(folder).connect()
+    con = sql.connect_raw(folder, Store.open(folder).snapshot().files)
     found: dict[str, Any] = {}
     for name, table in TABLES.items():
         shown = [c for c in table.column_names if c not in VARYING]
@@ -393,6 +395,7 @@ def _after_the_end(folder: Path, out: Path) -> dict[str, Any]:
 
 def _faults(folder: Path) -> list[str]:
     """Damaged files, doubled keys, rollouts without what belongs to them."""
+    from s2d_store import sql
     from s2d_store.doctor.examine import examine
     from s2d_store.schema import TABLES
     from s2d_store.store import Store
@@ -400,14 +403,14 @@ def _faults(folder: Path) -> list[str]:
     store = Store.open(folder)
     report = examine(store)
     faults = [f"{d.file.name}: {d.what}" for d in report.damages] + list(report.faults)
-    con = store.connect()
+    con = sql.connect_raw(folder, store.snapshot().files)
     for name, table in TABLES.items():
         key = ", ".join(table.key)
         text = f"SELECT count(*) FROM (SELECT 1 FROM raw.{name} GROUP BY {key} HAVING count(*) > 1)"
         ((doubled,),) = con.execute(text).fetchall()
         if doubled:
             faults.append(f"{doubled} keys of table {name} are doubled")
-    text = "SELECT count(*) FROM rollouts ANTI JOIN raw.topk USING (rollout_id)"
+    text = "SELECT count(*) FROM raw.rollouts ANTI JOIN raw.topk USING (rollout_id)"
     ((alone,),) = con.execute(text).fetchall()
     if alone:
         faults.append(f"{alone} rollouts show without the top-k committed with them")
