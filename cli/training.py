@@ -14,6 +14,7 @@ from s2d_store.datasets.locks import folder_of, read_lock
 from s2d_store.errors import EngineError
 from s2d_store.outside import check_outside
 from s2d_store.policy_registry import Registered
+from s2d_store.settings import chosen, defaults
 from s2d_store.store import Store
 from trainers.config import TrainerConfig
 
@@ -78,12 +79,14 @@ def train_from_store(
     # Only what decides the weights, and not where files lie: the same run may go on with other
     # checkpoints or trackers, or from a copied store.
     decisive = {k: v for k, v in config.identity().items() if k not in GIVEN}
-    run = trained.run_id(trainer, lock, policy, decisive)
+    unless = defaults(config_class)
+    run = trained.run_id(trainer, lock, policy, chosen(decisive, unless))
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     guard, stage = Guard.open(store, budget), stage or trainer
     charges.before_training(guard, store, run, stage, lock, policy)
     asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}
-    with runs.running(store, run, "train", stored, [lock["dataset_id"]], stage, asked=asked):
+    parents = [lock["dataset_id"]]
+    with runs.running(store, run, "train", stored, parents, stage, unless, asked):
         with trained.UpdateRecorder(store, run, lock["dataset_id"]) as recorder:
 
             def record(update: Mapping[str, Any]) -> None:

@@ -12,9 +12,9 @@ import duckdb
 import queries
 from s2d_store import params, sql
 from s2d_store.errors import InputError, NotFoundError
-from s2d_store.rollouts.generate import GenerateConfig, identity_of
+from s2d_store.rollouts.generate import DEFAULTS, GenerateConfig, identity_of
 from s2d_store.rollouts.selection import Prompt
-from s2d_store.runs import json_value
+from s2d_store.settings import differing
 from s2d_store.store import Store
 
 QUERIES = ("eval_scores", "eval_pairs", "eval_trained")
@@ -153,13 +153,10 @@ def nothing_stored(
 
 
 def _difference(run_id: str, stored: Mapping[str, Any], policy: Evaluated) -> str:
-    asked = json_value(identity_of(policy.settings, policy.policy_id))
-    differing = [
-        f"{key} {stored.get(key)!r} instead of {value!r}"
-        for key, value in asked.items()
-        if stored.get(key) != value
-    ]
-    return f"eval run {run_id} has {', '.join(differing) or 'another name'}"
+    asked = identity_of(policy.settings, policy.policy_id)
+    found = differing(stored, asked, DEFAULTS)
+    shown = ", ".join(f"{key} {was!r} instead of {now!r}" for key, (was, now) in found.items())
+    return f"eval run {run_id} has {shown or 'another name'}"
 
 
 def _question(prompt: Prompt) -> str:

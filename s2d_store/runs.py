@@ -17,9 +17,8 @@ import s2d_store
 from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.redact import redacted
 from s2d_store.schema import TABLES
+from s2d_store.settings import ASKED, differing
 from s2d_store.store import Store
-
-ASKED = "asked"
 
 
 @cache
@@ -49,6 +48,7 @@ def running(
     config: Mapping[str, Any],
     parents: Sequence[str] = (),
     stage: str = "",
+    defaults: Mapping[str, Any] | None = None,
     asked: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
@@ -57,7 +57,8 @@ def running(
     stays `done` when a later command of its name is refused for its input. `stage` names the stage
     of the experiment that budgets count the run's spending for; it is not its identity. Neither is
     `asked`: the command's other settings, such as which rows it chose, kept under ASKED so that the
-    command can be repeated. Secrets are stored masked.
+    command can be repeated. Secrets are stored masked. `defaults` are those of `config`: see
+    `s2d_store.settings`.
 
     Raises:
         StoreError: another process holds the run.
@@ -66,7 +67,7 @@ def running(
     config = redacted(dict(config))
     noted = {**config, ASKED: redacted(dict(asked))} if asked else config
     with store.run_lock(run_id):
-        before, entered_at = _check_same(store, run_id, config)
+        before, entered_at = _check_same(store, run_id, config, defaults)
         status = "failed"
         row = {
             "run_id": run_id,
@@ -91,22 +92,16 @@ def running(
 
 
 def _check_same(
-    store: Store, run_id: str, config: Mapping[str, Any]
+    store: Store, run_id: str, config: Mapping[str, Any], defaults: Mapping[str, Any] | None
 ) -> tuple[str, datetime | None]:
     """The status that the run has and when it was entered; empty and None for a new one."""
     text = "SELECT config, status, entered_at FROM runs WHERE run_id = $run"
     rows = store.sql(text, {"run": run_id}).fetchall()
     if not rows:
         return "", None
-    stored = json.loads(rows[0][0])
-    stored.pop(ASKED, None)
-    differing = sorted(
-        k for k in stored.keys() | config.keys() if stored.get(k) != json_value(config.get(k))
-    )
-    if differing and not _is_empty(store, run_id):
-        shown = "; ".join(
-            f"{k}: stored {stored.get(k)!r}, now {config.get(k)!r}" for k in differing
-        )
+    found = differing(json.loads(rows[0][0]), config, defaults)
+    if found and not _is_empty(store, run_id):
+        shown = "; ".join(f"{k}: stored {was!r}, now {now!r}" for k, (was, now) in found.items())
         raise InputError(
             f"run {run_id} exists with another configuration",
             shown,
@@ -122,11 +117,6 @@ def _is_empty(store: Store, run_id: str) -> bool:
     )
     text = f"SELECT count(*) FROM ({facts}) WHERE run_id = $run"
     return bool(store.sql(text, {"run": run_id}).fetchall() == [(0,)])
-
-
-def json_value(value: Any) -> Any:
-    """A value as it comes back from JSON."""
-    return json.loads(json.dumps(value))
 
 
 def _record(store: Store, row: Mapping[str, Any], status: str, after: datetime | None) -> datetime:

@@ -215,7 +215,7 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     changed = recipe("a", ("dataset.rows_per_update = 4", "dataset.rows_per_update = 2"))
     refused = cli("run", changed)
     assert refused.code == 1 and "bridge.r000 was begun with other settings" in refused.err
-    assert "{'rows_per_update': 4}, is {'rows_per_update': 2}" in refused.err
+    assert "dataset.rows_per_update was 4, is 2" in refused.err
     assert counts(store) == before
     assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
 

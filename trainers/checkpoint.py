@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from s2d_store.errors import TrainingError
+from s2d_store.settings import defaults, differing
 from trainers.config import TrainerConfig
 from trainers.files import atomic_folder, remove_folder
 from trainers.sharding import gather, like
@@ -83,7 +84,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(
-    output: Path, dataset_fingerprint: str, config: Mapping[str, Any]
+    output: Path, dataset_fingerprint: str, config: TrainerConfig
 ) -> tuple[Path, int] | None:
     """Newest checkpoint and its update, after checking that it belongs to this run.
 
@@ -97,23 +98,18 @@ def latest_checkpoint(
     expected = {
         "format_version": FORMAT_VERSION,
         "dataset fingerprint": dataset_fingerprint,
-        **config,
+        **config.identity(),
     }
     actual = {
         "format_version": state.format_version,
         "dataset fingerprint": state.dataset_fingerprint,
         **state.config,
     }
-    names = sorted(expected.keys() | actual.keys())
-    differing = [
-        f"{name} was {actual.get(name)!r}, is {expected.get(name)!r}"
-        for name in names
-        if actual.get(name) != expected.get(name)
-    ]
-    if differing:
+    other = differing(actual, expected, defaults(type(config)))
+    if other:
         raise TrainingError(
             f"{found[-1]} belongs to another run",
-            "; ".join(differing),
+            "; ".join(f"{name} was {was!r}, is {now!r}" for name, (was, now) in other.items()),
             "choose another --output, or run with the values of the checkpoint",
         )
     return found[-1], state.update
@@ -135,7 +131,7 @@ def checkpoint_behind(config: TrainerConfig) -> Path:
             "--output folder of its run",
             "train without --continue-optimizer, or name a student whose run kept its checkpoints",
         )
-    settings = read_state(found[-1]).config
+    settings = {**defaults(type(config)), **read_state(found[-1]).config}
     made = {name: settings.get(name) for name in ("lora_rank", "lora_alpha")}
     if (made["lora_rank"] or config.lora_rank) and made != {k: getattr(config, k) for k in made}:
         raise TrainingError(

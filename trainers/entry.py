@@ -62,7 +62,7 @@ def check(config: TrainerConfig, trainer: str) -> LockedDataset:
     dataset = LockedDataset.open(config.dataset)
     check_kind(dataset.lock.name, dataset.lock.kind, trainer)
     check_possible(config)
-    found = latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config.identity())
+    found = latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config)
     if found is None and config.continue_optimizer:
         checkpoint_behind(config)
     return dataset

@@ -110,7 +110,7 @@ def _train(
     on_update: OnUpdate | None,
 ) -> TrainResult:
     output, counts = Path(config.output), dataset.lock.counts
-    found = latest_checkpoint(output, dataset.lock.fingerprint, config.identity())
+    found = latest_checkpoint(output, dataset.lock.fingerprint, config)
     resumed = found[1] if found else 0
     final = output / "final"
     if not (resumed == counts["updates"] and final.exists()):

@@ -180,7 +180,7 @@ def _done(recipe: Recipe, names: Sequence[str]) -> int:
     store = Store.open(recipe.store)
     done = 0
     for name in names:
-        if not is_done(store, round_run(recipe, name), None, name):
+        if not is_done(store, round_run(recipe, name), name):
             break
         done += 1
     return done

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import queries
+from cli.train import TRAINERS
 from cli.workflow import launch
 from cli.workflow.order import Task, trainer_config
 from cli.workflow.schema import Recipe
@@ -29,6 +30,7 @@ from s2d_store.errors import InputError, NotFoundError
 from s2d_store.rollouts.generate import GenerateConfig, generate
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.settings import defaults, differing
 from s2d_store.store import Store
 from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
@@ -118,8 +120,14 @@ def run_task(work: Work, task: Task) -> None:
             _forget(Path(work.recipe.output) / before)
 
 
-def is_done(store: Store, run_id: str, identity: Mapping[str, Any] | None, name: str) -> bool:
-    """Whether a round was finished; with an identity, whether with these settings.
+def is_done(
+    store: Store,
+    run_id: str,
+    name: str,
+    identity: Mapping[str, Any] | None = None,
+    unless: Mapping[str, Any] | None = None,
+) -> bool:
+    """Whether a round was finished; with an identity and its defaults, whether with these settings.
 
     Raises:
         InputError: it was begun with other settings.
@@ -129,16 +137,11 @@ def is_done(store: Store, run_id: str, identity: Mapping[str, Any] | None, name:
     ).fetchall()
     if not found:
         return False
-    stored = json.loads(found[0][0])
-    if identity is not None and stored != (now := runs.json_value(identity)):
-        shown = "; ".join(
-            f"{key} was {stored.get(key)!r}, is {now.get(key)!r}"
-            for key in sorted(stored.keys() | now.keys())
-            if stored.get(key) != now.get(key)
-        )
+    other = identity and differing(json.loads(found[0][0]), identity, unless)
+    if other:
         raise InputError(
             f"{name} was begun with other settings",
-            shown,
+            "; ".join(f"{key} was {was!r}, is {now!r}" for key, (was, now) in other.items()),
             "restore them, or give the stage another name (or the recipe another store)",
         )
     return bool(found[0][1] == "done")
@@ -163,10 +166,12 @@ class _Round:
         """Do what is not done; True where nothing was left."""
         work, store = self.work, self.work.store
         run_id, identity = round_run(work.recipe, self.name), self._identity()
-        if is_done(store, run_id, identity, self.name):
+        unless = self._defaults()
+        if is_done(store, run_id, self.name, identity, unless):
             return True
         work.say(f"{self.name}: {self.task.stage.kind} from {self.start}")
-        with runs.running(store, run_id, "round", identity, stage=self.task.name):
+        stage = self.task.name
+        with runs.running(store, run_id, "round", identity, stage=stage, defaults=unless):
             if self.task.stage.kind != "replay" and not self.task.stage.rollouts_of:
                 self._sample()
             self._build()
@@ -196,6 +201,15 @@ class _Round:
             "seed": self.task.seed,
             "engine": [recipe.engine.name, recipe.engine.dtype],
             "verifier": recipe.verifier if stage.kind in GRADED else "",
+        }
+
+    def _defaults(self) -> dict[str, Any]:
+        """Those of `_identity`."""
+        stage = self.task.stage
+        return defaults(type(stage)) | {
+            "generate": defaults(type(stage.generate)),
+            "score": defaults(type(stage.score)),
+            "train": defaults(TRAINERS[stage.kind][0]),
         }
 
     def _policy_id(self, name: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from s2d_store.runs import ASKED
+from s2d_store.settings import ASKED
 
 
 def generate_command(run_id: str, policy: str, config: Mapping[str, Any]) -> str:

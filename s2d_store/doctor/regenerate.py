@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from s2d_store.datasets import locks
 from s2d_store.doctor.commands import command_line, generate_command, score_command
 from s2d_store.doctor.files import DataFile, salvaged
-from s2d_store.runs import ASKED
+from s2d_store.settings import ASKED
 from s2d_store.store import Store
 
 # Columns that say what the rows of a file belong to, beside its partition.

@@ -19,6 +19,7 @@ from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.jobs import Job, fitting, plan
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, select_prompts, turn
+from s2d_store.settings import chosen, defaults
 from s2d_store.store import Store
 from s2d_store.verifiers.pool import VerifierPool
 
@@ -130,8 +131,9 @@ def generate(
         prompts = turn(prompts, config.prompts_per_round, config.round, config.seed)
     tokenizer = policies.load_tokenizer(policy.location)
     meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
+    asked = _asked(config)
     with runs.running(
-        store, run_id, "generate", identity, stage=config.stage, asked=_asked(config)
+        store, run_id, "generate", identity, stage=config.stage, defaults=DEFAULTS, asked=asked
     ):
         jobs, present = plan(
             prompts,
@@ -283,9 +285,12 @@ def _check(config: GenerateConfig) -> None:
             raise InputError(f"{name} {value} is unknown", f"it is {' or '.join(choices)}")
 
 
+DEFAULTS = defaults(GenerateConfig) | defaults(SamplingParams)
+
+
 def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
     """The run that a command's rollouts belong to: as named, or derived from its settings."""
-    identity = identity_of(config, policy_id)
+    identity = chosen(identity_of(config, policy_id), DEFAULTS)
     return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
 
 

@@ -23,6 +23,7 @@ from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.settings import chosen, defaults
 from s2d_store.snapshot import Snapshot
 from s2d_store.store import Store
 
@@ -105,7 +106,8 @@ def score(
         "engine": config.engine,
         "dtype": config.dtype,
     }
-    run_id = f"score-{scorer.name}-{ids.content_id(identity)[:8]}"
+    unless = defaults(ScoreConfig)
+    run_id = f"score-{scorer.name}-{ids.content_id(chosen(identity, unless))[:8]}"
     if not guard.is_open:
         con, _, pending = _plan(store, config, scorer)
         charges.before_scoring(guard, con, run_id, scorer, pending)
@@ -119,7 +121,7 @@ def score(
         "wait for it to end",
     )
     alone = store.alone(f".score-{scorer.policy_id}-{config.support}", busy)
-    with alone, runs.running(store, run_id, "score", identity, asked=asked):
+    with alone, runs.running(store, run_id, "score", identity, defaults=unless, asked=asked):
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
