@@ -74,6 +74,15 @@ def list_(store: StoreOption = DEFAULT_STORE) -> None:
 
 
 @app.command()
+def restore(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """Make a damaged dataset whole again from the store: the locked rows, or an error."""
+    from s2d_store.datasets.restore import restore as run_restore
+
+    done = run_restore(open_store(store), name)
+    print(f"dataset {name} holds its locked rows" + "".join(f"\n  {line}" for line in done))
+
+
+@app.command()
 def drop(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Delete a dataset's files; the record of what it held stays."""
     from s2d_store.datasets.build import drop as run_drop

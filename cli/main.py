@@ -13,6 +13,7 @@ from cli import (
     budget,
     compact,
     dataset,
+    doctor,
     generate,
     info,
     init,
@@ -55,6 +56,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(budget.app, name="budget")
 app.command("trace")(trace.trace)
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.command("compact")(compact.compact)
 app.command("vacuum")(vacuum.vacuum)
 
@@ -65,7 +67,7 @@ def main() -> None:
     try:
         app()
     except S2DError as error:
-        _print_error(str(error))
+        _print_error(str(_damage_behind(error) or error))
         sys.exit(1)
     except SystemExit as stop:
         # Typer turns Ctrl-C into this exit status and says nothing.
@@ -79,6 +81,25 @@ def main() -> None:
         # The reader (head, less) went away; keep Python from complaining when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:  # the boundary: a damaged file shows wherever it is read
+        found = _damage_behind(error)
+        if found is None:
+            raise
+        _print_error(str(found))
+        sys.exit(1)
+
+
+def _damage_behind(error: Exception) -> S2DError | None:
+    from cli.options import opened
+
+    says_so = isinstance(error, S2DError) and (
+        error.__cause__ is None or "s2d doctor" in error.fix or "s2d dataset restore" in error.fix
+    )
+    if says_so or not opened:
+        return None
+    from s2d_store.doctor.behind import behind
+
+    return behind(error, opened[-1])
 
 
 def _print_traceback(

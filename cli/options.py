@@ -79,11 +79,16 @@ BudgetOption = Annotated[
 DEFAULT_STORE = "s2d-store"
 
 
+# The stores of this process, for errors that come up where no store is at hand.
+opened: list[Store] = []
+
+
 def open_store(folder: str) -> Store:
     """Open the store that a command works on."""
     from s2d_store.store import Store
 
-    return Store.open(folder)
+    opened.append(Store.open(folder))
+    return opened[-1]
 
 
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:

@@ -84,7 +84,9 @@ def train_from_store(
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     guard, stage = Guard.open(store, budget), stage or trainer
     charges.before_training(guard, store, run, stage, lock, policy)
-    with runs.running(store, run, "train", stored, [lock["dataset_id"]], stage, unless):
+    asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}
+    parents = [lock["dataset_id"]]
+    with runs.running(store, run, "train", stored, parents, stage, unless, asked):
         with trained.UpdateRecorder(store, run, lock["dataset_id"]) as recorder:
 
             def record(update: Mapping[str, Any]) -> None:

@@ -31,6 +31,8 @@ def vacuum(
     verb = "would be removed" if dry_run else "removed"
     print(f"{swept.recovered} unfinished commits completed")
     print(f"{swept.files} uncommitted files {verb} ({swept.bytes:,} bytes)")
+    if swept.busy:
+        print("another command is writing, so uncommitted files were left alone; run this later")
     if age_s is not None:
         print(f"{swept.replaced_files} compacted files {verb} ({swept.replaced_bytes:,} bytes)")
     for kept in swept.kept:

@@ -21,7 +21,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from s2d_store import journal, keys, parquet
+from s2d_store import hashed, journal, keys, live, parquet
 from s2d_store.errors import InputError, StoreError
 from s2d_store.journal import NewFile
 from s2d_store.schema import TABLES, Table
@@ -103,7 +103,9 @@ def _compact_table(root: Path, declared: Table, target_bytes: int, dry_run: bool
         return Compacted(declared.name, len(planned), sum(file.size for file in planned))
     total = Compacted(declared.name)
     for group in groups:
-        for files, made in _rewrite(root, declared, group, target_bytes):
+        with live.writer(root):
+            done = list(_rewrite(root, declared, group, target_bytes))
+        for files, made in done:
             total = Compacted(
                 declared.name,
                 total.files + len(files),
@@ -177,10 +179,10 @@ def _rewrite(
                     f"{made.rows} rows were read, {sum(file.rows for file in taken)} are noted",
                     "restore the table's folder from a copy; nothing was replaced",
                 )
-            if _replace(root, declared, taken, made):
+            if replace_files(root, declared, taken, [made]):
                 yield taken, made
             else:
-                output.unlink()
+                (folder / made.path).unlink()
 
 
 def _by_schema(folder: Path, files: Sequence[LiveFile]) -> list[tuple[pa.Schema, list[LiveFile]]]:
@@ -222,7 +224,8 @@ def _read(
 
 def _parts(path: Path, n_bytes: int) -> Iterator[pa.Table]:
     """A file's rows in order, about `n_bytes` at a time."""
-    with _reading(path), pq.ParquetFile(path) as file:
+    # A damaged file's rows must not get a hash that fits.
+    with _reading(path), pq.ParquetFile(hashed.checked(path)) as file:
         row_bytes = max(1, _bytes(file.metadata) // max(1, file.metadata.num_rows))
         for batch in file.iter_batches(max(1, n_bytes // row_bytes)):
             yield pa.Table.from_batches([batch])
@@ -235,8 +238,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(
             f"{path} cannot be read",
-            str(error),
-            "restore the file from a copy; nothing was replaced",
+            f"{error}; nothing was replaced",
+            "s2d doctor, which says what is lost and how to make it again",
         ) from error
 
 
@@ -267,32 +270,44 @@ def _write(
     try:
         with writing(root):
             size = parquet.write(target, noted(), schema)
+            sealed = hashed.seal(target)
         whole = True
     finally:
         if not whole:
             target.unlink(missing_ok=True)
-    path = target.relative_to(table_path(root, declared.name)).as_posix()
+    path = sealed.relative_to(table_path(root, declared.name)).as_posix()
     now_ms = int(time.time() * 1000)
     return NewFile(declared.name, path, size, rows, values, now_ms, keys.widest(ends))
 
 
-def _replace(root: Path, declared: Table, old: Sequence[LiveFile], new: NewFile) -> bool:
-    """Commit that `new` holds the rows of `old`; False if some of those were replaced already.
+def replace_files(
+    root: Path,
+    declared: Table,
+    old: Sequence[LiveFile],
+    new: Sequence[NewFile],
+    *,
+    data_change: bool = False,
+) -> bool:
+    """Commit that `new` stands for `old`; False if some of those were replaced already.
+
+    `data_change` says that rows went with them.
 
     Delta lets two commits remove the same file, which would double its rows. So this commits only
     as the very next version after one that was seen to hold all of them, and looks again when
     another writer was quicker.
     """
+    now_ms = int(time.time() * 1000)
     gone = [
-        RemoveAction(f.path, False, new.modified_ms, f.size, dict(f.partition_values)) for f in old
+        RemoveAction(f.path, data_change, now_ms, f.size, dict(f.partition_values)) for f in old
     ]
+    added = [file.action(data_change=data_change) for file in new]
     folder = table_path(root, declared.name)
     for attempt in range(COMMIT_ATTEMPTS):
         table = DeltaTable(folder)
         if not {file.path for file in old} <= {file.path for file in live_files(table)}:
             return False
         try:
-            _commit_next(table, declared, [new.action(data_change=False), *gone])
+            _commit_next(table, declared, [*added, *gone])
             return True
         except CommitFailedError as error:
             if DeltaTable(folder).version() == table.version():
@@ -301,9 +316,9 @@ def _replace(root: Path, declared: Table, old: Sequence[LiveFile], new: NewFile)
         except (DeltaError, OSError) as error:
             raise _failed(declared, error) from error
     raise StoreError(
-        f"table {declared.name} was never quiet for long enough to replace its small files",
+        f"table {declared.name} was never quiet for long enough to replace files of it",
         f"{COMMIT_ATTEMPTS} attempts; nothing was replaced",
-        "s2d compact, when fewer writers are at work",
+        "run the same command again, when fewer writers are at work",
     )
 
 
@@ -326,7 +341,7 @@ def _commit_next(
 
 def _failed(declared: Table, error: Exception) -> StoreError:
     return StoreError(
-        f"the compaction of table {declared.name} did not go through",
+        f"the replacement of files of table {declared.name} did not go through",
         str(error).splitlines()[0],
         "free disk space or mend the folder's permissions, then run the command again: "
         "it continues where it stopped",

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+# What a run's record keeps beside its settings, so that its command can be repeated.
+ASKED = "asked"
+
 
 def defaults(config_class: type) -> dict[str, Any]:
     """The fields of a dataclass that have a default, JSON-compatible."""
@@ -42,7 +45,7 @@ def differing(
     """
     now, unless = json_value(now), unless or {}
     found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(stored.keys() | now.keys()):
+    for name in sorted((stored.keys() | now.keys()) - {ASKED}):
         default = unless.get(name)
         before, after = stored.get(name, default), now.get(name, default)
         if isinstance(before, dict) and isinstance(after, dict):

@@ -141,7 +141,8 @@ def _load(root: Path, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTa
 
 
 def _local_path(uri: str) -> str:
-    return unquote(urlparse(uri).path) if uri.startswith("file://") else uri
+    # Without a scheme as well, a space in the store's own folder comes percent-encoded.
+    return unquote(urlparse(uri).path if uri.startswith("file://") else uri)
 
 
 def n_rows(root: Path, name: str) -> int:

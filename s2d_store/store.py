@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import journal, keys, parquet, snapshot, sql, statements, steps
+from s2d_store import hashed, journal, keys, live, parquet, snapshot, sql, statements, steps
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
 from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, declared
@@ -132,7 +132,8 @@ class Store:
         """
         files: list[journal.NewFile] = []
         added: dict[str, int] = {}
-        with writing(self.root, files), keys.held(self.root, () if fresh else tuple(tables)):
+        held = keys.held(self.root, () if fresh else tuple(tables))
+        with writing(self.root, files), live.writer(self.root), held:
             journal.recover(self.root)
             for name, table in tables.items():
                 rows = self._as_stored(name, table)
@@ -215,24 +216,32 @@ class Store:
         return LockedDataset.open(folder_of(self, name))
 
     @contextmanager
+    def alone(self, lock: str, busy: StoreError) -> Iterator[None]:
+        """Hold a lock of the store's that one process has at a time, or raise `busy`."""
+        folder = self.root / "locks"
+        with writing(self.root):
+            folder.mkdir(exist_ok=True)
+            file = (folder / f"{lock}.lock").open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise busy from error
+            yield
+
+    @contextmanager
     def run_lock(self, run_id: str) -> Iterator[None]:
         """Hold a run's name: one process at a time works on it; dead commits are finished first.
 
         Raises:
             StoreError: another live process holds it.
         """
-        folder = self.root / "locks"
-        with writing(self.root):
-            folder.mkdir(exist_ok=True)
-        with (folder / f"{check_name(run_id, 'run')}.lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"run {run_id} is being worked on by another process",
-                    "a run has one writer at a time",
-                    "wait for it to end, or pass another --run name",
-                ) from error
+        busy = StoreError(
+            f"run {run_id} is being worked on by another process",
+            "a run has one writer at a time",
+            "wait for it to end, or pass another --run name",
+        )
+        with self.alone(check_name(run_id, "run"), busy):
             journal.recover(self.root)
             yield
 
@@ -253,6 +262,7 @@ class Store:
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             try:
                 size = parquet.write(folder / relative, [part], part.schema)
+                relative = hashed.seal(folder / relative).relative_to(folder)
             except OSError:
                 (folder / relative).unlink(missing_ok=True)
                 raise

@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2d_store import journal, log
+from s2d_store import journal, live, log
 from s2d_store.datasets.locks import built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.log import Life
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
-from s2d_store.store import Store
+from s2d_store.store import Store, writing
 
 # A live writer may have written a file that it has not committed yet, and a reader that opened its
 # snapshot before a compaction reads the files that this replaced.
@@ -49,6 +49,7 @@ class Swept:
         replaced_files: files that a compaction replaced.
         replaced_bytes: their size.
         kept: what stays, by locked dataset that pins any; one file may be pinned by several.
+        busy: somebody was writing, so files that nobody committed were left alone.
     """
 
     recovered: int
@@ -57,6 +58,7 @@ class Swept:
     replaced_files: int = 0
     replaced_bytes: int = 0
     kept: tuple[Kept, ...] = ()
+    busy: bool = False
 
 
 def vacuum(
@@ -80,12 +82,23 @@ def vacuum(
         DatasetError: a lock cannot be read, so that nobody knows what it pins.
         StoreError: a table's log is not whole.
     """
+    if dry_run:
+        return _vacuum(store, True, True, grace_s, older_than_s)
+    with writing(store.root), live.no_writer(store.root) as quiet:
+        return _vacuum(store, False, quiet, grace_s, older_than_s)
+
+
+def _vacuum(
+    store: Store, dry_run: bool, quiet: bool, grace_s: float, older_than_s: float | None
+) -> Swept:
     recovered = 0 if dry_run else journal.recover(store.root)
     # Before the logs: an entry that goes between the two is in them.
     pending = _pending(store.root)
     lives = {name: log.lives(table_path(store.root, name)) for name in TABLES}
     now = time.time()
-    orphans = [path for path in _orphans(store.root, lives, pending) if _age(path, now) > grace_s]
+    # An age alone would not do: where the clock jumps, a file of this minute looks old.
+    found = _orphans(store.root, lives, pending) if quiet else ()
+    orphans = [path for path in found if _age(path, now) > grace_s]
     replaced: list[Path] = []
     kept: tuple[Kept, ...] = ()
     if older_than_s is not None:
@@ -108,6 +121,7 @@ def vacuum(
         len(replaced),
         sizes[1],
         tuple(entry for entry in kept if entry.files),
+        not quiet,
     )
 
 

@@ -168,16 +168,16 @@ def test_a_file_that_another_compaction_replaced_is_left_to_it(
     small: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one finishes between this one's reading and its commit."""
-    before, real = contents(small), compacting._replace
+    before, real = contents(small), compacting.replace_files
     others: list[dict[str, tuple[int, int]]] = []
 
     def late(*arguments: Any) -> bool:
         if not others:
-            monkeypatch.setattr(compacting, "_replace", real)
+            monkeypatch.setattr(compacting, "replace_files", real)
             others.append(run(small, tables=["topk"]))
         return real(*arguments)
 
-    monkeypatch.setattr(compacting, "_replace", late)
+    monkeypatch.setattr(compacting, "replace_files", late)
     assert run(small, tables=["topk"]) == {}
     assert others == [{"topk": (6, 1)}]
     assert contents(small) == before

@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import made_stores
 import numpy as np
 import pytest
 from conftest import Cli
+from faulty_disks import small_disk
 
 from s2d_store.engines.base import SamplingParams
 from s2d_store.rollouts.generate import GenerateConfig, generate
@@ -188,21 +187,6 @@ def test_a_killed_scoring_continues(
     assert "0 rollouts scored" in cli(*usual, *small).out
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A real file system of 4 MiB at `folder`, where this process may mount one."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "s2d-tests", str(folder)]
-    mounted = shutil.which("mount") is not None and (
-        subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    )
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_one_error_and_the_same_command_completes(
     cli: Cli, empty: Store, whole: Store, teacher_folder: Path, tmp_path: Path
 ) -> None:
@@ -234,3 +218,23 @@ def test_a_full_disk_is_one_error_and_the_same_command_completes(
         assert done.code == 0, done.err
         assert len(before) <= present(done.out) <= len(before) + 8
         check_whole(store, whole)
+
+
+def test_two_runs_of_one_name_do_not_work_at_once(
+    cli: Cli, empty: Store, whole: Store, teacher_folder: Path, tmp_path: Path
+) -> None:
+    store = made_stores.copy(empty, tmp_path / "store")
+    command = generation(store, teacher_folder)
+    first = made_stores.s2d(*command)
+    deadline = time.monotonic() + 120
+    while not commits(store, "rollouts") > 1 and first.poll() is None:
+        assert time.monotonic() < deadline, "no commit within two minutes"
+        time.sleep(0.002)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = cli(*command)
+    os.kill(first.pid, signal.SIGCONT)
+    assert second.code == 1
+    assert "is being worked on by another process" in second.err
+    code, _, err = made_stores.finish(first)
+    assert code == 0, err
+    check_whole(store, whole)

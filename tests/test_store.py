@@ -269,3 +269,9 @@ def test_every_table_has_docs_and_a_key_of_its_columns() -> None:
         assert set(table.key) <= set(table.column_names)
         assert set(table.partition_by) <= set(table.column_names)
         assert all(column.doc for column in table.columns)
+
+
+def test_a_stores_folder_may_have_a_space_in_its_name(tmp_path: Path) -> None:
+    store = Store.init(tmp_path / "a b")
+    synthetic.fill(store, n_prompts=2, n=1)
+    assert count(store, "rollouts") == len(store.sql("FROM rollouts").fetchall()) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from trainers.checkpoint import (
     save_checkpoint,
 )
 from trainers.config import TrainerConfig
-from trainers.files import sweep
+from trainers.files import held, sweep, writing
 from trainers.final import save_final
 from trainers.schedule import lr_factor
 from trainers.student import Student
@@ -86,14 +86,30 @@ def train(
 
     Raises:
         TrainingError: a checkpoint of another run, rows that do not fit the student, or a loss
-            that is not finite or too high.
+            that is not finite or too high; another process trains into the folder, or the disk is
+            full.
         DatasetError: an update without rows or response tokens.
     """
+    output = Path(config.output)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            with writing(output):
+                output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(output))
+            with writing(output):
+                sweep(output)
+        accelerator.wait_for_everyone()
+        return _train(config, dataset, objective, accelerator, on_update)
+
+
+def _train(
+    config: TrainerConfig,
+    dataset: LockedDataset,
+    objective: Objective,
+    accelerator: Accelerator,
+    on_update: OnUpdate | None,
+) -> TrainResult:
     output, counts = Path(config.output), dataset.lock.counts
-    if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        sweep(output)
-    accelerator.wait_for_everyone()
     found = latest_checkpoint(output, dataset.lock.fingerprint, config)
     resumed = found[1] if found else 0
     final = output / "final"
@@ -110,7 +126,8 @@ def train(
         main = accelerator.is_main_process
         with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
             run.train(objective, resumed, log)
-        save_final(student, final, config, main)
+        with writing(output):
+            save_final(student, final, config, main)
         accelerator.wait_for_everyone()
     return TrainResult(
         output=output,
@@ -217,16 +234,18 @@ class _Run:
     def _record(self, record: dict[str, Any], log: UpdatesLog | None) -> None:
         if log is None:
             return
-        log.append(record)
+        with writing(Path(self.config.output)):
+            log.append(record)
         self.accelerator.log(record, step=record["update"])
         if self.on_update is not None:
             self.on_update(record)
 
     def _checkpoint(self, update: int, log: UpdatesLog | None) -> None:
-        if log is not None:
-            log.sync()
         state = replace(self.started, update=update)
         output, keep = Path(self.config.output), self.config.keep_checkpoints
         main = self.accelerator.is_main_process
-        save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)
+        with writing(output):
+            if log is not None:
+                log.sync()
+            save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)
         self.accelerator.wait_for_everyone()

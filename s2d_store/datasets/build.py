@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from queries import Query
-from s2d_store import charges, runs
+from s2d_store import charges, live, runs
 from s2d_store import params as query_params
 from s2d_store.budget_guard import Guard
 from s2d_store.datasets import plan as planning
@@ -69,7 +69,8 @@ def build(
     draft = store.root / "datasets" / f".{name}.{uuid.uuid4().hex}.draft"
     try:
         # Names are at most 100 letters; two that share their first 92 only wait for each other.
-        with store.run_lock(f"dataset-{name}"[:100]), writing(store.root):
+        held = store.run_lock(f"dataset-{name}"[:100])
+        with held, writing(store.root), live.writer(store.root):
             draft.mkdir(parents=True)
             lock = _describe(name, query, values, seed, dict(snap.versions), made)
             lock |= write_parts(draft, made)
@@ -143,4 +144,9 @@ def drop(store: Store, name: str) -> None:
     """
     if not (folder_of(store, name) / "lock.json").exists():
         read_lock(store, name)
-    shutil.rmtree(folder_of(store, name))
+    folder = folder_of(store, name)
+    # Under another name first: a kill must not leave a lock without its files.
+    doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.draft")
+    with writing(store.root):
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)

@@ -16,6 +16,7 @@ from queries import Query
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.fingerprint import Fingerprint
 from s2d_store.datasets.locks import changed, dataset_id, folder_of, read_lock
+from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.record import recorded
 from s2d_store.datasets.write import fingerprint_of
 from s2d_store.errors import DatasetError, StoreError
@@ -50,28 +51,32 @@ def verify(store: Store, name: str) -> Rebuilt:
     _check_unchanged(store, lock)
     # Reading, hashing and DuckDB all leave the interpreter free.
     with ThreadPoolExecutor(1, thread_name_prefix="hash-files") as pool:
-        files = pool.submit(_fingerprint_of_files, folder_of(store, name), lock)
+        files = pool.submit(fingerprint_of_files, folder_of(store, name), lock)
         rebuilt = _rebuild(store, lock)
         return Rebuilt(lock["fingerprint"], files.result(), rebuilt)
 
 
 def _rebuild(store: Store, lock: Mapping[str, Any]) -> str:
     """Fingerprint of the lock's query run again at its pinned versions."""
-    query = Query(
-        lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
-    )
     try:
-        snap = store.snapshot(lock["versions"])
-        con = store.connect(lock["versions"])
-        made = planning.make(con, snap, query, lock["params"] | {"seed": lock["seed"]})
-        return fingerprint_of(made)
+        return fingerprint_of(plan_of(store, lock, lock["versions"]))
     except (StoreError, FileNotFoundError) as error:
         why = error.what if isinstance(error, StoreError) else f"{error.filename} is gone"
         raise DatasetError(
             f"dataset {lock['name']} cannot be rebuilt: files of its pinned versions are missing",
             why,
-            "restore the folder tables/ from a copy; the locked files themselves are still there",
+            "s2d doctor, which says how to mend them, or restore the folder tables/ from a copy; "
+            "the locked files themselves are still there",
         ) from error
+
+
+def plan_of(store: Store, lock: Mapping[str, Any], versions: Mapping[str, int]) -> Plan:
+    """The lock's query run again at some versions of the tables."""
+    query = Query(
+        lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
+    )
+    snap, con = store.snapshot(versions), store.connect(versions)
+    return planning.make(con, snap, query, lock["params"] | {"seed": lock["seed"]})
 
 
 def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
@@ -93,7 +98,12 @@ def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
             raise changed(lock, f"the store recorded another {', '.join(keys)}")
 
 
-def _fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
+def fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
+    """Fingerprint of the rows that the locked files hold now.
+
+    Raises:
+        DatasetError: one of them cannot be read.
+    """
     fingerprint: Fingerprint | None = None
     for file in lock["files"]:
         try:
@@ -105,7 +115,7 @@ def _fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
             raise DatasetError(
                 f"a file of dataset {lock['name']} cannot be read",
                 f"{file['path']}: {error}",
-                f"s2d dataset drop {lock['name']}, then build it again",
+                f"s2d dataset restore {lock['name']}",
             ) from error
     assert fingerprint is not None, "a lock lists at least one file"
     return fingerprint.hexdigest()

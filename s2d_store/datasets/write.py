@@ -16,6 +16,7 @@ from s2d_store.datasets import plan as planning
 from s2d_store.datasets.fingerprint import Fingerprint
 from s2d_store.datasets.gather import gather
 from s2d_store.datasets.plan import Plan
+from s2d_store.hashed import hash_of
 
 FILE_BYTES = 256 << 20
 WRITERS = 3
@@ -47,13 +48,18 @@ def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
             fingerprint = fingerprint or Fingerprint(table.schema)
             hashed = pool.submit(fingerprint.update, table)
             parts = [(f"part-{len(files) + i:05d}.parquet", p) for i, p in enumerate(_parts(table))]
-            sizes = [pool.submit(parquet.write, folder / n, [p], p.schema) for n, p in parts]
-            for (name, part), size in zip(parts, sizes, strict=True):
-                files.append({"path": name, "rows": part.num_rows, "bytes": size.result()})
+            written = [pool.submit(_write, folder / name, part) for name, part in parts]
+            files += [entry.result() for entry in written]
             hashed.result()
     assert fingerprint is not None, "a plan has rows"
     columns = [f"{field.name}: {field.type}" for field in fingerprint.schema]
     return {"fingerprint": fingerprint.hexdigest(), "files": files, "columns": columns}
+
+
+def _write(path: Path, part: pa.Table) -> dict[str, Any]:
+    """Write one part; gives its entry in the lock."""
+    size = parquet.write(path, [part], part.schema)
+    return {"path": path.name, "rows": part.num_rows, "bytes": size, "sha256": hash_of(path)}
 
 
 def _parts(table: pa.Table) -> list[pa.Table]:

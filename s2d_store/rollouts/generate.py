@@ -133,7 +133,10 @@ def generate(
         prompts = turn(prompts, config.prompts_per_round, config.round, config.seed)
     tokenizer = policies.load_tokenizer(policy.location)
     meter = metering.open_meter(guard, store, config, policy, run_id, prompts)
-    with runs.running(store, run_id, "generate", identity, stage=config.stage, defaults=DEFAULTS):
+    asked = _asked(config)
+    with runs.running(
+        store, run_id, "generate", identity, stage=config.stage, defaults=DEFAULTS, asked=asked
+    ):
         jobs, present = plan(
             prompts,
             render=lambda messages: _render(tokenizer, messages, config),
@@ -291,6 +294,17 @@ def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
     """The run that a command's rollouts belong to: as named, or derived from its settings."""
     identity = chosen(identity_of(config, policy_id), DEFAULTS)
     return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
+
+
+def _asked(config: GenerateConfig) -> dict[str, Any]:
+    """Which rollouts the command wanted and in which batches, as recorded to repeat it."""
+    chosen = ("n", "where", "limit", "prompts_per_round")
+    batches = ("batch_size", "chunk_rows", "max_model_len", "skip_too_long")
+    return {
+        **{name: getattr(config, name) for name in chosen + batches},
+        "engine_args": dict(config.engine_args),
+        "verifier": config.verifier,
+    }
 
 
 def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from s2d_store.datasets.gather import Source, gather
 from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
 from s2d_store.engines.checks import check_k, check_topk
 from s2d_store.engines.kept import OpenEngine, once
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, StoreError
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
@@ -111,7 +111,17 @@ def score(
     if not guard.is_open:
         con, _, pending = _plan(store, config, scorer)
         charges.before_scoring(guard, con, run_id, scorer, pending)
-    with runs.running(store, run_id, "score", identity, defaults=unless):
+    names = ("where", "limit", "batch_size", "chunk_rows", "max_model_len")
+    asked = {name: getattr(config, name) for name in names}
+    asked["engine_args"] = dict(config.engine_args)
+    # Another engine is another run, but its scores may have the same keys.
+    busy = StoreError(
+        f"{scorer.name} is scoring with support {config.support} in another process",
+        "one process does at a time: two could store scores twice",
+        "wait for it to end",
+    )
+    alone = store.alone(f".score-{scorer.policy_id}-{config.support}", busy)
+    with alone, runs.running(store, run_id, "score", identity, defaults=unless, asked=asked):
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:

@@ -9,7 +9,7 @@ import duckdb
 
 from s2d_store import charges, ids, runs, sql
 from s2d_store.budget_guard import Guard
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, StoreError
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
@@ -78,7 +78,15 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             planned = store.connect(text=f"{_READS} {config.where}")
             _pending(planned, config, pool)
             charges.before_verifying(guard, planned, run_id)
-        with runs.running(store, run_id, "verify", identity):
+        asked = {"where": config.where, "limit": config.limit}
+        # Another deadline is another run, but its verdicts have the same keys.
+        busy = StoreError(
+            f"verifier {pool.name} {pool.version} is grading in another process",
+            "one process grades by a verifier at a time: two would store verdicts twice",
+            "wait for it to end",
+        )
+        alone = store.alone(f".verify-{ids.content_id(pool.name, pool.version)}", busy)
+        with alone, runs.running(store, run_id, "verify", identity, asked=asked):
             con = store.connect(text=f"{_READS} {config.where}")
             pending = _pending(con, config, pool)
             progress = Progress(total=pending)
