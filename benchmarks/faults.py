@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -231,8 +230,8 @@ class Harness:
         """Answer a question about a store in a child: opening one starts threads."""
         answer, log = self.folder / "answer", self.folder / "log"
         answer.unlink(missing_ok=True)
-        _finish(_fork(lambda: answer.write_bytes(pickle.dumps(question(store, out))), log), log)
-        return pickle.loads(answer.read_bytes())
+        _finish(_fork(lambda: answer.write_text(json.dumps(question(store, out))), log), log)
+        return json.loads(answer.read_text())
 
     def _copy(self, base: Path, name: str) -> tuple[Path, Path]:
         store, out = self.folder / name / "store", self.folder / name / "out"
@@ -341,13 +340,14 @@ def _contents(folder: Path, out: Path) -> dict[str, Any]:
     """Every table's rows without what may vary, the dataset's fingerprint, the weights' hash."""
     from s2d_store import sql
     from s2d_store.hashed import hash_of
-    from s2d_store.schema import TABLES
+    from s2d_store.schema import FILES_ALONE, TABLES
     from s2d_store.store import Store
 
     con = sql.connect_raw(folder, Store.open(folder).snapshot().files)
     found: dict[str, Any] = {}
     for name, table in TABLES.items():
-        shown = [c for c in table.column_names if c not in VARYING]
+        hidden = (*VARYING, *FILES_ALONE.get(name, ()))
+        shown = [c for c in table.column_names if c not in hidden]
         # A run that is taken up again enters a status again.
         distinct = "DISTINCT" if name == "runs" else ""
         rows = con.execute(f"SELECT {distinct} {', '.join(shown)} FROM raw.{name}").fetchall()

@@ -63,7 +63,7 @@ def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snaps
         )
     tables = {name: _load(root, name, as_of) for name in _READING_ORDER}
     versions = {name: tables[name].version() for name in TABLES}
-    files = {name: _files(tables[name]) for name in TABLES}
+    files = {name: _files(table_path(root, name), tables[name]) for name in TABLES}
     for name, paths in files.items():
         _check_present(name, versions[name], paths)
     return Snapshot(versions, files)
@@ -92,12 +92,12 @@ def _newest(folder: Path) -> tuple[int, tuple[str, ...]]:
         kept = _opened.get(folder)
         if kept is None or kept.first != first:
             table = DeltaTable(folder)
-            kept = _opened[folder] = _Opened(first, table, _files(table))
+            kept = _opened[folder] = _Opened(first, table, _files(folder, table))
         else:
             before = kept.table.version()
             kept.table.update_incremental()
             if kept.table.version() != before:
-                kept.files = _files(kept.table)
+                kept.files = _files(folder, kept.table)
         return kept.table.version(), kept.files
 
 
@@ -112,8 +112,18 @@ def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
         )
 
 
-def _files(table: DeltaTable) -> tuple[str, ...]:
-    return tuple(sorted(_local_path(uri) for uri in table.file_uris()))
+def _files(folder: Path, table: DeltaTable) -> tuple[str, ...]:
+    """The data files of a table, none of them outside its folder, whatever its log says."""
+    files = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
+    within = os.path.join(os.path.realpath(folder), "")
+    for file in files:
+        if not file.startswith(within) or "/../" in file:
+            raise StoreError(
+                f"the files of table {folder.name} cannot be read",
+                f"its log names {file}, which is not in {within}",
+                "do not use this store: its log was not written by s2d",
+            )
+    return files
 
 
 def _load(root: Path, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,8 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: Any) ->
     monkeypatch.chdir(tmp_path)
     Store.init("s2d-store").commit({"topk": table(LOSSLESS + FLOATS)})
     (code,) = (b for b in BLOCKS if b.strip().startswith(f"import {request.param}"))
-    names: dict[str, Any] = {}
-    exec(code, names)
-    return names
+    Path("example.py").write_text(code)
+    return runpy.run_path("example.py")
 
 
 @pytest.mark.parametrize("example", ["duckdb"], indirect=True)

@@ -275,3 +275,13 @@ def test_a_stores_folder_may_have_a_space_in_its_name(tmp_path: Path) -> None:
     store = Store.init(tmp_path / "a b")
     synthetic.fill(store, n_prompts=2, n=1)
     assert count(store, "rollouts") == len(store.sql("FROM rollouts").fetchall()) == 2
+
+
+def test_a_store_behind_a_link_is_read(tmp_path: Path) -> None:
+    (tmp_path / "real folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real folder")
+    store = Store.init(tmp_path / "link" / "store")
+    synthetic.fill(store)
+    rows = store.sql("SELECT count(*) FROM rollouts").fetchall()
+    assert Store.open(tmp_path / "real folder" / "store").snapshot().files == store.snapshot().files
+    assert rows == Store.open(store.root).sql("SELECT count(*) FROM rollouts").fetchall() != [(0,)]
