@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, PostCommitHookProperties
 
 from s2d_store import journal, keys, snapshot
 from s2d_store.compact import compact
@@ -107,7 +107,7 @@ def without_checkpoints(store: Store, scratch: Path) -> Figures:
     for path in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
         path.unlink(missing_ok=True)
     run = Run(copy, "bare")
-    hooks = journal.PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+    hooks = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
     with mock.patch.object(journal, "PostCommitHookProperties", lambda **_: hooks):
         commit = mean_ms(3, lambda: run.commit(fresh=True))
     opened = mean_ms(3, lambda: DeltaTable(log.parent))
