@@ -33,8 +33,8 @@ from s2d_store.store import Store
 from s2d_store.vacuum import vacuum
 
 SIZES = (10, 100, 500, 1_000, 2_000, 5_000)
-# Two rounds of a checkpoint and the commits up to the next.
-COMMITS = 100
+# A checkpoint and the commits up to the next.
+COMMITS = 50
 Figures = dict[str, float]
 
 
@@ -120,18 +120,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--repeats", type=int, default=COMMITS)
+    parser.add_argument("--seconds", type=float, default=3600, help="then grow no more")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     report: dict[str, Figures] = {}
+    end = time.monotonic() + args.seconds
     with tempfile.TemporaryDirectory(prefix="s2d-commits-") as folder:
         store = Store.init(Path(folder) / "store")
         run = Run(store, "grown")
         for size in args.sizes:
-            while run.done < size:
+            while run.done < size and time.monotonic() < end:
                 run.commit(fresh=True)
-            report[f"{size:,}"] = without_checkpoints(store, Path(folder))
-            report[f"{size:,}"] |= measure(store, run, args.repeats)
-            show(f"{size:,}", report)
+            reached = f"{run.done:,}"
+            report[reached] = without_checkpoints(store, Path(folder))
+            report[reached] |= measure(store, run, args.repeats)
+            show(reached, report)
+            if time.monotonic() > end:
+                break
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
         (done,) = compact(store, ["updates"])

@@ -8,6 +8,9 @@ Compared, on the same synthetic rows (teacher top-k, flat lists):
     nested     Hugging Face `datasets`, saved to disk with top-k as lists of lists (T of K, as it is
                commonly kept), with_format("torch"), one example at a time, nothing packed
     flat       the same with our flat lists: uncompressed Arrow, memory-mapped, nothing packed
+And an update's rows at a time, as NumPy arrays, nothing packed:
+    updates    LockedDataset.updates
+    stream     `datasets` on the same Parquet file, load_dataset(streaming=True), format "numpy"
 """
 
 from __future__ import annotations
@@ -124,6 +127,22 @@ def read_hf(folder: Path) -> int:
     return sum(len(row["response_token_ids"]) for row in rows)
 
 
+def read_updates(folder: Path) -> int:
+    """Response tokens as arrays, an update at a time."""
+    updates = LockedDataset.open(folder).updates(columns=["k", *LISTS])
+    return sum(int(rows.lengths("response_token_ids").sum()) for rows in updates)
+
+
+def stream_hf(folder: Path, rows_per_update: int) -> int:
+    """The same with `datasets`; every update has as many rows."""
+    import datasets
+
+    file = str(folder / "part-00000.parquet")
+    rows = datasets.load_dataset("parquet", data_files=file, split="train", streaming=True)
+    batches = rows.with_format("numpy").iter(batch_size=rows_per_update)
+    return sum(len(row) for batch in batches for row in batch["response_token_ids"])
+
+
 def timed(function: Callable[[], int], repeats: int) -> dict[str, float]:
     """Median seconds and tokens/s, after one run that is not counted."""
     function()
@@ -163,6 +182,8 @@ def main() -> None:
             "packed": timed(lambda: read_packed(locked, args.max_tokens), args.repeats),
             "nested": timed(lambda: read_hf(nested), args.repeats),
             "flat": timed(lambda: read_hf(flat), args.repeats),
+            "updates": timed(lambda: read_updates(locked), args.repeats),
+            "stream": timed(lambda: stream_hf(locked, args.rows_per_update), args.repeats),
         }
     packed = results["packed"]["tokens_per_s"]
     ratios = {name: packed / figures["tokens_per_s"] for name, figures in results.items()}
