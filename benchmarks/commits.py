@@ -32,7 +32,7 @@ from s2d_store.schema import TABLES
 from s2d_store.store import Store
 from s2d_store.vacuum import vacuum
 
-SIZES = (10, 100, 500, 1_000, 2_000, 5_000)
+SIZES = (10, 100, 1_000, 2_500, 5_000)
 # A checkpoint and the commits up to the next.
 COMMITS = 50
 Figures = dict[str, float]

@@ -111,8 +111,8 @@ SUITE = (
     Benchmark(
         "commits",
         "One row a commit, again and again; at each size, means of 50 commits.",
-        ("benchmarks.commits --seconds 240 --json {json}",),
-        480,
+        ("benchmarks.commits --seconds 360 --json {json}",),
+        540,
         findings.committing,
         findings.committing_notes,
     ),
