@@ -44,7 +44,12 @@ def commits(pyplot: Any, report: Report) -> Any:
     sizes = [int(name.replace(",", "")) for name in names]
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(10, 3.2))
     lines = {
-        left: {"commit": "s2d", "bare commit": "no checkpoints", "look-up": "s2d, keys looked up"},
+        left: {
+            "commit": "s2d",
+            "commit CPU": "s2d, CPU",
+            "bare commit": "no checkpoints",
+            "look-up": "s2d, keys looked up",
+        },
         middle: {"open": "table", "bare open": "table, no checkpoints", "snapshot": "store"},
         right: {"log MiB": "log"},
     }
