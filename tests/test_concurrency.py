@@ -20,7 +20,7 @@ from s2d_store.compact import compact
 from s2d_store.store import Store
 
 WRITERS = 8
-COMMITS = 5
+COMMITS = 3
 # Each must give no row, whatever is committed while it is read.
 FAULTS = {
     "a commit's rollouts are there in part": """
