@@ -141,10 +141,10 @@ def is_done(
     store: Store,
     run_id: str,
     name: str,
-    identity: Mapping[str, Any] | None = None,
-    unless: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any],
+    unless: Mapping[str, Any],
 ) -> bool:
-    """Whether a round was finished; with an identity and its defaults, whether with these settings.
+    """Whether a round of these settings, which have those defaults, was finished.
 
     Raises:
         InputError: it was begun with other settings.
@@ -154,7 +154,7 @@ def is_done(
     ).fetchall()
     if not found:
         return False
-    other = identity and differing(json.loads(found[0][0]), identity, unless)
+    other = differing(json.loads(found[0][0]), identity, unless)
     if other:
         raise InputError(
             f"{name} was begun with other settings",
