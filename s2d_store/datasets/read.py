@@ -7,6 +7,8 @@ A locked dataset is a folder: `lock.json` and Parquet parts in training order. E
 from __future__ import annotations
 
 import json
+import math
+from bisect import bisect_left
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -104,9 +106,9 @@ class LockedDataset:
     def updates(self, start: int = 1, columns: Sequence[str] | None = None) -> Iterator[UpdateRows]:
         """Yield the rows of each update from `start` on, in training order.
 
-        Row groups that end before `start` are skipped by their statistics, so any start is as quick
-        as the first. A thread reads one row group ahead, another assembles one update ahead: memory
-        is bounded by three row groups and three updates, whatever the dataset's size.
+        Parts and row groups that end before `start` are skipped by their statistics, so any start
+        is as quick as the first. A thread reads one row group ahead, another assembles one update
+        ahead: memory is bounded by three row groups and three updates, whatever the dataset's size.
 
         Every process of a run reads all rows of an update, and makes batches of its own share only
         (`trainers.batches.deal`). Shares are balanced by length, so their rows lie anywhere in the
@@ -154,14 +156,11 @@ class LockedDataset:
 
     def _row_groups(self, start: int, columns: list[str]) -> Generator[pa.Table, None, None]:
         """Read the row groups that can hold an update >= start."""
-        for path, _, _ in self.lock.files:
-            with pq.ParquetFile(self.folder / path) as file:
-                column = file.schema_arrow.names.index("update")
-                leaf = _leaf_index(file, "update", column)
-                for index in range(file.metadata.num_row_groups):
-                    statistics = file.metadata.row_group(index).column(leaf).statistics
-                    known = statistics is not None and statistics.has_min_max
-                    if not known or statistics.max >= start:
+        paths = [self.folder / path for path, _, _ in self.lock.files]
+        for path in paths[bisect_left(paths, float(start), key=_last_update) :]:
+            with pq.ParquetFile(path) as file:
+                for index, last in enumerate(_last_updates(file.metadata)):
+                    if last >= start:
                         yield file.read_row_group(index, columns=columns)
 
 
@@ -233,10 +232,23 @@ def _check_part(
     return found
 
 
-def _leaf_index(file: pq.ParquetFile, name: str, start: int) -> int:
+def _last_update(path: Path) -> float:
+    """Last update of a part, at least."""
+    return max(_last_updates(pq.read_metadata(path)), default=math.inf)
+
+
+def _last_updates(metadata: pq.FileMetaData) -> list[float]:
+    """Last update of each row group by its statistics; infinity where it has none."""
+    leaf = _leaf_index(metadata, "update")
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    statistics = [group.column(leaf).statistics for group in groups]
+    return [s.max if s is not None and s.has_min_max else math.inf for s in statistics]
+
+
+def _leaf_index(metadata: pq.FileMetaData, name: str) -> int:
     """Position of a scalar column among the Parquet leaves (list columns have one leaf each)."""
-    for index in range(start, file.metadata.num_columns):
-        if file.schema.column(index).path == name:
+    for index in range(metadata.num_columns):
+        if metadata.schema.column(index).path == name:
             return index
     raise DatasetError(f"column {name} is not a scalar", "", "rebuild the dataset")
 
