@@ -37,9 +37,8 @@ format: $(VENV)/.dev ## mend what ruff can mend, regenerate docs
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev ## the benchmarks that need no vLLM
-	$(BIN)/python -m benchmarks.read_batches
-	$(BIN)/python -m benchmarks.startup
+bench: $(VENV)/.dev ## the benchmarks that need no vLLM and no model; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.results
 
 bench-vllm: $(VENV)/.vllm ## the benchmarks on real logprobs (see benchmarks/README.md)
 	$(VLLM_ENV) bash benchmarks/run_vllm.sh

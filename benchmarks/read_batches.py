@@ -10,6 +10,8 @@ Compared, on the same synthetic rows (teacher top-k, flat lists), turn by turn i
     nested     Hugging Face `datasets`, saved to disk with top-k as lists of lists (T of K, as it is
                commonly kept), with_format("torch"), one example at a time, nothing packed
     flat       the same with our flat lists: uncompressed Arrow, memory-mapped, nothing packed
+    updates    LockedDataset.updates alone: an update's rows as NumPy arrays, nothing packed
+    stream     the same rows of the same file by `datasets`, load_dataset(streaming=True)
 
 Then, on a dataset of `--updates` updates in parts as `s2d dataset build` writes them: seconds from
 opening it to the first batch of update 1 and of the last update; and by how much reading all of it,
@@ -190,6 +192,22 @@ def read_hf(folder: Path) -> int:
     return sum(len(row["response_token_ids"]) for row in rows)
 
 
+def read_updates(folder: Path) -> int:
+    """Response tokens as arrays, an update at a time."""
+    updates = LockedDataset.open(folder).updates(columns=["k", *LISTS])
+    return sum(int(rows.lengths("response_token_ids").sum()) for rows in updates)
+
+
+def stream_hf(folder: Path, rows_per_update: int) -> int:
+    """The same with `datasets`; every update has as many rows."""
+    import datasets
+
+    file = str(folder / "part-00000.parquet")
+    rows = datasets.load_dataset("parquet", data_files=file, split="train", streaming=True)
+    batches = rows.with_format("numpy").iter(batch_size=rows_per_update)
+    return sum(len(row) for batch in batches for row in batch["response_token_ids"])
+
+
 def take_turns(readers: Mapping[str, Callable[[], int]], repeats: int) -> dict[str, list[float]]:
     """Tokens/s of each reader in each turn, after a turn that does not count."""
     speeds: dict[str, list[float]] = {name: [] for name in readers}
@@ -246,6 +264,8 @@ def compare(scratch: Path, args: argparse.Namespace) -> dict[str, object]:
         datasets.Dataset(table).save_to_disk(str(flat))
         datasets.Dataset(nest(table)).save_to_disk(str(nested))
         readers |= {"nested": lambda: read_hf(nested), "flat": lambda: read_hf(flat)}
+        readers["updates"] = lambda: read_updates(locked)
+        readers["stream"] = lambda: stream_hf(locked, args.rows_per_update)
     speeds = take_turns(readers, args.repeats)
     print(f"{'reader':<10}{'tokens/s':>12}{'packed is':>12}  (range)")
     figures: dict[str, object] = {}

@@ -1,10 +1,11 @@
 """Bytes a token of top-k logprobs on disk: our layout against nested lists and JSONL.
 
-    python benchmarks/topk_size.py --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
+    python -m benchmarks.topk_size --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
+    python -m benchmarks.topk_size     # no model: made logprobs, as in benchmarks/ingest.py
 
-Logprobs are real: a model's own top-k at every token of reference solutions, cut to each k. The
-model runs in float32 (this works on any CPU) and its logits are rounded to bfloat16, as those of a
-bfloat16 model are; `--logits float32` leaves them. Layouts:
+With a model, logprobs are real: its own top-k at every token of reference solutions, cut to each
+k. The model runs in float32 (this works on any CPU) and its logits are rounded to bfloat16, as
+those of a bfloat16 model are; `--logits float32` leaves them. Layouts:
     jsonl       one JSON object a rollout, logprobs rounded to 6 digits
     nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
     floats      table topk as stores of format 1 have it: flat lists of ids and float32 logprobs,
@@ -33,8 +34,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import queries
+from benchmarks.ingest import made
 from s2d_store import parquet, steps, topk
 from s2d_store.engines.base import TopK
+from s2d_store.engines.vllm_logprobs import last_positions
 from s2d_store.schema import TABLES
 
 
@@ -59,6 +62,16 @@ def score(model: Path, texts: Path, rows: int, k: int, rounded: bool) -> list[To
             sampled_T = logprobs_TV.gather(1, torch.tensor(response)[:, None])[:, 0]
             entries.append(TopK(ids_TK.int().numpy(), top_TK.numpy(), sampled_T.numpy()))
     return entries
+
+
+def made_rows(rows: int, k: int) -> list[TopK]:
+    """Made responses of 50 to 200 tokens, about as compressible as real ones."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(rows):
+        tokens, flat = made(int(rng.integers(50, 200)), k, rng)
+        found.append(last_positions(str(number), flat, tokens, k))
+    return found
 
 
 def cut(entries: list[TopK], k: int) -> list[TopK]:
@@ -148,15 +161,18 @@ def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
 def main() -> None:
     """Score, write, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="folder of a saved model")
-    parser.add_argument("--texts", type=Path, required=True, help="JSONL: question, answer")
-    parser.add_argument("--rows", type=int, default=200, help="solutions to score")
+    parser.add_argument("--model", type=Path, help="folder of a saved model; default: made rows")
+    parser.add_argument("--texts", type=Path, help="JSONL: question, answer; with --model")
+    parser.add_argument("--rows", type=int, default=200, help="solutions to score or make")
     parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
     parser.add_argument("--logits", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
 
-    whole = score(args.model, args.texts, args.rows, max(args.k), args.logits == "bfloat16")
+    if args.model:
+        whole = score(args.model, args.texts, args.rows, max(args.k), args.logits == "bfloat16")
+    else:
+        whole = made_rows(args.rows, max(args.k))
     tokens = sum(len(entry.sampled_logprobs) for entry in whole)
     print(f"{len(whole)} solutions, {tokens:,} tokens; bytes a token")
     names = ("jsonl", "nested", "floats", "s2d", "ids", "logprobs")

@@ -35,5 +35,6 @@ def vacuum(
         print("another command is writing, so uncommitted files were left alone; run this later")
     if age_s is not None:
         print(f"{swept.replaced_files} compacted files {verb} ({swept.replaced_bytes:,} bytes)")
+        print(f"old log checkpoints {verb} ({swept.checkpoint_bytes:,} bytes)")
     for kept in swept.kept:
         print(f"{kept.files} kept for dataset {kept.dataset} ({kept.bytes:,} bytes)")

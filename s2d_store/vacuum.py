@@ -48,6 +48,7 @@ class Swept:
         bytes: their size.
         replaced_files: files that a compaction replaced.
         replaced_bytes: their size.
+        checkpoint_bytes: size of log checkpoints that nothing begins to read from.
         kept: what stays, by locked dataset that pins any; one file may be pinned by several.
         busy: somebody was writing, so files that nobody committed were left alone.
     """
@@ -57,6 +58,7 @@ class Swept:
     bytes: int
     replaced_files: int = 0
     replaced_bytes: int = 0
+    checkpoint_bytes: int = 0
     kept: tuple[Kept, ...] = ()
     busy: bool = False
 
@@ -100,19 +102,28 @@ def _vacuum(
     found = _orphans(store.root, lives, pending) if quiet else ()
     orphans = [path for path in found if _age(path, now) > grace_s]
     replaced: list[Path] = []
+    checkpoints: list[Path] = []
     kept: tuple[Kept, ...] = ()
     if older_than_s is not None:
         old = _replaced_before(store.root, lives, now - older_than_s)
         locks = [read_lock(store, name) for name in built(store)]
+        checkpoints = [
+            path
+            for name in TABLES
+            for path in _superseded(
+                table_path(store.root, name), [lock["versions"].get(name, 0) for lock in locks]
+            )
+            if _age(path, now) > older_than_s
+        ]
         kept = tuple(_kept(lock["name"], old, lock["versions"]) for lock in locks)
         replaced = [
             path
             for path, table, life in old
             if not any(_pins(lock["versions"], table, life) for lock in locks)
         ]
-    sizes = [sum(_size(path) for path in paths) for paths in (orphans, replaced)]
+    sizes = [sum(map(_size, paths)) for paths in (orphans, replaced, checkpoints)]
     if not dry_run:
-        for path in orphans + replaced:
+        for path in orphans + replaced + checkpoints:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Swept(
         recovered,
@@ -120,6 +131,7 @@ def _vacuum(
         sizes[0],
         len(replaced),
         sizes[1],
+        sizes[2],
         tuple(entry for entry in kept if entry.files),
         not quiet,
     )
@@ -173,6 +185,30 @@ def _pins(versions: Mapping[str, int], table: str, life: Life) -> bool:
 def _kept(dataset: str, old: Sequence[Replaced], versions: Mapping[str, int]) -> Kept:
     mine = [life.size for _, table, life in old if _pins(versions, table, life)]
     return Kept(dataset, len(mine), sum(mine))
+
+
+def _superseded(folder: Path, pinned: Sequence[int]) -> list[Path]:
+    """Checkpoints from which neither the newest nor a pinned version is read.
+
+    Each lists every file of the table, so a log of n commits holds of the order of n^2 entries.
+    Any version can still be read, from an earlier checkpoint or the first commit.
+    """
+    log_folder = folder / "_delta_log"
+    found = {int(p.name[:20]): p for p in log_folder.glob("*.checkpoint.parquet")}
+    if not found:
+        return []
+    needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
+    # Of two writers, the slower may have named an older one as the last.
+    needed |= {max(found), _last_checkpoint(log_folder)}
+    return [path for version, path in found.items() if version not in needed]
+
+
+def _last_checkpoint(log_folder: Path) -> int:
+    """The version at which readers begin; -1 where none is named."""
+    try:
+        return int(json.loads((log_folder / "_last_checkpoint").read_text())["version"])
+    except FileNotFoundError:
+        return -1
 
 
 def _pending(root: Path) -> set[tuple[str, str]]:

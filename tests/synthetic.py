@@ -15,6 +15,42 @@ from s2d_store.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VOCABULARY = 50
+# What rows have in common; the rest depends on the row.
+PROMPT: dict[str, Any] = {
+    "source": "sums",
+    "split": "train",
+    "messages": [{"role": "user", "content": "1 + 1"}],
+    "answer": "2",
+    "meta": "{}",
+    "created_at": NOW,
+}
+ROLLOUT: dict[str, Any] = {
+    "purpose": "train",
+    "round": 0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "max_tokens": 16,
+    "seed": 0,
+    "engine": "transformers",
+    "engine_version": "0",
+    "prompt_token_ids": [1, 2, 3],
+    "response_text": "text",
+    "finish_reason": "stop",
+    "prompt_tokens": 3,
+    "created_at": NOW,
+}
+REWARD: dict[str, Any] = {
+    "verifier": "math-verify",
+    "verifier_version": "1",
+    "reward": 1.0,
+    "outcome": "correct",
+    "extracted": "",
+    "detail": "",
+    "seconds": 0.001,
+    "run_id": "verify",
+    "created_at": NOW,
+}
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -78,44 +114,28 @@ def fill(
             rollout = ids.rollout_id(run, prompt, made["policy_id"], index, 0)
             entries.append((rollout, entry))
             rollouts.append(
-                {
+                ROLLOUT
+                | {
                     "rollout_id": rollout,
                     "role": role,
                     "run_id": run,
                     "prompt_id": prompt,
                     "policy_id": made["policy_id"],
                     "purpose": purpose,
-                    "round": 0,
                     "sample_index": index,
-                    "temperature": 1.0,
-                    "top_p": 1.0,
-                    "top_k": 0,
-                    "max_tokens": 16,
                     "seed": index,
-                    "engine": "transformers",
-                    "engine_version": "0",
-                    "prompt_token_ids": [1, 2, 3],
                     "response_token_ids": tokens.tolist(),
                     "response_logprobs": entry.sampled_logprobs.tolist(),
-                    "response_text": "text",
-                    "finish_reason": "stop",
-                    "prompt_tokens": 3,
                     "response_tokens": len(tokens),
-                    "created_at": NOW,
                 }
             )
             rewards.append(
-                {
+                REWARD
+                | {
                     "rollout_id": rollout,
                     "verifier": verifier,
-                    "verifier_version": "1",
                     "reward": float(index % 2 == 0),
                     "outcome": "correct" if index % 2 == 0 else "wrong",
-                    "extracted": "",
-                    "detail": "",
-                    "seconds": 0.001,
-                    "run_id": "verify",
-                    "created_at": NOW,
                 }
             )
     stored = pa.table(

@@ -205,30 +205,6 @@ def test_a_full_disk_loses_nothing_stored(store: Store) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
-_APPENDER = """
-import sys
-sys.path.insert(0, {tests!r})
-import synthetic
-from s2d_store.store import Store
-store = Store.open({root!r})
-for i in range(5):
-    rows = synthetic.table("policies", [synthetic.policy(f"{{sys.argv[1]}}-{{i}}")])
-    store.commit({{"policies": rows}})
-"""
-
-
-def test_concurrent_appenders_all_land(store: Store) -> None:
-    script = _APPENDER.format(tests=str(Path(__file__).parent), root=str(store.root))
-    writers = [
-        subprocess.Popen([sys.executable, "-c", script, str(i)], stderr=subprocess.PIPE)
-        for i in range(3)
-    ]
-    for writer in writers:
-        _, errors = writer.communicate(timeout=120)
-        assert writer.returncode == 0, errors.decode()
-    assert count(store, "policies") == 15
-
-
 def test_a_run_has_one_writer(store: Store) -> None:
     script = (
         "import sys; from s2d_store.store import Store\n"

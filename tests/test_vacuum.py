@@ -131,7 +131,40 @@ def test_the_command(compacted: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
     assert "3 compacted files would be removed" in planned
     done = command("--older-than", "2h").out.splitlines()
     assert done[2].startswith("3 compacted files removed (")
-    assert done[3:] == [f"6 kept for dataset early ({kept.bytes:,} bytes)"]
+    assert done[3].startswith("old log checkpoints removed (")
+    assert done[4:] == [f"6 kept for dataset early ({kept.bytes:,} bytes)"]
+
+
+def test_only_checkpoints_that_versions_are_read_from_stay(store: Store) -> None:
+    """The newest of all, and the newest that a lock's version begins from; all versions open."""
+    synthetic.fill(store, n_prompts=2, n=1)
+    table = table_path(store.root, "policies")
+
+    def checkpointed(name: str) -> None:
+        store.commit({"policies": synthetic.table("policies", [synthetic.policy(name)])})
+        DeltaTable(table).create_checkpoint()
+
+    def checkpoints() -> list[int]:
+        return sorted(int(p.name[:20]) for p in table.rglob("*.checkpoint.parquet"))
+
+    checkpointed("a")
+    checkpointed("b")
+    build(store, "pins", queries.catalog()["warmup"], {"teacher": "teacher"})
+    checkpointed("c")
+    checkpointed("d")
+    assert checkpoints() == [2, 3, 4, 5]
+    assert vacuum(store, older_than_s=3600).checkpoint_bytes == 0
+    assert vacuum(store, older_than_s=-1).checkpoint_bytes > 0
+    assert checkpoints() == [3, 5]
+    checkpointed("e")
+    last = table / "_delta_log" / "_last_checkpoint"
+    last.write_text(last.read_text().replace('"version":6', '"version":5'))
+    vacuum(store, older_than_s=-1)
+    assert checkpoints() == [3, 5, 6], "what the log names as its last stays"
+    assert verify(store, "pins").matches
+    text = "SELECT count(*) FROM policies"
+    counts = [store.sql(text, as_of={"policies": v}).fetchall()[0][0] for v in range(1, 7)]
+    assert counts == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("days", "outside"), [(60, True), (5000, False)])

@@ -1,0 +1,163 @@
+"""What a commit and opening a store cost after 10 to 5,000 small commits, and after a compaction.
+
+    python -m benchmarks.commits
+
+One table (`updates`), one row a commit, all by `Store.commit`. At each size, in one process, in
+milliseconds: a commit of rows known to be new and one that looks its keys up; both in a copy
+without checkpoints; the look-up in every file, which is what noting no key ranges comes to; opening
+the table; a snapshot of the whole store as a new process takes it; counting the rows in SQL; and
+the log's size. Then `compact`, the same again, and the log after a vacuum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+from deltalake import DeltaTable, PostCommitHookProperties
+
+from s2d_store import journal, keys, snapshot
+from s2d_store.compact import compact
+from s2d_store.schema import TABLES
+from s2d_store.store import Store
+from s2d_store.vacuum import vacuum
+
+SIZES = (10, 100, 1_000, 2_500, 5_000)
+# A checkpoint and the commits up to the next.
+COMMITS = 50
+Figures = dict[str, float]
+
+
+class Run:
+    """Commits updates of one run after another into a store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name, self.done = store, name, 0
+
+    def commit(self, *, fresh: bool) -> None:
+        """Store the next update."""
+        self.done += 1
+        row: dict[str, Any] = {"run_id": self.name, "update": self.done, "dataset_id": "d"}
+        row |= dict.fromkeys(("rows", "prompt_tokens", "response_tokens", "labels"), 1)
+        row |= dict.fromkeys(("loss", "grad_norm", "lr", "seconds"), 0.5)
+        schema = TABLES["updates"].schema
+        row = {name: row.get(name) for name in schema.names}
+        self.store.commit({"updates": pa.Table.from_pylist([row], schema=schema)}, fresh=fresh)
+
+
+def mean_ms(repeats: int, work: Callable[[], object]) -> float:
+    """Mean wall milliseconds; a mean, since one commit in fifty pays for the checkpoint."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * statistics.mean(seconds)
+
+
+def measure(store: Store, run: Run, repeats: int) -> Figures:
+    """One row of the table, milliseconds; leaves some commits more."""
+    folder = snapshot.table_path(store.root, "updates")
+
+    def everything(*_: object) -> tuple[str, ...]:
+        return snapshot.read(store.root).files["updates"]
+
+    def fresh_snapshot() -> None:
+        snapshot._opened.clear()  # as a new process would find it
+        store.snapshot()
+
+    def count() -> None:
+        snapshot._opened.clear()
+        store.sql("SELECT count(*) FROM updates").fetchall()
+
+    figures = {
+        "log MiB": log_mib(store),
+        "commit": mean_ms(repeats, lambda: run.commit(fresh=True)),
+        "look-up": mean_ms(repeats // 4, lambda: run.commit(fresh=False)),
+        "open": mean_ms(9, lambda: DeltaTable(folder)),
+        "snapshot": mean_ms(3, fresh_snapshot),
+        "count": mean_ms(3, count),
+    }
+    with mock.patch.object(keys, "candidates", everything):
+        figures["look-up in all"] = mean_ms(3, lambda: run.commit(fresh=False))
+    return figures
+
+
+def log_mib(store: Store) -> float:
+    """Size of the table's log."""
+    log = snapshot.table_path(store.root, "updates") / "_delta_log"
+    return sum(path.stat().st_size for path in log.iterdir()) / 2**20
+
+
+def without_checkpoints(store: Store, scratch: Path) -> Figures:
+    """A commit and an opening where the log has no checkpoint, in a copy."""
+    copy = Store(scratch / "bare")
+    shutil.copytree(store.root, copy.root)
+    log = snapshot.table_path(copy.root, "updates") / "_delta_log"
+    for path in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
+        path.unlink(missing_ok=True)
+    run = Run(copy, "bare")
+    hooks = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+    with mock.patch.object(journal, "PostCommitHookProperties", lambda **_: hooks):
+        commit = mean_ms(3, lambda: run.commit(fresh=True))
+    opened = mean_ms(3, lambda: DeltaTable(log.parent))
+    shutil.rmtree(copy.root)
+    return {"bare commit": commit, "bare open": opened}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--repeats", type=int, default=COMMITS)
+    parser.add_argument("--seconds", type=float, default=3600, help="then grow no more")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    args = parser.parse_args()
+    report: dict[str, Figures] = {}
+    end = time.monotonic() + args.seconds
+    with tempfile.TemporaryDirectory(prefix="s2d-commits-") as folder:
+        store = Store.init(Path(folder) / "store")
+        run = Run(store, "grown")
+        for size in args.sizes:
+            while run.done < size and time.monotonic() < end:
+                run.commit(fresh=True)
+            reached = f"{run.done:,}"
+            report[reached] = without_checkpoints(store, Path(folder))
+            report[reached] |= measure(store, run, args.repeats)
+            show(reached, report)
+            if time.monotonic() > end:
+                break
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        (done,) = compact(store, ["updates"])
+        seconds = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"compact: {done.files} files, {done.bytes} bytes -> {done.new_files}, ", end="")
+        print(f"{done.new_bytes} bytes, {seconds:.1f} s, peak {before >> 10} -> {after >> 10} MiB")
+        report["compacted"] = measure(store, run, args.repeats)
+        show("compacted", report)
+        vacuum(store, older_than_s=-1)
+        report["vacuumed"] = {"log MiB": log_mib(store)}
+        show("vacuumed", report)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def show(row: str, report: dict[str, Figures]) -> None:
+    """Print one row."""
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in report[row].items())
+    print(f"{row}: {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
