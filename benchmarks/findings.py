@@ -133,6 +133,8 @@ def committing(report: Report) -> Iterator[Row]:
     """Of commits: the first size, the last, and the last without checkpoints."""
     sizes = list(grown(report))
     first, last = report[sizes[0]], report[sizes[-1]]
+    at = f"a commit, CPU ms, at {sizes[-1]} commits"
+    yield less(at, f"the same at {sizes[0]}", last["commit CPU"], first["commit CPU"])
     for name, what in (("commit", "a commit"), ("open", "opening the table")):
         at = f"{what}, ms, at {sizes[-1]} commits"
         yield less(at, f"the same at {sizes[0]}", last[name], first[name])

@@ -57,11 +57,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="a folder")
     args = parser.parse_args()
     chosen = [benchmark for benchmark in SUITE if benchmark.name in args.only]
+    about = list(machine())  # before a long run, in which the source may change
     outcomes = {benchmark.name: measured(benchmark) for benchmark in chosen}
     args.output.mkdir(parents=True, exist_ok=True)
     reports = {name: o.report for name, o in outcomes.items() if o.report is not None}
     drawn = pictures.draw(reports, args.output)
-    (args.output / "RESULTS.md").write_text(page(chosen, outcomes, drawn))
+    (args.output / "RESULTS.md").write_text(page(about, chosen, outcomes, drawn))
     print(f"wrote {args.output / 'RESULTS.md'}")
     sys.exit(any(outcome.failure for outcome in outcomes.values()))
 
@@ -131,14 +132,19 @@ def commit() -> str:
         return "of no git repository"
 
 
-def page(chosen: list[Benchmark], outcomes: Mapping[str, Outcome], drawn: Mapping[str, str]) -> str:
+def page(
+    about: list[str],
+    chosen: list[Benchmark],
+    outcomes: Mapping[str, Outcome],
+    drawn: Mapping[str, str],
+) -> str:
     """The page's text; `drawn` gives a picture's file by benchmark."""
     lines = [
         "# Results",
         "",
         "<!-- Written by benchmarks/results.py: `make bench` makes it anew. -->",
         "",
-        *machine(),
+        *about,
         *busy(outcomes),
         "",
         "s2d and its peer run side by side in one benchmark; **ratios count**, seconds are the",
