@@ -40,7 +40,8 @@ def less(what: str, peer: str, ours: float, theirs: float) -> Row:
 
 def reading(report: Report) -> Iterator[Row]:
     """Of read_batches."""
-    speeds = {name: figures["tokens_per_s"] for name, figures in report["results"].items()}
+    compared = report["compared"]
+    speeds = {name: median(figures["tokens_per_s"]) for name, figures in compared.items()}
     peers = {
         "parquet": "bare pyarrow, every column, nothing built",
         "nested": "`datasets`, torch format, lists of lists",

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from trainers.config import WarmupConfig
 from trainers.losses.support import Support
 from trainers.shift import predicting_positions, ranges
 from trainers.student import Student, _choose_layout
+from trainers.update import _micro_batches
 
 
 def update_rows(folder: Path, rows: list[dict[str, Any]]) -> UpdateRows:
@@ -167,6 +172,63 @@ def test_deal_is_a_balanced_deterministic_partition() -> None:
         assert max(tokens) - min(tokens) <= lengths.max()
         assert shares == deal(lengths.copy(), n_ranks)
     assert deal(np.array([3, 4]), 3)[2] == []
+
+
+def test_pinning_copies_every_tensor_on_the_devices_own_gpu(
+    update: UpdateRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: list[torch.device] = []
+    pinned: list[Tensor] = []
+
+    @contextmanager
+    def device(chosen: torch.device) -> Iterator[None]:
+        current.append(chosen)
+        yield
+        current.pop()
+
+    def pin(tensor: Tensor) -> Tensor:
+        assert current == [torch.device("cuda", 1)]
+        pinned.append(tensor)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    (batch,) = pack(update, 10_000)
+    copied = batch.pin(torch.device("cuda", 1))
+    tensors = [f.name for f in fields(MicroBatch) if f.name != "max_length"]
+    assert len(pinned) == len(tensors) and not current
+    assert copied.max_length == batch.max_length
+    for name in tensors:
+        mine, other = getattr(copied, name), getattr(batch, name)
+        assert torch.equal(mine, other)
+        assert mine.numel() == 0 or mine.data_ptr() != other.data_ptr()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_pinned_batches_lie_in_page_locked_memory(update: UpdateRows) -> None:
+    (batch,) = pack(update, 10_000)
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    pinned = batch.pin(device)
+    assert pinned.input_ids.is_pinned() and pinned.topk_logprobs.is_pinned()
+    assert torch.equal(pinned.to(device).topk_logprobs.cpu(), batch.topk_logprobs)
+
+
+def test_without_a_gpu_nothing_is_pinned(update: UpdateRows) -> None:
+    (batch,) = pack(update, 10_000)
+    assert batch.pin(torch.device("cpu")) is batch
+
+
+def test_ranks_make_batches_of_their_own_rows_only(
+    update: UpdateRows, student_folder: Path
+) -> None:
+    student = load(student_folder)
+    taken: list[list[int]] = []
+    for rank in range(3):
+        process = SimpleNamespace(num_processes=3, process_index=rank, device=torch.device("cpu"))
+        batches = list(_micro_batches(update, student, process, 40))
+        assert all(share == 1.0 for _, share in batches)
+        taken.append(sorted(row for batch, _ in batches for row in batch.rows.tolist()))
+    assert taken == deal(sequence_lengths(update), 3)
 
 
 def hidden_states(student: Student, batch: MicroBatch) -> list[Tensor]:

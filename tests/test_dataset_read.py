@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from locked_datasets import bigram_rows, write_locked
 
+from s2d_store.datasets import read
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
@@ -69,17 +73,61 @@ def test_start_gives_the_same_updates_as_reading_from_the_first(folder: Path, st
 def test_start_reads_no_row_group_that_ends_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
+    groups = []
     original = pq.ParquetFile.read_row_group
 
     def spy(self: pq.ParquetFile, index: int, **options: object) -> object:
         table = original(self, index, **options)
-        read.append(table["update"].to_pylist())
+        groups.append(table["update"].to_pylist())
         return table
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
     list(LockedDataset.open(folder).updates(start=5))
-    assert read and all(group[-1] >= 5 for group in read)
+    assert groups and all(group[-1] >= 5 for group in groups)
+
+
+def test_start_opens_few_of_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = bigram_rows([update for update in range(1, 65) for _ in range(2)])
+    folder = write_locked(tmp_path / "many", rows, rows_a_part=2)
+    dataset = LockedDataset.open(folder)
+    opened = []
+    for name in ("ParquetFile", "read_metadata"):
+        original = getattr(pq, name)
+
+        def spy(path: Path, original: Callable[[Path], object] = original) -> object:
+            opened.append(path.name)
+            return original(path)
+
+        monkeypatch.setattr(pq, name, spy)
+    assert [u.update for u in dataset.updates(start=63)] == [63, 64]
+    assert len(opened) <= 9 and opened[-2:] == ["part-00062.parquet", "part-00063.parquet"]
+
+
+def test_row_groups_without_statistics_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = LockedDataset.open(folder)
+    monkeypatch.setattr(read, "_last_updates", lambda metadata: [inf] * metadata.num_row_groups)
+    assert [u.update for u in dataset.updates(start=4)] == [4, 5]
+
+
+def test_one_update_is_assembled_ahead_and_no_more(tmp_path: Path) -> None:
+    rows = bigram_rows([update for update in range(1, 41) for _ in range(2)])
+    folder = write_locked(tmp_path / "long", rows, rows_a_group=2)
+    read_groups: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def spy(self: pq.ParquetFile, index: int, **options: object) -> object:
+        read_groups.append(index)
+        return original(self, index, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read_row_group", spy)
+        for update in LockedDataset.open(folder).updates(columns=["row"]):
+            time.sleep(0.001)
+            # One row group an update: u + 1 waits, u + 2 showed where it ends, u + 3 is read ahead.
+            assert len(read_groups) <= update.update + 3
+    assert read_groups == list(range(40))
 
 
 def test_an_update_within_one_row_group_is_a_view(tmp_path: Path, rows: list[dict]) -> None:

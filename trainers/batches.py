@@ -70,9 +70,13 @@ class MicroBatch:
             return self
         return self._map(lambda t: t.to(device, non_blocking=True))
 
-    def pin(self) -> MicroBatch:
-        """Copy every tensor to page-locked memory; needs CUDA."""
-        return self._map(lambda t: t.pin_memory())
+    def pin(self, device: torch.device) -> MicroBatch:
+        """Copy every tensor to page-locked memory if the device is CUDA's; else change nothing."""
+        if device.type != "cuda":
+            return self
+        # A new thread's current device is the first: pinning would start a context there.
+        with torch.cuda.device(device):
+            return self._map(lambda t: t.pin_memory())
 
     def _map(self, function: Any) -> MicroBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "max_length"}

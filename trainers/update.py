@@ -8,7 +8,7 @@ rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from s2d_store.datasets.ahead import ahead
 from s2d_store.datasets.read import UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.batches import MicroBatch, deal, micro_batches, row_groups, sequence_lengths
@@ -79,9 +80,9 @@ def accumulate_gradients(
 
     totals = torch.zeros(len(objective.sums), device=device)
     limit = config.max_tokens_per_micro_batch
-    for batch, share in _micro_batches(rows, student, accelerator, limit):
-        moved = batch.pin().to(device) if device.type == "cuda" else batch.to(device)
-        sums = student.run(partial(objective, student, moved))
+    # The next micro-batch is built and pinned while this one is computed.
+    for batch, share in ahead(_micro_batches(rows, student, accelerator, limit), "pack-ahead"):
+        sums = student.run(partial(objective, student, batch.to(device)))
         (sums["loss"] * share / loss_over).backward()  # type: ignore[no-untyped-call]
         totals += share * torch.stack([sums[name].detach() for name in objective.sums])
     # A rank without rows has gradients too.
@@ -100,21 +101,22 @@ def accumulate_gradients(
 
 def _micro_batches(
     rows: UpdateRows, student: Student, accelerator: Accelerator, limit: int
-) -> Iterator[tuple[MicroBatch, float]]:
-    """This process's micro-batches, each with 1.
+) -> Generator[tuple[MicroBatch, float], None, None]:
+    """This process's micro-batches, pinned for a GPU, each with 1.
 
     Where weights are sharded, every process must run equally often: those with fewer micro-batches
     repeat the update's shortest row, with 0.
     """
-    lengths, layout = sequence_lengths(rows), student.layout
+    lengths, layout, device = sequence_lengths(rows), student.layout, accelerator.device
     shares, rank = deal(lengths, accelerator.num_processes), accelerator.process_index
     for batch in micro_batches(rows, limit, layout, shares[rank]):
-        yield batch, 1.0
+        yield batch.pin(device), 1.0
     if not student.sharded:
         return
     turns = [len(list(row_groups(lengths, limit, layout, share))) for share in shares]
     for _ in range(max(turns) - turns[rank]):
-        yield next(micro_batches(rows, limit, layout, [int(lengths.argmin())])), 0.0
+        repeated = next(micro_batches(rows, limit, layout, [int(lengths.argmin())]))
+        yield repeated.pin(device), 0.0
 
 
 def step(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -6,12 +6,13 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import queries
 from cli.workflow.order import Task
-from cli.workflow.rounds import GRADED, is_done, labels, n_rounds, round_run
+from cli.workflow.rounds import GRADED, labels, n_rounds, round_run
 from cli.workflow.schema import Prompts, Recipe
 from s2d_store import prompts
 from s2d_store.budget_guard import Charge, Guard
@@ -177,13 +178,9 @@ def _line(
 def _done(recipe: Recipe, names: Sequence[str]) -> int:
     if not (Path(recipe.store) / MANIFEST).exists():
         return 0
-    store = Store.open(recipe.store)
-    done = 0
-    for name in names:
-        if not is_done(store, round_run(recipe, name), name):
-            break
-        done += 1
-    return done
+    rows = Store.open(recipe.store).sql("SELECT run_id FROM runs WHERE status = 'done'").fetchall()
+    finished = {run_id for (run_id,) in rows}
+    return len(list(takewhile(lambda name: round_run(recipe, name) in finished, names)))
 
 
 def _updates(task: Task, n_prompts: int, n: int) -> int:

@@ -42,10 +42,10 @@ def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -
     lineage = queries.find("lineage")
     assert lineage is not None, "lineage is a shipped query"
     rows: list[tuple[Any, ...]] = []
+    con = store.connect()
     for task in tasks:
         if task.stage.kind == "eval":
             continue
-        con = store.connect()
         name = made_by(store, by_name, task, n_rounds(by_name, task) - 1)
         policy_id, _ = params.policy(con, name)
         with sql.errors():

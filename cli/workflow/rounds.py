@@ -22,6 +22,7 @@ from cli.workflow import launch
 from cli.workflow.order import Task, trainer_config
 from cli.workflow.schema import Recipe
 from s2d_store import params, runs, sql
+from s2d_store.compact import compact
 from s2d_store.datasets.build import build
 from s2d_store.datasets.locks import read_lock
 from s2d_store.engines.base import SamplingParams
@@ -30,6 +31,7 @@ from s2d_store.errors import InputError, NotFoundError
 from s2d_store.rollouts.generate import GenerateConfig, generate
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.schema import TABLES
 from s2d_store.settings import defaults, differing
 from s2d_store.store import Store
 from s2d_store.verifiers.kept import KeptPool
@@ -37,6 +39,8 @@ from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
+# Small files of a table before a round's end compacts it.
+CROWDED = 64
 GRADED = ("grpo", "warmup", "sft")
 
 
@@ -120,16 +124,27 @@ def run_task(work: Work, task: Task) -> None:
         own = round_ > 0 and before == label(task, round_ - 1) != start
         if own and not done and work.recipe.keep_rounds == "last":
             _forget(Path(work.recipe.output) / before)
+        if not done:
+            _tidy(work.store)
+
+
+def _tidy(store: Store) -> None:
+    """Compact tables to which many rounds have added a few rows each: every step reads them."""
+    files = store.snapshot().files
+    crowded = [n for n, t in TABLES.items() if not t.partition_by and len(files[n]) > CROWDED]
+    if crowded:
+        for _ in compact(store, crowded):
+            pass
 
 
 def is_done(
     store: Store,
     run_id: str,
     name: str,
-    identity: Mapping[str, Any] | None = None,
-    unless: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any],
+    unless: Mapping[str, Any],
 ) -> bool:
-    """Whether a round was finished; with an identity and its defaults, whether with these settings.
+    """Whether a round of these settings, which have those defaults, was finished.
 
     Raises:
         InputError: it was begun with other settings.
@@ -139,7 +154,7 @@ def is_done(
     ).fetchall()
     if not found:
         return False
-    other = identity and differing(json.loads(found[0][0]), identity, unless)
+    other = differing(json.loads(found[0][0]), identity, unless)
     if other:
         raise InputError(
             f"{name} was begun with other settings",

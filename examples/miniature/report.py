@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 import queries
 from cli.workflow.order import Task, tasks
 from cli.workflow.read import read_recipe
@@ -39,6 +41,9 @@ ARMS = {
     "stage3": "bridge + Stage 3",
     "replay": "bridge + matched replay",
     "warmup-200": "warmup only, as many updates as the bridge",
+    "opd-200": "OPD only, as many updates as the bridge",
+    "opd-20": "OPD only, cut to 20 updates",
+    "bridge-20": "bridge with OPD cut to 20 updates",
     "cold-grpo-compute": "cold GRPO, as much compute as the bridge",
 }
 CLAIMS = (
@@ -48,6 +53,8 @@ CLAIMS = (
     ("c", "what OPD adds to the warmup", "bridge", "warmup"),
     ("c", "the same at equal updates", "bridge", "warmup-200"),
     ("c", "what the warmup adds to OPD", "bridge", "opd-only"),
+    ("c", "the same at equal updates", "bridge", "opd-200"),
+    ("c", "the same where OPD is cut to 20 updates", "bridge-20", "opd-20"),
     ("d", "what Stage 3 adds", "stage3", "bridge"),
     ("d", "its matched replay does not", "replay", "bridge"),
     ("d", "Stage 3 over its replay control", "stage3", "replay"),
@@ -86,13 +93,13 @@ def read_arms(store: Store, all_tasks: Sequence[Task]) -> dict[str, Arm]:
     by_name = {task.name: task for task in all_tasks}
     scores = {row[0]: row[4] for row in rows(store, HERE / "scores.sql")}
     visits = dict(rows(store, HERE / "visits.sql"))
-    arms = {}
+    arms, con = {}, store.connect()
     for arm in ARMS:
         if arm not in scores:
             continue
         mine = [by_name[name] for name in by_name if name.rpartition(".s")[0] == arm]
         mine = mine[: len(scores[arm])]
-        costs = [cost(store, labels(by_name, task)[-1]) for task in mine] or [
+        costs = [cost(con, labels(by_name, task)[-1]) for task in mine] or [
             dict.fromkeys(COSTS, 0.0)
         ]
         visited = [sum(visits.get(n, 0) for n in behind(by_name, task)) for task in mine] or [0]
@@ -110,11 +117,10 @@ def behind(by_name: Mapping[str, Task], task: Task) -> set[str]:
     return found
 
 
-def cost(store: Store, policy: str) -> dict[str, float]:
+def cost(con: duckdb.DuckDBPyConnection, policy: str) -> dict[str, float]:
     """What a policy cost in all."""
     lineage = queries.find("lineage")
     assert lineage is not None, "lineage is a shipped query"
-    con = store.connect()
     policy_id, _ = params.policy(con, policy)
     found = con.execute(
         f"SELECT {', '.join(COSTS)} FROM ({lineage.sql}\n) WHERE level = 'all'",
@@ -223,6 +229,18 @@ def matched(a: Arm, b: Arm) -> tuple[str, str]:
     return ", ".join(same) or "none", ", ".join(ratios) or "none"
 
 
+def closeness_table(store: Store, arms: Mapping[str, Arm]) -> str:
+    """How near the arms with OPD come to their teacher, how sharp they end, and how accurate."""
+    head = ["arm", "KL, first round", "KL, last round", "entropy, last round", "accuracy"]
+    found = {arm: figures for arm, *figures in rows(store, HERE / "closeness.sql")}
+    body = [
+        [ARMS[arm], *(f"{figure:.3f}" for figure in found[arm]), f"{arms[arm].mean:.3f}"]
+        for arm in arms
+        if arm in found
+    ]
+    return table(head, body)
+
+
 def audits_table(store: Store) -> str:
     """What `s2d audit` says of the store."""
     found = audit(store, AUDITS)
@@ -265,7 +283,10 @@ def main() -> None:
     plot(arms, args.output / "miniature.svg")
     text = (HERE / "page.md").read_text(encoding="utf-8")
     page = text.format(
-        scores=scores_table(arms), claims=claims_table(arms), audits=audits_table(store)
+        scores=scores_table(arms),
+        claims=claims_table(arms),
+        closeness=closeness_table(store, arms),
+        audits=audits_table(store),
     )
     (args.output / "miniature.md").write_text(page, encoding="utf-8")
     print(args.output / "miniature.md")

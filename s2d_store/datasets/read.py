@@ -7,8 +7,9 @@ A locked dataset is a folder: `lock.json` and Parquet parts in training order. E
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from bisect import bisect_left
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from s2d_store.datasets.ahead import ahead
 from s2d_store.datasets.locks import check_parts, check_seal
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
@@ -104,8 +106,14 @@ class LockedDataset:
     def updates(self, start: int = 1, columns: Sequence[str] | None = None) -> Iterator[UpdateRows]:
         """Yield the rows of each update from `start` on, in training order.
 
-        Row groups that end before `start` are skipped by their statistics. One row group is read
-        ahead in a thread; memory is bounded by two row groups and one update.
+        Parts and row groups that end before `start` are skipped by their statistics, so any start
+        is as quick as the first. A thread reads one row group ahead, another assembles one update
+        ahead: memory is bounded by three row groups and three updates, whatever the dataset's size.
+
+        Every process of a run reads all rows of an update, and makes batches of its own share only
+        (`trainers.batches.deal`). Shares are balanced by length, so their rows lie anywhere in the
+        update, and Parquet decodes whole row groups: reading less would need shares that follow the
+        files, whose ranks would wait for the one with the longest rows.
 
         Args:
             start: first update wanted, 1-based.
@@ -125,9 +133,13 @@ class LockedDataset:
                 f"it has {', '.join(self.columns)}",
                 "rebuild it with a query that selects the column",
             )
-        groups = self._row_groups(start)
+        return ahead(self._assembled(start, names), "read-ahead-update")
+
+    def _assembled(self, start: int, names: list[str]) -> Generator[UpdateRows, None, None]:
+        """The updates from `start` on, each joined from the row groups that it lies in."""
+        groups = self._row_groups(start, sorted({*names, "update"}))
         pieces: list[UpdateRows] = []
-        for table in _read_ahead(groups, sorted({*names, "update"})):
+        for table in ahead(groups, "read-ahead-group"):
             for piece in _split(table, names, self.lock.name):
                 if pieces and piece.update != pieces[-1].update:
                     if piece.update < pieces[-1].update:
@@ -142,17 +154,14 @@ class LockedDataset:
         if pieces:
             yield _concatenate(pieces)
 
-    def _row_groups(self, start: int) -> Iterator[tuple[pq.ParquetFile, int]]:
-        """Row groups that can hold an update >= start, each with its open file."""
-        for path, _, _ in self.lock.files:
-            with pq.ParquetFile(self.folder / path) as file:
-                column = file.schema_arrow.names.index("update")
-                leaf = _leaf_index(file, "update", column)
-                for index in range(file.metadata.num_row_groups):
-                    statistics = file.metadata.row_group(index).column(leaf).statistics
-                    known = statistics is not None and statistics.has_min_max
-                    if not known or statistics.max >= start:
-                        yield file, index
+    def _row_groups(self, start: int, columns: list[str]) -> Generator[pa.Table, None, None]:
+        """Read the row groups that can hold an update >= start."""
+        paths = [self.folder / path for path, _, _ in self.lock.files]
+        for path in paths[bisect_left(paths, float(start), key=_last_update) :]:
+            with pq.ParquetFile(path) as file:
+                for index, last in enumerate(_last_updates(file.metadata)):
+                    if last >= start:
+                        yield file.read_row_group(index, columns=columns)
 
 
 def read_lock(folder: Path) -> DatasetLock:
@@ -223,29 +232,25 @@ def _check_part(
     return found
 
 
-def _leaf_index(file: pq.ParquetFile, name: str, start: int) -> int:
+def _last_update(path: Path) -> float:
+    """Last update of a part, at least."""
+    return max(_last_updates(pq.read_metadata(path)), default=math.inf)
+
+
+def _last_updates(metadata: pq.FileMetaData) -> list[float]:
+    """Last update of each row group by its statistics; infinity where it has none."""
+    leaf = _leaf_index(metadata, "update")
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    statistics = [group.column(leaf).statistics for group in groups]
+    return [s.max if s is not None and s.has_min_max else math.inf for s in statistics]
+
+
+def _leaf_index(metadata: pq.FileMetaData, name: str) -> int:
     """Position of a scalar column among the Parquet leaves (list columns have one leaf each)."""
-    for index in range(start, file.metadata.num_columns):
-        if file.schema.column(index).path == name:
+    for index in range(metadata.num_columns):
+        if metadata.schema.column(index).path == name:
             return index
     raise DatasetError(f"column {name} is not a scalar", "", "rebuild the dataset")
-
-
-def _read_ahead(
-    groups: Iterator[tuple[pq.ParquetFile, int]], columns: list[str]
-) -> Iterator[pa.Table]:
-    """Read row groups in order, the next one in a thread while the caller uses this one."""
-
-    def read() -> pa.Table | None:
-        # The generator is advanced in the thread too, so a file closes only after its last group.
-        group = next(groups, None)
-        return None if group is None else group[0].read_row_group(group[1], columns=columns)
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as executor:
-        pending = executor.submit(read)
-        while (table := pending.result()) is not None:
-            pending = executor.submit(read)
-            yield table
 
 
 def _split(table: pa.Table, names: Sequence[str], dataset: str) -> Iterator[UpdateRows]:
