@@ -231,12 +231,13 @@ def matched(a: Arm, b: Arm) -> tuple[str, str]:
 
 def closeness_table(store: Store, arms: Mapping[str, Arm]) -> str:
     """How near the arms with OPD come to their teacher, how sharp they end, and how accurate."""
-    head = ["arm", "KL, first round", "KL, last round", "entropy, last round", "accuracy"]
+    head = ["arm", "KL, first round", "KL, last round", "entropy, last round", "wrong", "copied"]
     found = {arm: figures for arm, *figures in rows(store, HERE / "closeness.sql")}
+    mistakes = {arm: figures for arm, *figures in rows(store, HERE / "errors.sql")}
     body = [
-        [ARMS[arm], *(f"{figure:.3f}" for figure in found[arm]), f"{arms[arm].mean:.3f}"]
+        [ARMS[arm], *(f"{figure:.3f}" for figure in [*found[arm], *mistakes[arm]])]
         for arm in arms
-        if arm in found
+        if arm in found and arm != "raw-bridge"
     ]
     return table(head, body)
 
