@@ -43,7 +43,7 @@ def reading(report: Report) -> Iterator[Row]:
     compared = report["compared"]
     speeds = {name: median(figures["tokens_per_s"]) for name, figures in compared.items()}
     peers = {
-        "parquet": "bare pyarrow, every column, nothing built",
+        "parquet": "bare pyarrow, the same columns, nothing built",
         "nested": "`datasets`, torch format, lists of lists",
         "flat": "`datasets`, torch format, flat lists, uncompressed",
     }

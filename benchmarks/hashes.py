@@ -84,7 +84,7 @@ def flipped(path: Path) -> dict[str, int]:
     good, digest = pq.ParquetFile(path).read(), hashed.hash_of(path)
     readers: dict[str, Callable[[], pa.Table]] = {
         "pyarrow": lambda: pq.ParquetFile(path).read(),
-        "DuckDB": lambda: duckdb.sql(f"SELECT * FROM '{path}'").to_arrow_table(),
+        "DuckDB": lambda: duckdb.read_parquet(str(path)).to_arrow_table(),
     }
     silent = dict.fromkeys(readers, 0)
     missed = 0

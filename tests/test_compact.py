@@ -13,8 +13,9 @@ from conftest import Cli
 from deltalake import DeltaTable
 
 import queries
+from cli.workflow import rounds
 from s2d_store import compact as compacting
-from s2d_store import journal, keys, log, parquet
+from s2d_store import journal, keys, log, parquet, runs
 from s2d_store.compact import LiveFile, compact, live_files, plan
 from s2d_store.datasets.build import build, verify
 from s2d_store.errors import InputError, StoreError
@@ -299,3 +300,21 @@ def test_a_look_up_opens_only_files_that_may_hold_the_key(store: Store) -> None:
     assert keys.candidates(store.root, policies, stored) == store.snapshot().files["policies"]
     assert store.commit({"policies": stored}) == {"policies": 0}
     assert store.commit({"policies": new}) == {"policies": 1}
+
+
+def test_a_round_compacts_the_tables_that_every_step_reads(
+    small: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        with runs.running(small, f"r{number}", "round", {"n": number}):
+            pass
+    before, files = contents(small), small.snapshot().files
+    assert len(files["runs"]) == 6
+    monkeypatch.setattr(rounds, "CROWDED", 6)
+    rounds._tidy(small)
+    assert small.snapshot().files == files
+    monkeypatch.setattr(rounds, "CROWDED", 5)
+    rounds._tidy(small)
+    after = small.snapshot().files
+    assert len(after["runs"]) == 1 and after["rollouts"] == files["rollouts"]
+    assert contents(small) == before

@@ -16,6 +16,7 @@ import pytest
 from conftest import Cli, Result
 
 from s2d_store import hashed, journal, snapshot
+from s2d_store.doctor.behind import behind
 from s2d_store.doctor.examine import examine
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -328,3 +329,11 @@ def test_nothing_is_dropped_unasked_or_while_others_commit(
         assert done.code == 1 and "another command is committing to this store" in done.err
         path.unlink()
     assert store.snapshot().versions == version
+
+
+def test_an_error_about_a_users_file_is_not_the_stores(store: Store, tmp_path: Path) -> None:
+    (damaged, *_) = files(store, "rollouts")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert behind(FileNotFoundError(2, "No such file", str(tmp_path / "mine.jsonl")), store) is None
+    found = behind(OSError(5, "Input/output error", str(damaged)), store)
+    assert found is not None and damaged.name in found.what

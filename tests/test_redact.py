@@ -21,7 +21,7 @@ from s2d_store.verifiers.worker import grade
 ROOT = Path(__file__).parent.parent
 MASKED = {
     "s3://AKIAX:se/cr+et@bucket/x": "s3://***@bucket/x",
-    "no store at /work/s3:/user:secret@bucket": "no store at /work/s3:/***@bucket",
+    "no store at /data/s3:/user:secret@bucket": "no store at /data/s3:/***@bucket",
     "https://user:secret@host/a?b=c": "https://***@host/a?b=c",
     "https://secret@host:80/a": "https://***@host:80/a",
     "/x?token=secret&sig=secret2": "/x?token=***&sig=***",

@@ -7,8 +7,7 @@ times slower than NumPy does on the Arrow buffers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from queries import Param, Query
 from s2d_store import sql, steps
 from s2d_store.audits.scope import Found, Scope
+from s2d_store.datasets.ahead import ahead
 from s2d_store.engines.base import TopK
 from s2d_store.engines.checks import check_topk_flat
 from s2d_store.errors import EngineError
@@ -61,7 +61,7 @@ def consistency(scope: Scope) -> Found:
         for file in files:
             scorer = _scorer(file)
             name, vocab_size = policies.get(scorer, (scorer, np.iinfo(np.int32).max))
-            for table in _read_ahead(_tables(file, chosen)):
+            for table in ahead(_tables(file, chosen), "read-ahead-group"):
                 examined += table.num_rows
                 for row in _faults(table, responses, vocab_size):
                     offending += 1
@@ -114,7 +114,7 @@ def _scorer(file: str) -> str:
     return unquote(match[1])
 
 
-def _tables(file: str, chosen: pa.Array | None) -> Iterator[pa.Table]:
+def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, None]:
     with pq.ParquetFile(file) as parquet:
         columns = steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
@@ -123,15 +123,6 @@ def _tables(file: str, chosen: pa.Array | None) -> Iterator[pa.Table]:
                 table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
             if table.num_rows:
                 yield table
-
-
-def _read_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same tables, the next one read in a thread while the caller checks this one."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        pending = pool.submit(next, tables, None)
-        while (table := pending.result()) is not None:
-            pending = pool.submit(next, tables, None)
-            yield table
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:

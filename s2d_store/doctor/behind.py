@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -23,7 +24,7 @@ def behind(error: BaseException, store: Store) -> StoreError | None:
     Hashes are not compared here: that reads the whole store, which is the user's to ask for.
     """
     cause: BaseException | None = error
-    while cause is not None and not _speaks_of_files(cause):
+    while cause is not None and not _speaks_of_files(cause, store.root):
         cause = cause.__cause__
     if cause is None:
         return None
@@ -36,7 +37,10 @@ def behind(error: BaseException, store: Store) -> StoreError | None:
     return None
 
 
-def _speaks_of_files(error: BaseException) -> bool:
+def _speaks_of_files(error: BaseException, root: Path) -> bool:
+    # A file of the user's, as one that a command was to read, is none of the store's.
+    if isinstance(error, OSError) and isinstance(error.filename, str | Path):
+        return Path(error.filename).resolve().is_relative_to(root.resolve())
     # What DuckDB's Parquet reader throws by itself (thrift, zstd) is of the bare base class.
     return type(error) is duckdb.Error or isinstance(
         error,
