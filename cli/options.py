@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from s2d_store.store import Store
 
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="S2D_STORE", help="The store's folder.", metavar="FOLDER")
+    str,
+    typer.Option(
+        "--store",
+        envvar="S2D_STORE",
+        help="The store: a folder, or s3://, gs://, az://.",
+        metavar="STORE",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the summary only.")]
 EngineOption = Annotated[str, typer.Option(help="transformers (anywhere) or vllm (throughput).")]

@@ -10,7 +10,8 @@ from typing import Any
 
 from s2d_store import charges, policy_registry, runs, trained
 from s2d_store.budget_guard import Guard
-from s2d_store.datasets.locks import folder_of, read_lock
+from s2d_store.datasets.folders import local_folder
+from s2d_store.datasets.locks import read_lock
 from s2d_store.errors import EngineError
 from s2d_store.outside import check_outside
 from s2d_store.policy_registry import Registered
@@ -67,7 +68,7 @@ def train_from_store(
     policy = policy_registry.find(store, student)
     trained.check_student(policy, lock)
     config = config_class(
-        dataset=str(folder_of(store, dataset)),
+        dataset=str(local_folder(store, dataset)),
         student=policy.location,
         output=str(output),
         **settings,

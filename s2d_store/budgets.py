@@ -20,13 +20,13 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from s2d_store import sql
+from s2d_store import places, sql
 from s2d_store.errors import BudgetError, InputError, NotFoundError
+from s2d_store.places import Place
 from s2d_store.store import Store
 
 FILE_NAME = "budget.toml"
@@ -104,17 +104,17 @@ class Budget:
 
     limits: tuple[Limit, ...] = ()
     purpose: str = "train"
-    path: Path | None = None
+    path: Place | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> Budget:
+    def load(cls, path: str | Place) -> Budget:
         """Read a budget file.
 
         Raises:
             NotFoundError: there is no such file.
             InputError: not TOML, an unknown key or scope, or a limit that is no amount.
         """
-        path = Path(path)
+        path = places.place(path)
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -198,7 +198,7 @@ def amount(value: float) -> str:
     return f"{int(value):,}"
 
 
-def _limits(path: Path, document: Mapping[str, Any]) -> Iterable[Limit]:
+def _limits(path: Place, document: Mapping[str, Any]) -> Iterable[Limit]:
     for scope, table in document.items():
         if scope not in SCOPES:
             raise _unknown(path, scope, ("purpose", *SCOPES))
@@ -218,7 +218,7 @@ def _limits(path: Path, document: Mapping[str, Any]) -> Iterable[Limit]:
             yield from _table(path, scope, name, limits)
 
 
-def _table(path: Path, scope: str, name: str, table: Any) -> Iterable[Limit]:
+def _table(path: Place, scope: str, name: str, table: Any) -> Iterable[Limit]:
     title = f"{scope}.{name}" if name else scope
     if not isinstance(table, dict):
         raise InputError(
@@ -241,7 +241,7 @@ def _table(path: Path, scope: str, name: str, table: Any) -> Iterable[Limit]:
         yield Limit(scope, name, metric, value if metric == "flops" else int(value))
 
 
-def _unknown(path: Path, key: str, allowed: Iterable[str], where: str = "") -> InputError:
+def _unknown(path: Place, key: str, allowed: Iterable[str], where: str = "") -> InputError:
     allowed = list(allowed)
     close = difflib.get_close_matches(key, allowed, 1)
     return InputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from s2d_store import hashed, journal, keys, live, parquet
+from s2d_store import data_files, hashed, journal, keys, live, parquet, sessions
 from s2d_store.errors import InputError, StoreError
 from s2d_store.journal import NewFile
+from s2d_store.places import Place, parquet_source
 from s2d_store.schema import TABLES, Table
 from s2d_store.snapshot import table_path
 from s2d_store.store import Store, writing
@@ -95,9 +95,9 @@ def compact(
         yield _compact_table(store.root, TABLES[name], target_bytes, dry_run)
 
 
-def _compact_table(root: Path, declared: Table, target_bytes: int, dry_run: bool) -> Compacted:
+def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: bool) -> Compacted:
     folder = table_path(root, declared.name)
-    groups = plan(live_files(DeltaTable(folder)), target_bytes // 2)
+    groups = plan(live_files(DeltaTable(str(folder))), target_bytes // 2)
     if dry_run:
         planned = [file for group in groups for file in group]
         return Compacted(declared.name, len(planned), sum(file.size for file in planned))
@@ -118,10 +118,10 @@ def _compact_table(root: Path, declared: Table, target_bytes: int, dry_run: bool
     return total
 
 
-def _checkpoint(folder: Path) -> None:
+def _checkpoint(folder: Place) -> None:
     """Let the next reader of a table begin with the files that are left."""
     try:
-        DeltaTable(folder).create_checkpoint()
+        DeltaTable(str(folder)).create_checkpoint()
     except (DeltaError, OSError) as error:
         raise StoreError(
             f"table {folder.name} is compacted, but its log has no new checkpoint",
@@ -157,7 +157,7 @@ def plan(files: Sequence[LiveFile], small_bytes: int) -> list[list[LiveFile]]:
 
 
 def _rewrite(
-    root: Path, declared: Table, group: Sequence[LiveFile], target_bytes: int
+    root: Place, declared: Table, group: Sequence[LiveFile], target_bytes: int
 ) -> Iterator[tuple[list[LiveFile], NewFile]]:
     """Rewrite one partition's files; yields each committed output with the files it replaced.
 
@@ -168,11 +168,8 @@ def _rewrite(
         left = deque(files)
         while len(left) > 1:
             values = dict(left[0].partition_values)
-            output = folder.joinpath(*(f"{k}={v}" for k, v in values.items()))
-            output /= f"{uuid.uuid4().hex}.parquet"
             taken: list[LiveFile] = []
-            tables = _read(folder, left, taken, output, target_bytes)
-            made = _write(root, declared, values, output, tables, schema)
+            made = _write(root, declared, values, left, taken, schema, target_bytes)
             if made.rows != sum(file.rows for file in taken):
                 raise StoreError(
                     f"files of table {declared.name} hold other rows than its log says",
@@ -185,12 +182,12 @@ def _rewrite(
                 (folder / made.path).unlink()
 
 
-def _by_schema(folder: Path, files: Sequence[LiveFile]) -> list[tuple[pa.Schema, list[LiveFile]]]:
+def _by_schema(folder: Place, files: Sequence[LiveFile]) -> list[tuple[pa.Schema, list[LiveFile]]]:
     """Files that can be laid end to end: those of one schema."""
     found: list[tuple[pa.Schema, list[LiveFile]]] = []
     for file in files:
         with _reading(folder / file.path):
-            schema = pq.read_schema(folder / file.path)
+            schema = pq.read_schema(parquet_source(folder / file.path))
         for known, same in found:
             if known.equals(schema):
                 same.append(file)
@@ -201,7 +198,7 @@ def _by_schema(folder: Path, files: Sequence[LiveFile]) -> list[tuple[pa.Schema,
 
 
 def _read(
-    folder: Path, left: deque[LiveFile], taken: list[LiveFile], output: Path, target_bytes: int
+    folder: Place, left: deque[LiveFile], taken: list[LiveFile], output: Path, target_bytes: int
 ) -> Iterator[pa.Table]:
     """Move files from `left` to `taken` until the output is full; yields their rows in order.
 
@@ -222,17 +219,17 @@ def _read(
         yield pa.concat_tables(waiting)
 
 
-def _parts(path: Path, n_bytes: int) -> Iterator[pa.Table]:
+def _parts(path: Place, n_bytes: int) -> Iterator[pa.Table]:
     """A file's rows in order, about `n_bytes` at a time."""
     # A damaged file's rows must not get a hash that fits.
-    with _reading(path), pq.ParquetFile(hashed.checked(path)) as file:
+    with _reading(path), hashed.checked(path) as local, pq.ParquetFile(local) as file:
         row_bytes = max(1, _bytes(file.metadata) // max(1, file.metadata.num_rows))
         for batch in file.iter_batches(max(1, n_bytes // row_bytes)):
             yield pa.Table.from_batches([batch])
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowInvalid) as error:
@@ -248,40 +245,34 @@ def _bytes(metadata: pq.FileMetaData) -> int:
 
 
 def _write(
-    root: Path,
+    root: Place,
     declared: Table,
     values: dict[str, str],
-    target: Path,
-    tables: Iterator[pa.Table],
+    left: deque[LiveFile],
+    taken: list[LiveFile],
     schema: pa.Schema,
+    target_bytes: int,
 ) -> NewFile:
-    """Write an output, which nobody sees yet; a part of one is removed."""
+    """Write an output, which nobody sees yet, of files that move from `left` to `taken`."""
+    folder = table_path(root, declared.name)
     rows = 0
     ends: list[keys.Bounds] = []
 
-    def noted() -> Iterator[pa.Table]:
+    def noted(output: Path) -> Iterator[pa.Table]:
         nonlocal rows
-        for table in tables:
+        for table in _read(folder, left, taken, output, target_bytes):
             rows += table.num_rows
             ends.append(keys.bounds(declared, table))
             yield table
 
-    whole = False
-    try:
-        with writing(root):
-            size = parquet.write(target, noted(), schema)
-            sealed = hashed.seal(target)
-        whole = True
-    finally:
-        if not whole:
-            target.unlink(missing_ok=True)
-    path = sealed.relative_to(table_path(root, declared.name)).as_posix()
+    with writing(root):
+        path, size = data_files.write(folder, values, noted, schema)
     now_ms = int(time.time() * 1000)
     return NewFile(declared.name, path, size, rows, values, now_ms, keys.widest(ends))
 
 
 def replace_files(
-    root: Path,
+    root: Place,
     declared: Table,
     old: Sequence[LiveFile],
     new: Sequence[NewFile],
@@ -303,14 +294,15 @@ def replace_files(
     added = [file.action(data_change=data_change) for file in new]
     folder = table_path(root, declared.name)
     for attempt in range(COMMIT_ATTEMPTS):
-        table = DeltaTable(folder)
+        table = DeltaTable(str(folder))
         if not {file.path for file in old} <= {file.path for file in live_files(table)}:
             return False
+        sessions.require(root)
         try:
             _commit_next(table, declared, [*added, *gone])
             return True
         except CommitFailedError as error:
-            if DeltaTable(folder).version() == table.version():
+            if DeltaTable(str(folder)).version() == table.version():
                 raise _failed(declared, error) from error
             time.sleep(random.uniform(0, 0.001 * min(attempt, 50)))
         except (DeltaError, OSError) as error:

@@ -7,9 +7,12 @@ are read as other numbers.
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from s2d_store.places import Place, local_copy, sha256
 
 HASH_CHARS = 32
 _NAMED = re.compile(r"-([0-9a-f]{32})\.parquet$")
@@ -22,24 +25,25 @@ def seal(path: Path) -> Path:
     return sealed
 
 
-def hash_of(path: Path) -> str:
-    """The first 128 bits of a file's SHA-256, in hex; the interpreter is free meanwhile."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:HASH_CHARS]
+def hash_of(path: Place) -> str:
+    """The first 128 bits of a file's SHA-256, in hex."""
+    return sha256(path)[:HASH_CHARS]
 
 
-def stated(path: Path | str) -> str | None:
+def stated(path: Place | str) -> str | None:
     """The hash in a file's name; None for a file that was written before names had one."""
     found = _NAMED.search(str(path))
     return found[1] if found else None
 
 
-def checked(path: Path) -> Path:
-    """The path of a file whose bytes are those that were written, where its name has their hash.
+@contextmanager
+def checked(path: Place) -> Iterator[Path]:
+    """A local file with the bytes that were written, where the path has their hash.
 
     Raises:
-        OSError: they are not, or it cannot be read.
+        OSError: its bytes are others, or it cannot be read.
     """
-    if stated(path) not in (None, hash_of(path)):
-        raise OSError("its bytes are not those that were written")
-    return path
+    with local_copy(path) as local:
+        if stated(path) not in (None, hash_of(local)):
+            raise OSError("its bytes are not those that were written")
+        yield local

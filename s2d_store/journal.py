@@ -1,8 +1,8 @@
 """Multi-table commits that survive a kill: a journal entry is written before the first table
 is committed and removed after the last; what a dead writer left is rolled forward.
 
-An entry is held under an advisory lock while its writer lives, so nobody finishes a commit that
-is still under way.
+An entry is held under an advisory lock while its writer lives (on an object store it names its
+writer's session), so nobody finishes a commit that is still under way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +21,9 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
-from s2d_store import keys, log
+from s2d_store import keys, live, log, sessions
 from s2d_store.errors import StoreError
+from s2d_store.places import ObjectPath, Place, below
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
 
@@ -63,7 +64,7 @@ class NewFile:
         )
 
 
-def commit(root: Path, files: Sequence[NewFile]) -> None:
+def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
     with _entry(root, files) as path:
         _commit_tables(root, files)
@@ -78,37 +79,83 @@ def commit(root: Path, files: Sequence[NewFile]) -> None:
             ) from error
 
 
-def recover(root: Path) -> int:
+def recover(root: Place) -> int:
     """Finish the commits of dead writers; gives how many there were."""
     recovered = 0
-    for path in sorted((root / "pending").glob("*.json")):
-        try:
-            file = path.open("r+b")
-        except FileNotFoundError:  # its writer has finished meanwhile
-            continue
-        with file:
-            if not _lock(file) or not path.exists():
+    for path in pending(root):
+        with _abandoned(root, path) as text:
+            if text is None:
                 continue
-            entry = [NewFile(**item) for item in json.loads(file.read())]
+            entry = [NewFile(**item) for item in _files_in(text)]
             _commit_tables(root, _uncommitted(root, entry))
             path.unlink()
             recovered += 1
     return recovered
 
 
+def pending(root: Place) -> list[Place]:
+    """Entries of commits that are under way, or whose writer died."""
+    return [f.path for f in below(root / "pending") if f.relative.endswith(".json")]
+
+
+def pending_files(root: Place) -> set[tuple[str, str]]:
+    """Table and path of each file whose commit is under way."""
+    found = set()
+    for path in pending(root):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            found |= {(f["table"], f["path"]) for f in _files_in(path.read_text())}
+    return found
+
+
+def _files_in(text: str) -> list[dict[str, Any]]:
+    """The files of an entry; on an object store it names its writer's session too."""
+    entry = json.loads(text)
+    return list(entry["files"] if isinstance(entry, dict) else entry)
+
+
 @contextmanager
-def _entry(root: Path, files: Sequence[NewFile]) -> Iterator[Path]:
+def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
+    items = [asdict(f) for f in files]
+    name = uuid.uuid4().hex
+    if isinstance(root, ObjectPath):
+        with sessions.held(root) as session:
+            entry = root / "pending" / f"{name}.json"
+            entry.write_text(json.dumps({"session": session, "files": items}))
+            yield entry
+        return
     folder = root / "pending"
     folder.mkdir(exist_ok=True)
-    name = uuid.uuid4().hex
     draft, path = folder / f"{name}.draft", folder / f"{name}.json"
     with draft.open("x+b") as file:
-        file.write(json.dumps([asdict(f) for f in files]).encode())
+        file.write(json.dumps(items).encode())
         file.flush()
         os.fsync(file.fileno())
         _lock(file)
         draft.rename(path)
         yield path
+
+
+@contextmanager
+def _abandoned(root: Place, path: Place) -> Iterator[str | None]:
+    """The text of a dead writer's entry, which nobody else takes up meanwhile; None for others."""
+    if isinstance(root, ObjectPath):
+        with live.sole(root, f".entry.{path.stem}", wait=False) as got:
+            try:
+                text = path.read_text() if got else None
+            except FileNotFoundError:  # its writer has finished meanwhile
+                text = None
+            if text and not sessions.is_dead(root, json.loads(text)["session"], wait=False):
+                text = None
+            yield text
+        return
+    assert isinstance(path, Path)
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        yield file.read().decode() if _lock(file) and path.exists() else None
 
 
 def _lock(file: IO[bytes]) -> bool:
@@ -119,23 +166,24 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _uncommitted(root: Path, files: Sequence[NewFile]) -> list[NewFile]:
+def _uncommitted(root: Place, files: Sequence[NewFile]) -> list[NewFile]:
     """Files that no version ever held; one that a compaction has replaced since was committed."""
     known = {name: log.lives(table_path(root, name)) for name in {f.table for f in files}}
     return [f for f in files if f.path not in known[f.table]]
 
 
-def _commit_tables(root: Path, files: Sequence[NewFile]) -> None:
+def _commit_tables(root: Place, files: Sequence[NewFile]) -> None:
     for name in reversed(TABLES):
         actions = [f.action() for f in files if f.table == name]
         if actions:
             _append(root, name, actions)
 
 
-def _append(root: Path, name: str, actions: list[AddAction]) -> None:
+def _append(root: Place, name: str, actions: list[AddAction]) -> None:
     declared = TABLES[name]
+    sessions.require(root)
     try:
-        DeltaTable(table_path(root, name)).create_write_transaction(
+        DeltaTable(str(table_path(root, name))).create_write_transaction(
             actions,
             mode="append",
             schema=Schema.from_arrow(declared.schema),

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from fcntl import LOCK_EX, flock
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from s2d_store import sql
+from s2d_store import live, sql
+from s2d_store.places import Place
 from s2d_store.schema import Table
 from s2d_store.snapshot import table_path
 
@@ -61,19 +60,15 @@ def statistics(n_rows: int, ends: Bounds) -> dict[str, Any]:
 
 
 @contextmanager
-def held(root: Path, tables: Sequence[str]) -> Iterator[None]:
+def held(root: Place, tables: Sequence[str]) -> Iterator[None]:
     """Hold the keys of tables, so that no other process stores the same ones meanwhile; waits."""
-    folder = root / "locks"
     with ExitStack() as stack:
-        if tables:
-            folder.mkdir(exist_ok=True)
         for name in sorted(tables):
-            # A run's lock is named like the run, which cannot start with a dot.
-            flock(stack.enter_context((folder / f".{name}.keys").open("a")), LOCK_EX)
+            stack.enter_context(live.sole(root, f".{name}.keys", wait=True))
         yield
 
 
-def new_rows(root: Path, declared: Table, rows: pa.Table) -> pa.Table:
+def new_rows(root: Place, declared: Table, rows: pa.Table) -> pa.Table:
     """The rows whose key is not stored, each key once, in the order given."""
     files = candidates(root, declared, rows) if rows.num_rows else ()
     key = list(declared.key)
@@ -90,10 +85,10 @@ def new_rows(root: Path, declared: Table, rows: pa.Table) -> pa.Table:
     return rows if len(kept) == rows.num_rows else rows.take(kept)
 
 
-def candidates(root: Path, declared: Table, rows: pa.Table) -> tuple[str, ...]:
+def candidates(root: Place, declared: Table, rows: pa.Table) -> tuple[str, ...]:
     """Files of the newest version that may hold a key of the rows."""
     folder = table_path(root, declared.name)
-    actions = pa.table(DeltaTable(folder).get_add_actions(flatten=True))
+    actions = pa.table(DeltaTable(str(folder)).get_add_actions(flatten=True))
     possible = [True] * actions.num_rows
     for name, (low, high) in bounds(declared, rows).items():
         for least, greatest in _noted(actions, name):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import unquote
 
 from s2d_store.errors import StoreError
+from s2d_store.places import ObjectPath, Place, below
 
+REQUESTS = 16
 _COMMIT = re.compile(r"[0-9]{20}\.json")
 
 
@@ -37,24 +40,34 @@ class Life:
         return self.added <= version and (self.removed is None or version < self.removed)
 
 
-def lives(folder: Path) -> dict[str, Life]:
+def lives(folder: Place) -> dict[str, Life]:
     """Every file that any version of a table held, by its path relative to `folder`.
 
     Raises:
         StoreError: commits are missing, so that a file in use could look like one that is not.
     """
     found: dict[str, Life] = {}
-    commits = sorted(p for p in (folder / "_delta_log").iterdir() if _COMMIT.fullmatch(p.name))
-    for version, commit in enumerate(commits):
+    log = below(folder / "_delta_log")
+    commits = [file.path for file in log if _COMMIT.fullmatch(file.relative)]
+    for version, (commit, text) in enumerate(zip(commits, _texts(commits), strict=True)):
         if int(commit.stem) != version:
             raise StoreError(
                 f"the log of table {folder.name} lacks version {version}",
                 "without it, files in use cannot be told from files that nobody needs",
                 f"restore {folder / '_delta_log'} from a copy",
             )
-        for line in commit.read_text().splitlines():
+        for line in text.splitlines():
             _apply(found, version, json.loads(line))
     return found
+
+
+def _texts(commits: Sequence[Place]) -> Iterator[str]:
+    """The commits' texts in order; on an object store, where each is a request, some at once."""
+    if not any(isinstance(commit, ObjectPath) for commit in commits):
+        yield from (commit.read_text() for commit in commits)
+        return
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="read-log") as pool:
+        yield from pool.map(ObjectPath.read_text, commits)
 
 
 def _apply(found: dict[str, Life], version: int, action: dict[str, dict[str, object]]) -> None:

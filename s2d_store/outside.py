@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from s2d_store.errors import InputError
+from s2d_store.places import Place
 
 _OWN = ("tables", "datasets", "pending", "locks", "s2d.json")
 
 
-def check_outside(root: Path, output: Path) -> Path:
+def check_outside(root: Place, output: Path) -> Path:
     """Return `output` unless the store keeps its own files there, links followed.
 
     Raises:
         InputError: it lies in a folder of the store's, or is its manifest.
     """
+    if not isinstance(root, Path):
+        return output
     place, store = output.expanduser().resolve(), root.resolve()
     inside = place.relative_to(store).parts if place.is_relative_to(store) else None
     if inside is not None and (not inside or inside[0] in _OWN):

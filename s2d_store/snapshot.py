@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from s2d_store import places
 from s2d_store.errors import InputError, NotFoundError, StoreError
+from s2d_store.places import ObjectPath, Place
 from s2d_store.schema import TABLES
 
+# How often a snapshot is taken of all tables at once before it is taken one by one.
+ROUNDS = 3
 # What refers before what it refers to, and what a commit writes last before what it writes first
 # (the reverse of TABLES): whatever is committed meanwhile, nothing that is seen lacks its origin.
 _READING_ORDER = (
@@ -41,12 +45,12 @@ class Snapshot:
     files: Mapping[str, tuple[str, ...]]
 
 
-def table_path(root: Path, name: str) -> Path:
+def table_path(root: Place, name: str) -> Place:
     """Folder of a table's Delta log and files."""
     return root / "tables" / name
 
 
-def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
+def read(root: Place, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
     """Resolve the newest snapshot, the one at a moment, or the one at given versions.
 
     Tables are read in _READING_ORDER, so a newest snapshot never shows a row without what it refers
@@ -57,7 +61,7 @@ def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snaps
         StoreError: an older version's files are gone, as after a vacuum.
     """
     if as_of is None:
-        newest = {name: _newest(table_path(root, name)) for name in _READING_ORDER}
+        newest = _newest_of_all(root)
         return Snapshot(
             {name: newest[name][0] for name in TABLES}, {name: newest[name][1] for name in TABLES}
         )
@@ -73,25 +77,52 @@ def read(root: Path, as_of: datetime | Mapping[str, int] | None = None) -> Snaps
 class _Opened:
     """A table kept open; its log's first file tells it from another one in its place."""
 
-    first: tuple[int, int]
+    first: object
     table: DeltaTable
     files: tuple[str, ...]
 
 
-_opened: dict[Path, _Opened] = {}
-_opening = threading.Lock()
+_opened: dict[Place, _Opened] = {}
+_opening: dict[Place, threading.Lock] = {}
 
 
-def _newest(folder: Path) -> tuple[int, tuple[str, ...]]:
+def forget(root: Place) -> None:
+    """Open a store's tables anew at the next snapshot: another store may lie there by now."""
+    for name in TABLES:
+        _opened.pop(table_path(root, name), None)
+
+
+def _newest_of_all(root: Place) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Newest version and files by table, as one moment had them or in _READING_ORDER.
+
+    On an object store each table is some requests that wait for each other, so all tables are asked
+    at once. What two rounds find alike was there, all of it, between them.
+    """
+    if isinstance(root, ObjectPath):
+        folders = [table_path(root, name) for name in _READING_ORDER]
+        with ThreadPoolExecutor(len(folders), thread_name_prefix="snapshot") as pool:
+            before = list(pool.map(_newest, folders))
+            for _ in range(ROUNDS):
+                after = list(pool.map(_newest, folders))
+                if after == before:
+                    return dict(zip(_READING_ORDER, after, strict=True))
+                before = after
+    return {name: _newest(table_path(root, name)) for name in _READING_ORDER}
+
+
+def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
     """Newest version and files of a table. Opening it reads the log since its last checkpoint, and
     every step of a run asks again: a table that is open reads what was added since.
     """
-    with _opening:
-        found = os.stat(folder / "_delta_log" / f"{0:020d}.json")
-        first = found.st_ino, found.st_mtime_ns
+    with _opening.setdefault(folder, threading.Lock()):
+        first = (
+            None
+            if isinstance(folder, ObjectPath)
+            else places.stamp(folder / "_delta_log" / f"{0:020d}.json")
+        )
         kept = _opened.get(folder)
         if kept is None or kept.first != first:
-            table = DeltaTable(folder)
+            table = DeltaTable(str(folder))
             kept = _opened[folder] = _Opened(first, table, _files(folder, table))
         else:
             before = kept.table.version()
@@ -102,7 +133,7 @@ def _newest(folder: Path) -> tuple[int, tuple[str, ...]]:
 
 
 def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
-    gone = sum(not os.path.exists(file) for file in files)
+    gone = sum(not places.exists(file) for file in files)
     if gone:
         raise StoreError(
             f"version {version} of table {name} is not whole any more",
@@ -112,10 +143,14 @@ def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
         )
 
 
-def _files(folder: Path, table: DeltaTable) -> tuple[str, ...]:
+def _files(folder: Place, table: DeltaTable) -> tuple[str, ...]:
     """The data files of a table, none of them outside its folder, whatever its log says."""
-    files = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
-    within = os.path.join(os.path.realpath(folder), "")
+    if isinstance(folder, ObjectPath):
+        files = tuple(sorted(unquote(uri) for uri in table.file_uris()))
+        within = f"{folder}/"
+    else:
+        files = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
+        within = os.path.join(os.path.realpath(folder), "")
     for file in files:
         if not file.startswith(within) or "/../" in file:
             raise StoreError(
@@ -126,10 +161,10 @@ def _files(folder: Path, table: DeltaTable) -> tuple[str, ...]:
     return files
 
 
-def _load(root: Path, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:
+def _load(root: Place, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:
     path = table_path(root, name)
     if isinstance(as_of, datetime):
-        table = DeltaTable(path)
+        table = DeltaTable(str(path))
         versions = [
             entry["version"]
             for entry in table.history()
@@ -138,11 +173,11 @@ def _load(root: Path, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTa
         table.load_as_version(max(versions, default=0))
         return table
     if name not in as_of:
-        return DeltaTable(path)
+        return DeltaTable(str(path))
     try:
-        return DeltaTable(path, version=as_of[name])
+        return DeltaTable(str(path), version=as_of[name])
     except (DeltaError, ValueError, OSError) as error:
-        newest = DeltaTable(path).version()
+        newest = DeltaTable(str(path)).version()
         raise NotFoundError(
             f"table {name} has no version {as_of[name]}",
             f"its newest version is {newest}",
@@ -155,9 +190,9 @@ def _local_path(uri: str) -> str:
     return unquote(urlparse(uri).path if uri.startswith("file://") else uri)
 
 
-def n_rows(root: Path, name: str) -> int:
+def n_rows(root: Place, name: str) -> int:
     """Rows of a table's newest version, from the log alone."""
-    actions = pa.table(DeltaTable(table_path(root, name)).get_add_actions(flatten=True))
+    actions = pa.table(DeltaTable(str(table_path(root, name))).get_add_actions(flatten=True))
     return sum(actions.column("num_records").to_pylist()) if actions.num_rows else 0
 
 

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import queries
+from s2d_store import places
 from s2d_store.errors import QueryError, StoreError
+from s2d_store.places import Place
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.snapshot import Snapshot
 
@@ -27,7 +29,7 @@ _CATALOG = re.compile(
 
 
 def connect(
-    root: Path, snap: Snapshot, *, unsafe: bool = False, text: str | None = None
+    root: Place, snap: Snapshot, *, unsafe: bool = False, text: str | None = None
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB whose views read the snapshot's Parquet files.
 
@@ -64,7 +66,7 @@ def connect(
     return con
 
 
-def connect_raw(root: Path, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
+def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with some tables in schema `raw`, without any view or macro.
 
     Args:
@@ -77,6 +79,7 @@ def connect_raw(root: Path, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duck
     con = duckdb.connect(
         config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )
+    places.register(con, root)
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
     if set(FILES_ALONE) & set(files):
@@ -105,7 +108,7 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         if c.name not in hidden
     }
     # Stores of format 1 have files without steps; a store has files of one format alone.
-    if hidden and (not files or hidden[0] in pq.read_schema(files[0]).names):
+    if hidden and (not files or hidden[0] in pq.read_schema(places.parquet_source(files[0])).names):
         expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
     columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
     if files:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import hashed, journal, keys, live, parquet, snapshot, sql, statements, steps
+from s2d_store import (
+    data_files,
+    journal,
+    keys,
+    live,
+    places,
+    snapshot,
+    sql,
+    statements,
+    steps,
+)
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.ids import check_name
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Place
 from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, declared
 from s2d_store.snapshot import Snapshot
 
@@ -37,41 +47,48 @@ _TABLE_CONFIGURATION = {
 
 
 class Store:
-    """A rollout store in a local folder.
+    """A rollout store in a local folder, or under a prefix of an object store.
 
     Example:
         >>> store = Store.open("s2d-store")                                    # doctest: +SKIP
         >>> store.sql("SELECT role, count(*) FROM rollouts GROUP BY ALL").pl()  # doctest: +SKIP
     """
 
-    def __init__(self, root: Path, format_version: int = FORMAT_VERSION) -> None:
+    def __init__(self, root: Place, format_version: int = FORMAT_VERSION) -> None:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
         self.format_version = format_version
 
     @classmethod
-    def init(cls, root: str | Path) -> Store:
+    def init(cls, root: str | Place) -> Store:
         """Create an empty store; an existing one is opened unchanged.
 
+        Args:
+            root: a folder, or `s3://BUCKET/PREFIX`, `gs://...`, `az://...` (docs/object_stores.md).
+
         Raises:
+            InputError: a URL that no store can lie at.
             StoreError: the folder holds something else, or cannot be written.
         """
-        path = Path(root).absolute()
-        if (path / MANIFEST).exists():
-            return cls.open(path)
-        leftover = path.is_dir() and (set(os.listdir(path)) - {"tables", "pending"})
-        if leftover or (path.exists() and not path.is_dir()):
+        path = places.place(root)
+        with _reachable(path):
+            if (path / MANIFEST).exists():
+                return cls.open(path)
+            foreign = _holds_something_else(path)
+        if foreign:
             raise StoreError(
                 f"{path} is not empty and not an s2d store",
                 "a store wants a folder of its own",
                 "s2d init --store NEW_FOLDER",
             )
         with writing(path):
-            path.mkdir(parents=True, exist_ok=True)
+            places.make_folder(path)
+            if isinstance(path, ObjectPath):
+                _require_conditions(path)
             for table in TABLES.values():
                 folder = snapshot.table_path(path, table.name)
                 DeltaTable.create(
-                    folder,
+                    str(folder),
                     schema=Schema.from_arrow(table.schema),
                     mode="ignore",
                     partition_by=list(table.partition_by) or None,
@@ -83,22 +100,27 @@ class Store:
                 "store_id": uuid.uuid4().hex,
                 "created_at": datetime.now(UTC).isoformat(),
             }
+            text = json.dumps(manifest, indent=2) + "\n"
+            if isinstance(path, ObjectPath):
+                path.joinpath(MANIFEST).create(text.encode())
+                return cls.open(path)
             draft = path / f"{MANIFEST}.draft"
-            draft.write_text(json.dumps(manifest, indent=2) + "\n")
+            draft.write_text(text)
             draft.rename(path / MANIFEST)
         return cls(path)
 
     @classmethod
-    def open(cls, root: str | Path) -> Store:
+    def open(cls, root: str | Place) -> Store:
         """Open an existing store.
 
         Raises:
             NotFoundError: there is no store in that folder.
             StoreError: it was written by a newer s2d.
         """
-        path = Path(root).absolute()
+        path = places.place(root)
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
+            with _reachable(path):
+                manifest = json.loads((path / MANIFEST).read_text())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"no store at {path}",
@@ -113,6 +135,8 @@ class Store:
                 f"this s2d reads up to {FORMAT_VERSION}",
                 "pip install --upgrade s2d",
             )
+        if isinstance(path, ObjectPath):
+            snapshot.forget(path)
         return cls(path, manifest["format_version"])
 
     def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
@@ -209,24 +233,19 @@ class Store:
             NotFoundError: there is none of that name.
             DatasetError: its lock or files were changed.
         """
-        from s2d_store.datasets.locks import folder_of, read_lock
+        from s2d_store.datasets.folders import local_folder
         from s2d_store.datasets.read import LockedDataset
 
-        read_lock(self, name)
-        return LockedDataset.open(folder_of(self, name))
+        return LockedDataset.open(local_folder(self, name))
 
     @contextmanager
     def alone(self, lock: str, busy: StoreError) -> Iterator[None]:
         """Hold a lock of the store's that one process has at a time, or raise `busy`."""
-        folder = self.root / "locks"
-        with writing(self.root):
-            folder.mkdir(exist_ok=True)
-            file = (folder / f"{lock}.lock").open("a")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise busy from error
+        with ExitStack() as held:
+            with writing(self.root):
+                got = held.enter_context(live.sole(self.root, f"{lock}.lock", wait=False))
+            if not got:
+                raise busy
             yield
 
     @contextmanager
@@ -258,19 +277,12 @@ class Store:
         for values, part in partitions(rows, kind.partition_by):
             for name, value in values.items():
                 check_name(value, name)
-            relative = Path(*[f"{k}={v}" for k, v in values.items()], f"{uuid.uuid4().hex}.parquet")
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                size = parquet.write(folder / relative, [part], part.schema)
-                relative = hashed.seal(folder / relative).relative_to(folder)
-            except OSError:
-                (folder / relative).unlink(missing_ok=True)
-                raise
+            path, size = data_files.write(folder, values, _only(part), part.schema)
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             files.append(
                 journal.NewFile(
                     kind.name,
-                    relative.as_posix(),
+                    path,
                     size,
                     part.num_rows,
                     values,
@@ -317,8 +329,60 @@ def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, 
         yield values, rows.filter(mask).drop_columns(list(by))
 
 
+def _only(part: pa.Table) -> Callable[[Path], list[pa.Table]]:
+    return lambda draft: [part]
+
+
+def _holds_something_else(path: Place) -> bool:
+    if isinstance(path, Path) and path.exists() and not path.is_dir():
+        return True
+    own = {"tables", "pending", "sessions"}
+    if isinstance(path, Path):
+        return path.is_dir() and any(entry.name not in own for entry in path.iterdir())
+    return any(found.relative.split("/")[0] not in own for found in places.below(path))
+
+
+def _require_conditions(root: ObjectPath) -> None:
+    """Try out that an object is created once only, on which commits and locks rest."""
+    probe = root / "sessions" / f"probe-{uuid.uuid4().hex}"
+    try:
+        tag = probe.create(b"1")
+        twice = probe.create(b"2")
+        changed = probe.replace(b"3", tag) if tag and not twice else None
+        late = probe.replace(b"4", tag) if tag and changed else None
+    finally:
+        probe.unlink(missing_ok=True)
+    if not changed or late:
+        raise StoreError(
+            f"no store can be kept at {root}",
+            "the service there does not do conditional writes (If-None-Match, If-Match), so two "
+            "writers could undo each other's commits",
+            "use a service that does: Amazon S3, Google Cloud Storage, Azure, MinIO, SeaweedFS",
+        )
+
+
 @contextmanager
-def writing(root: Path, files: list[journal.NewFile] | None = None) -> Iterator[None]:
+def _reachable(path: Place) -> Iterator[None]:
+    """Turn what an object store refuses before there is a store into one error."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if isinstance(path, Path):
+            raise
+        http = "scheme is not allowed" in str(error) or "http" in str(error).lower()
+        raise StoreError(
+            f"cannot reach the store at {path}",
+            f"{error.strerror or error}",
+            "check the bucket's name and, in the environment, the credentials, region and endpoint "
+            "(docs/object_stores.md)"
+            + ("; an http:// endpoint wants AWS_ALLOW_HTTP=true as well" if http else ""),
+        ) from error
+
+
+@contextmanager
+def writing(root: Place, files: list[journal.NewFile] | None = None) -> Iterator[None]:
     """Turn a failing disk into one StoreError; written but uncommitted files are removed."""
     try:
         yield

@@ -6,19 +6,18 @@ Files of the versions that a locked dataset pins stay, however old.
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2d_store import journal, live, log
+from s2d_store import journal, live, log, places, sessions
 from s2d_store.datasets.locks import built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.log import Life
+from s2d_store.places import Found, ObjectPath, Place, below
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
 from s2d_store.store import Store, writing
@@ -26,6 +25,7 @@ from s2d_store.store import Store, writing
 # A live writer may have written a file that it has not committed yet, and a reader that opened its
 # snapshot before a compaction reads the files that this replaced.
 GRACE_S = 3600.0
+_CHECKPOINT = ".checkpoint.parquet"
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -95,36 +95,39 @@ def _vacuum(
 ) -> Swept:
     recovered = 0 if dry_run else journal.recover(store.root)
     # Before the logs: an entry that goes between the two is in them.
-    pending = _pending(store.root)
+    pending = journal.pending_files(store.root)
     lives = {name: log.lives(table_path(store.root, name)) for name in TABLES}
-    now = time.time()
+    there = {name: below(table_path(store.root, name)) for name in TABLES}
+    now = places.now(store.root)
     # An age alone would not do: where the clock jumps, a file of this minute looks old.
-    found = _orphans(store.root, lives, pending) if quiet else ()
-    orphans = [path for path in found if _age(path, now) > grace_s]
-    replaced: list[Path] = []
-    checkpoints: list[Path] = []
+    found = _orphans(store, lives, there, pending) if quiet else ()
+    orphans = [file for file in found if now - file.modified > grace_s]
+    replaced: list[Found] = []
+    checkpoints: list[Found] = []
     kept: tuple[Kept, ...] = ()
     if older_than_s is not None:
-        old = _replaced_before(store.root, lives, now - older_than_s)
+        old = _replaced_before(lives, there, now - older_than_s)
         locks = [read_lock(store, name) for name in built(store)]
         checkpoints = [
-            path
+            file
             for name in TABLES
-            for path in _superseded(
-                table_path(store.root, name), [lock["versions"].get(name, 0) for lock in locks]
+            for file in _superseded(
+                table_path(store.root, name),
+                there[name],
+                [lock["versions"].get(name, 0) for lock in locks],
             )
-            if _age(path, now) > older_than_s
+            if now - file.modified > older_than_s
         ]
         kept = tuple(_kept(lock["name"], old, lock["versions"]) for lock in locks)
         replaced = [
-            path
-            for path, table, life in old
+            file
+            for file, table, life in old
             if not any(_pins(lock["versions"], table, life) for lock in locks)
         ]
-    sizes = [sum(map(_size, paths)) for paths in (orphans, replaced, checkpoints)]
+    sizes = [sum(file.size for file in files) for files in (orphans, replaced, checkpoints)]
     if not dry_run:
-        for path in orphans + replaced + checkpoints:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for file in orphans + replaced + checkpoints:
+            _remove(file.path)
     return Swept(
         recovered,
         len(orphans),
@@ -135,6 +138,13 @@ def _vacuum(
         tuple(entry for entry in kept if entry.files),
         not quiet,
     )
+
+
+def _remove(path: Place) -> None:
+    if isinstance(path, Path) and path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def parse_age(text: str) -> float:
@@ -161,19 +171,19 @@ def parse_age(text: str) -> float:
     return age_s
 
 
-Replaced = tuple[Path, str, Life]
+Replaced = tuple[Found, str, Life]
 
 
 def _replaced_before(
-    root: Path, lives: Mapping[str, Mapping[str, Life]], moment: float
+    lives: Mapping[str, Mapping[str, Life]], there: Mapping[str, Sequence[Found]], moment: float
 ) -> list[Replaced]:
-    """Files, still on disk, that the newest version has not held since `moment`."""
+    """Files, still there, that the newest version has not held since `moment`."""
     found = []
-    for table, files in lives.items():
-        for relative, life in files.items():
-            path = table_path(root, table) / relative
-            if life.removed is not None and life.removed_ms < moment * 1000 and path.exists():
-                found.append((path, table, life))
+    for table, files in there.items():
+        for file in files:
+            life = lives[table].get(file.relative)
+            if life and life.removed is not None and life.removed_ms < moment * 1000:
+                found.append((file, table, life))
     return found
 
 
@@ -187,23 +197,26 @@ def _kept(dataset: str, old: Sequence[Replaced], versions: Mapping[str, int]) ->
     return Kept(dataset, len(mine), sum(mine))
 
 
-def _superseded(folder: Path, pinned: Sequence[int]) -> list[Path]:
+def _superseded(folder: Place, files: Sequence[Found], pinned: Sequence[int]) -> list[Found]:
     """Checkpoints from which neither the newest nor a pinned version is read.
 
     Each lists every file of the table, so a log of n commits holds of the order of n^2 entries.
     Any version can still be read, from an earlier checkpoint or the first commit.
     """
-    log_folder = folder / "_delta_log"
-    found = {int(p.name[:20]): p for p in log_folder.glob("*.checkpoint.parquet")}
+    found = {
+        int(file.path.name[:20]): file
+        for file in files
+        if file.relative.startswith("_delta_log/") and file.relative.endswith(_CHECKPOINT)
+    }
     if not found:
         return []
     needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
     # Of two writers, the slower may have named an older one as the last.
-    needed |= {max(found), _last_checkpoint(log_folder)}
-    return [path for version, path in found.items() if version not in needed]
+    needed |= {max(found), _last_checkpoint(folder / "_delta_log")}
+    return [file for version, file in found.items() if version not in needed]
 
 
-def _last_checkpoint(log_folder: Path) -> int:
+def _last_checkpoint(log_folder: Place) -> int:
     """The version at which readers begin; -1 where none is named."""
     try:
         return int(json.loads((log_folder / "_last_checkpoint").read_text())["version"])
@@ -211,40 +224,50 @@ def _last_checkpoint(log_folder: Path) -> int:
         return -1
 
 
-def _pending(root: Path) -> set[tuple[str, str]]:
-    """Table and path of each file whose commit is under way."""
-    found = set()
-    for entry in (root / "pending").glob("*.json"):
-        with suppress(FileNotFoundError):  # finished meanwhile
-            found |= {(file["table"], file["path"]) for file in json.loads(entry.read_text())}
-    return found
-
-
 def _orphans(
-    root: Path, lives: Mapping[str, Mapping[str, Life]], pending: Set[tuple[str, str]]
-) -> Iterator[Path]:
+    store: Store,
+    lives: Mapping[str, Mapping[str, Life]],
+    there: Mapping[str, Sequence[Found]],
+    pending: Set[tuple[str, str]],
+) -> Iterator[Found]:
     """Drafts, and Parquet files that no version ever held and no commit under way is adding."""
-    yield from (root / "datasets").glob(".*.draft")
-    yield from (root / "pending").glob("*.draft")
-    for table, known in lives.items():
-        folder = table_path(root, table)
-        for path in folder.rglob("*.parquet"):
-            relative = path.relative_to(folder)
-            is_log = "_delta_log" in relative.parts
-            file = relative.as_posix()
-            if not is_log and file not in known and (table, file) not in pending:
-                yield path
+    yield from _drafts(store)
+    for table, files in there.items():
+        for file in files:
+            is_data = file.relative.endswith(".parquet") and "_delta_log/" not in file.relative
+            known = file.relative in lives[table] or (table, file.relative) in pending
+            if is_data and not known:
+                yield file
 
 
-def _age(path: Path, now: float) -> float:
-    """Seconds since a file or folder changed; negative if it is gone meanwhile."""
-    try:
-        return now - path.stat().st_mtime
-    except FileNotFoundError:
-        return -math.inf
+def _drafts(store: Store) -> Iterator[Found]:
+    """What killed builds and commits left: on a local disk drafts; on an object store parts
+    without a lock, locks and sessions of the dead.
+    """
+    if not isinstance(store.root, Path):
+        whole = set(built(store))
+        parts = below(store.root / "datasets")
+        yield from (file for file in parts if file.relative.split("/")[0] not in whole)
+        yield from _of_the_dead(store.root)
+        return
+    for pattern in ("datasets/.*.draft", "pending/*.draft"):
+        for path in store.root.glob(pattern):
+            inside = below(path) if path.is_dir() else []
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                continue
+            size = sum(file.size for file in inside) if path.is_dir() else state.st_size
+            yield Found(path, path.name, size, state.st_mtime)
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+def _of_the_dead(root: ObjectPath) -> Iterator[Found]:
+    """Locks and sessions on an object store whose process is dead."""
+    for file in below(root / "locks"):
+        with suppress(FileNotFoundError):
+            session = json.loads(file.path.read_text())["session"]
+            if sessions.is_dead(root, session, wait=False):
+                yield file
+    for file in below(root / "sessions"):
+        if sessions.is_dead(root, file.relative, wait=False):
+            yield file

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from object_server import BUCKET, Server, running
 
 from cli.main import main
+from s2d_store.objects import ObjectPath
 from s2d_store.store import Store
 
 
@@ -35,6 +38,24 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"question": f"{a}+{a + 1}=", "answer": str(2 * a + 1), "level": a} for a in range(8)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server on loopback, with an empty bucket."""
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(
+    object_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[ObjectPath]:
+    """A prefix of that server's bucket, of this test's own, with the environment to reach it."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("S2D_CACHE", str(tmp_path / "cache"))
+    yield ObjectPath.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import duckdb
 from queries import Param, Query
 from s2d_store import sql
 from s2d_store.audits.scope import Found, Scope
+from s2d_store.datasets import locks
 from s2d_store.datasets.build import verify
 from s2d_store.errors import NotFoundError, S2DError
 from s2d_store.store import Store
@@ -63,11 +64,12 @@ def _row(name: str, fault: str) -> dict[str, Any]:
 def built(store: Store) -> dict[str, str | None]:
     """Datasets whose files are there: the id in the lock, None where it cannot be read, by name."""
     ids: dict[str, str | None] = {}
-    for path in sorted((store.root / "datasets").glob("[!.]*/lock.json")):
+    for name in locks.built(store):
+        path = store.root / "datasets" / name / "lock.json"
         try:
-            ids[path.parent.name] = str(json.loads(path.read_text())["dataset_id"])
+            ids[name] = str(json.loads(path.read_text())["dataset_id"])
         except (OSError, ValueError, KeyError, TypeError):
-            ids[path.parent.name] = None
+            ids[name] = None
     return ids
 
 

@@ -24,6 +24,7 @@ from s2d_store.datasets.ahead import ahead
 from s2d_store.engines.base import TopK
 from s2d_store.engines.checks import check_topk_flat
 from s2d_store.errors import EngineError
+from s2d_store.places import parquet_source
 
 # Response tokens of the audited rollouts held in memory at a time.
 BATCH_TOKENS = 64 << 20
@@ -83,7 +84,7 @@ def _batches(files: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     tokens = 0
     for file in files:
-        metadata = pq.read_metadata(file)
+        metadata = pq.read_metadata(parquet_source(file))
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         columns = [group.column(i) for group in groups for i in range(group.num_columns)]
         sampled = [c for c in columns if c.path_in_schema.startswith("sampled_logprobs.")]
@@ -115,7 +116,7 @@ def _scorer(file: str) -> str:
 
 
 def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, None]:
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(parquet_source(file)) as parquet:
         columns = steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
             table = steps.plain(parquet.read_row_group(group, columns=columns))

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -17,6 +12,7 @@ from queries import Query
 from s2d_store import charges, live, runs
 from s2d_store import params as query_params
 from s2d_store.budget_guard import Guard
+from s2d_store.datasets import folders
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.locks import dataset_id, folder_of, read_lock, sealed
 from s2d_store.datasets.plan import Plan
@@ -59,31 +55,27 @@ def build(
         BudgetError: training on it would go over what is left.
         StoreError: another process builds NAME, or the disk is full.
     """
-    target = folder_of(store, name)
+    folder_of(store, name)
     snap = store.snapshot()
     con = store.connect(snap, text=f"{_READS} {query.sql}")
     values = query_params.resolve(query, given, con)
     made = planning.make(con, snap, query, values | {"seed": seed})
-    if not target.exists():
+    if not folders.is_there(store, name):
         charges.before_building(Guard.open(store, budget), name, query.kind, made.rows)
-    draft = store.root / "datasets" / f".{name}.{uuid.uuid4().hex}.draft"
-    try:
-        # Names are at most 100 letters; two that share their first 92 only wait for each other.
-        held = store.run_lock(f"dataset-{name}"[:100])
-        with held, writing(store.root), live.writer(store.root):
-            draft.mkdir(parents=True)
-            lock = _describe(name, query, values, seed, dict(snap.versions), made)
-            lock |= write_parts(draft, made)
-            lock["dataset_id"] = dataset_id(lock)
-            lock = sealed(lock)
-            (draft / "lock.json").write_text(json.dumps(lock, indent=2) + "\n")
-            same = _existing(store, target, lock)
-            if not same:
-                os.rename(draft, target)
-            record(store, same or lock, made.rows)
-        return same or lock
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    # Names are at most 100 letters; two that share their first 92 only wait for each other.
+    held = store.run_lock(f"dataset-{name}"[:100])
+    with held, folders.draft(store, name) as draft, writing(store.root), live.writer(store.root):
+        draft.mkdir(parents=True, exist_ok=True)
+        lock = _describe(name, query, values, seed, dict(snap.versions), made)
+        lock |= write_parts(draft, made)
+        lock["dataset_id"] = dataset_id(lock)
+        lock = sealed(lock)
+        folders.write_lock(draft, lock)
+        same = _existing(store, lock)
+        if not same:
+            folders.publish(store, name, draft)
+        record(store, same or lock, made.rows)
+    return same or lock
 
 
 def _describe(
@@ -122,10 +114,10 @@ def _describe(
     }
 
 
-def _existing(store: Store, target: Path, lock: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not target.exists():
+def _existing(store: Store, lock: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not folders.is_there(store, lock["name"]):
         return None
-    old = read_lock(store, target.name)
+    old = read_lock(store, lock["name"])
     if old.get("dataset_id") == lock["dataset_id"]:
         return old
     raise DatasetError(
@@ -144,9 +136,4 @@ def drop(store: Store, name: str) -> None:
     """
     if not (folder_of(store, name) / "lock.json").exists():
         read_lock(store, name)
-    folder = folder_of(store, name)
-    # Under another name first: a kill must not leave a lock without its files.
-    doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.draft")
-    with writing(store.root):
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
+    folders.remove(store, name)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from s2d_store import steps
 from s2d_store.datasets.take import take
+from s2d_store.places import parquet_source
 
 BUCKET_BYTES = 512 << 20
 
@@ -91,7 +92,7 @@ def _fetch(source: Source) -> Iterator[Fetched]:
     names = [source.rename.get(c, c) for c in wanted_columns]
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
-        with pq.ParquetFile(source.files[index]) as file:
+        with pq.ParquetFile(parquet_source(source.files[index]), pre_buffer=True) as file:
             stored = steps.stored_columns(wanted_columns, file.schema_arrow.names)
             first = 0
             for group in range(file.num_row_groups):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.ids import check_name, content_id
+from s2d_store.places import Place, below
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -70,7 +71,7 @@ def changed(lock: Mapping[str, Any], why: str) -> DatasetError:
     )
 
 
-def folder_of(store: Store, name: str) -> Path:
+def folder_of(store: Store, name: str) -> Place:
     """Where a dataset's files lie, whether or not there are any.
 
     Raises:
@@ -81,7 +82,11 @@ def folder_of(store: Store, name: str) -> Path:
 
 def built(store: Store) -> list[str]:
     """Names of the datasets whose files are there."""
-    return sorted(p.parent.name for p in (store.root / "datasets").glob("[!.]*/lock.json"))
+    folder = store.root / "datasets"
+    if isinstance(folder, Path):
+        return sorted(p.parent.name for p in folder.glob("[!.]*/lock.json"))
+    found = (file.relative.split("/") for file in below(folder))
+    return sorted(parts[0] for parts in found if parts[1:] == ["lock.json"])
 
 
 def read_lock(store: Store, name: str) -> dict[str, Any]:

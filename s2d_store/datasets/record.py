@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s2d_store.places import parquet_source
 from s2d_store.store import Store
 
 
@@ -76,6 +77,8 @@ def _records(store: Store) -> list[tuple[str, str, str]]:
     """
     rows: list[tuple[Any, str, str, str]] = []
     for path in store.snapshot().files["datasets"]:
-        table = pq.read_table(path, columns=["created_at", "dataset_id", "name", "lock"])
+        table = pq.read_table(
+            parquet_source(path), columns=["created_at", "dataset_id", "name", "lock"]
+        )
         rows += [tuple(row.values()) for row in table.to_pylist()]
     return [(dataset_id, name, lock) for _, dataset_id, name, lock in sorted(rows)]

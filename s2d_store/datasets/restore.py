@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +9,7 @@ from typing import Any
 import duckdb
 
 from s2d_store import live
+from s2d_store.datasets import folders
 from s2d_store.datasets.locks import folder_of, read_lock, sealed
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import LockedDataset
@@ -21,7 +18,7 @@ from s2d_store.datasets.verify import fingerprint_of_files, plan_of
 from s2d_store.datasets.write import fingerprint_of, write_parts
 from s2d_store.doctor.examine import damaged_pins
 from s2d_store.doctor.files import UNREADABLE, line
-from s2d_store.errors import DatasetError, NotFoundError, S2DError
+from s2d_store.errors import DatasetError, NotFoundError, S2DError, StoreError
 from s2d_store.store import Store, writing
 
 
@@ -39,10 +36,9 @@ def restore(store: Store, name: str) -> list[str]:
     with store.run_lock(f"dataset-{name}"[:100]), live.writer(store.root):
         lock, is_written = _lock(store, name)
         whole = is_written and _files_hold(store, lock)
-        draft = store.root / "datasets" / f".{name}.{uuid.uuid4().hex}.draft"
-        try:
+        with folders.draft(store, name) as draft:
             with writing(store.root):
-                draft.mkdir(parents=True)
+                draft.mkdir(parents=True, exist_ok=True)
             made, versions, parts = _rebuild(store, lock, None if whole else draft)
             done = []
             if versions != lock["versions"]:
@@ -55,8 +51,6 @@ def restore(store: Store, name: str) -> list[str]:
             if record(store, lock, made.rows, again=True):
                 done.append("its record in the tables datasets and dataset_rows written again")
             return done
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _lock(store: Store, name: str) -> tuple[dict[str, Any], bool]:
@@ -72,11 +66,12 @@ def _lock(store: Store, name: str) -> tuple[dict[str, Any], bool]:
 
 def _files_hold(store: Store, lock: Mapping[str, Any]) -> bool:
     """Whether the dataset's files hold the locked rows."""
-    folder = folder_of(store, lock["name"])
     try:
-        LockedDataset.open(folder)
-        return bool(fingerprint_of_files(folder, lock) == lock["fingerprint"])
-    except (DatasetError, NotFoundError, *UNREADABLE):
+        LockedDataset.open(folders.local_folder(store, lock["name"]))
+        return bool(
+            fingerprint_of_files(folder_of(store, lock["name"]), lock) == lock["fingerprint"]
+        )
+    except (DatasetError, NotFoundError, StoreError, *UNREADABLE):
         return False
 
 
@@ -117,21 +112,9 @@ def _rebuild(
 
 
 def _replace(store: Store, lock: Mapping[str, Any], draft: Path, *, keep_files: bool) -> None:
-    target = folder_of(store, lock["name"])
-    text = json.dumps(lock, indent=2) + "\n"
     with writing(store.root):
         if keep_files:
-            new = target / "lock.json.draft"
-            new.write_text(text)
-            os.replace(new, target / "lock.json")
-            return
-        (draft / "lock.json").write_text(text)
-        if target.exists():
-            # A kill between the two renames leaves no dataset of the name; its record and this
-            # command bring it back.
-            old = draft.with_name(f".{lock['name']}.{uuid.uuid4().hex}.draft")
-            os.rename(target, old)
-            os.rename(draft, target)
-            shutil.rmtree(old)
+            folders.replace_lock(store, lock)
         else:
-            os.rename(draft, target)
+            folders.write_lock(draft, lock)
+            folders.publish(store, lock["name"], draft)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import queries
 from s2d_store import sql
-from s2d_store.datasets.locks import folder_of, read_lock
+from s2d_store.datasets.folders import local_folder
+from s2d_store.datasets.locks import read_lock
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.store import Store
 
@@ -37,7 +38,7 @@ def describe(store: Store, name: str) -> Record:
         DatasetError: its lock or files were changed.
     """
     lock = read_lock(store, name)
-    dataset = LockedDataset.open(folder_of(store, name))
+    dataset = LockedDataset.open(local_folder(store, name))
     figures = [column for column in _FIGURES if column in dataset.columns]
     light = _light_columns(dataset, ["update", *figures])
     con = store.connect()

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.record import recorded
 from s2d_store.datasets.write import fingerprint_of
 from s2d_store.errors import DatasetError, StoreError
+from s2d_store.places import Place, parquet_source
 from s2d_store.store import Store
 
 # What may differ when a dropped dataset is built again; the seal guards these.
@@ -98,7 +98,7 @@ def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
             raise changed(lock, f"the store recorded another {', '.join(keys)}")
 
 
-def fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
+def fingerprint_of_files(folder: Place, lock: Mapping[str, Any]) -> str:
     """Fingerprint of the rows that the locked files hold now.
 
     Raises:
@@ -107,7 +107,7 @@ def fingerprint_of_files(folder: Path, lock: Mapping[str, Any]) -> str:
     fingerprint: Fingerprint | None = None
     for file in lock["files"]:
         try:
-            with pq.ParquetFile(folder / file["path"]) as part:
+            with pq.ParquetFile(parquet_source(folder / file["path"])) as part:
                 fingerprint = fingerprint or Fingerprint(part.schema_arrow)
                 for group in range(part.num_row_groups):
                     fingerprint.update(part.read_row_group(group))

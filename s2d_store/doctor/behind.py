@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from s2d_store.doctor.examine import examine
 from s2d_store.doctor.files import line
 from s2d_store.errors import StoreError
+from s2d_store.places import Place
 from s2d_store.store import Store
 
 _FIX = "s2d doctor, which says what is lost and how to make it again"
@@ -37,9 +38,11 @@ def behind(error: BaseException, store: Store) -> StoreError | None:
     return None
 
 
-def _speaks_of_files(error: BaseException, root: Path) -> bool:
+def _speaks_of_files(error: BaseException, root: Place) -> bool:
     # A file of the user's, as one that a command was to read, is none of the store's.
     if isinstance(error, OSError) and isinstance(error.filename, str | Path):
+        if not isinstance(root, Path):
+            return str(error.filename).startswith(f"{root}/")
         return Path(error.filename).resolve().is_relative_to(root.resolve())
     # What DuckDB's Parquet reader throws by itself (thrift, zstd) is of the bare base class.
     return type(error) is duckdb.Error or isinstance(

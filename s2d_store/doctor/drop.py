@@ -6,23 +6,22 @@ engine or card, perhaps other tokens; so what was said of the lost ones goes wit
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from s2d_store import hashed, journal, keys, live, parquet, sql
+from s2d_store import data_files, hashed, journal, keys, live, sql
 from s2d_store.compact import LiveFile, live_files, replace_files
 from s2d_store.doctor.examine import Damage
 from s2d_store.doctor.files import DataFile
 from s2d_store.errors import StoreError
+from s2d_store.places import Place
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import Snapshot, table_path
 from s2d_store.store import Store, writing
@@ -91,7 +90,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
 
 
 def _refuse_writers(store: Store) -> None:
-    if any((store.root / "pending").glob("*.json")):
+    if journal.pending(store.root):
         raise StoreError(
             "another command is committing to this store",
             "rows that it has not finished writing would look as if they hung on lost ones",
@@ -116,29 +115,27 @@ def _without_hanging(
             "ANTI JOIN raw.rollouts USING (rollout_id)"
         ).to_arrow_table()
     folder = table_path(store.root, name)
-    known = {str(folder / file.path): file for file in live_files(DeltaTable(folder))}
+    known = {str(folder / file.path): file for file in live_files(DeltaTable(str(folder)))}
     replaced: list[LiveFile] = []
     replacements: list[journal.NewFile] = []
     for file in lost.column("filename").unique().to_pylist():
         ids = lost.filter(pc.equal(lost.column("filename"), file)).column("rollout_id")
         replaced.append(known[file])
-        replacements += _rewrite(folder, name, Path(file), ids)
+        replacements += _rewrite(folder, name, known[file], ids)
     return lost.num_rows, replaced, replacements
 
 
 def _rewrite(
-    folder: Path, name: str, file: Path, lost: pa.ChunkedArray
+    folder: Place, name: str, file: LiveFile, lost: pa.ChunkedArray
 ) -> Iterable[journal.NewFile]:
     """A file's other rows in a file beside it; none where nothing is left."""
-    with pq.ParquetFile(hashed.checked(file)) as old:
+    with hashed.checked(folder / file.path) as local, pq.ParquetFile(local) as old:
         table = old.read()
     kept = table.filter(pc.invert(pc.is_in(table.column("rollout_id"), value_set=lost)))
     if kept.num_rows == 0:
         return
-    draft = file.with_name(f"{uuid.uuid4().hex}.parquet")
-    size = parquet.write(draft, [kept], kept.schema)
-    path = hashed.seal(draft).relative_to(folder)
-    values = dict(part.split("=", 1) for part in path.parent.parts)
+    values = dict(file.partition_values)
+    path, size = data_files.write(folder, values, lambda draft: [kept], kept.schema)
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     bounds = keys.bounds(TABLES[name], kept)
-    yield journal.NewFile(name, path.as_posix(), size, kept.num_rows, values, now_ms, bounds)
+    yield journal.NewFile(name, path, size, kept.num_rows, values, now_ms, bounds)

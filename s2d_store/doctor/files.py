@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +16,8 @@ from deltalake.exceptions import DeltaError
 
 from s2d_store import hashed
 from s2d_store.compact import LiveFile, live_files
+from s2d_store.places import Place, parquet_source
+from s2d_store.places import size as size_of
 from s2d_store.snapshot import table_path
 from s2d_store.store import Store
 
@@ -29,7 +30,7 @@ class DataFile:
     """A Parquet file and what was written down about it.
 
     Attributes:
-        path: absolute.
+        path: absolute, or on the object store.
         name: relative to the store's folder.
         table: the table; empty for a part of a locked dataset.
         dataset: the locked dataset that it is a part of; empty for a table's file.
@@ -41,7 +42,7 @@ class DataFile:
         pinned_by: locked datasets whose pinned versions read it.
     """
 
-    path: Path
+    path: Place
     name: str
     table: str
     dataset: str
@@ -74,7 +75,7 @@ def of_table(
     folder = table_path(store.root, name)
     for version, users in wanted.items():
         try:
-            files = live_files(DeltaTable(folder, version=version))
+            files = live_files(DeltaTable(str(folder), version=version))
         except (DeltaError, ValueError, OSError) as error:
             at = "" if version is None else f" at version {version}, pinned by {_names(users)}"
             faults.append(
@@ -130,13 +131,13 @@ def fault(file: DataFile, *, full: bool) -> str | None:
             which most flipped bits survive. Else look at size and footer alone.
     """
     try:
-        size = file.path.stat().st_size
+        size = size_of(file.path)
         if size != file.size:
             return f"it has {size:,} bytes, {file.size:,} were written"
         if full and file.digest is not None:
             same = hashed.hash_of(file.path) == file.digest
             return None if same else "its bytes are not those that were written"
-        with pq.ParquetFile(file.path) as parquet:
+        with pq.ParquetFile(parquet_source(file.path)) as parquet:
             rows = parquet.metadata.num_rows
             if rows != file.rows:
                 return f"it has {rows:,} rows, {file.rows:,} were written"
@@ -149,12 +150,12 @@ def fault(file: DataFile, *, full: bool) -> str | None:
     return None
 
 
-def salvaged(path: Path, columns: Sequence[str]) -> pa.Table:
+def salvaged(path: Place, columns: Sequence[str]) -> pa.Table:
     """Those of a damaged file's columns that can still be decoded; a value may be wrong."""
     found: dict[str, pa.ChunkedArray] = {}
     for name in columns:
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(parquet_source(path)) as file:
                 column = file.read(columns=[name]).column(name)
                 column.validate(full=True)
         except (*UNREADABLE, KeyError):
