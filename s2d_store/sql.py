@@ -91,11 +91,19 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise StoreError(
                 f"the files of table {name} cannot be read",
-                str(error).strip().splitlines()[0],
+                _first_line(error),
                 f"restore the folder {root / 'tables' / name} from a copy; "
                 "s2d query --as-of reads an older snapshot",
             ) from error
     return con
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong; DuckDB hands on the whole traceback of a file system in Python."""
+    lines = str(error).strip().splitlines()
+    if lines[0].startswith("Traceback"):
+        lines = [line for line in lines[1:] if line and not line.startswith(" ")]
+    return lines[0]
 
 
 def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, ...]) -> None:
