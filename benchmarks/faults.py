@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60, help="begin no trial after these")
     parser.add_argument("--commands", nargs="*", help="only these, as the table names them")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     load()
     with tempfile.TemporaryDirectory(prefix="s2d-faults-") as folder:
@@ -108,6 +109,8 @@ def main() -> None:
         harness.prepare(options.commands)
         failures = harness.run(options.kills, options.minutes)
     print(harness.table())
+    if options.json:
+        options.json.write_text(json.dumps(harness.figures() | {"failures": failures}))
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     sys.exit(bool(failures))
@@ -159,6 +162,12 @@ class Harness:
             hit = sum(self.kills.values())
             print(f"trial {trial}: {hit} of {kills} kills", file=sys.stderr, flush=True)
         return failures
+
+    def figures(self) -> dict[str, Any]:
+        """Kills, those of them inside a write, and the commands that were killed."""
+        inside = sum(n for (_, state), n in self.kills.items() if state == STATES[1])
+        commands = [case.name for case in self.cases]
+        return {"kills": self.kills.total(), "inside": inside, "commands": commands}
 
     def table(self) -> str:
         """Kills by command and by what they hit."""

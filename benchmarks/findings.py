@@ -161,9 +161,47 @@ def grown(report: Report) -> Iterator[str]:
     return (name for name in report if name.replace(",", "").isdigit())
 
 
-def writing(report: Report) -> Iterator[Row]:
-    """Of writers, which compares with nothing."""
+def nothing(report: Report) -> Iterator[Row]:
+    """Of a benchmark that compares with nothing."""
     return iter(())
+
+
+def attack_notes(report: Report) -> Iterator[str]:
+    """Of verifier_attack."""
+    outcomes = sorted(report["outcomes"].items(), key=lambda item: -item[1])
+    yield (
+        f"{report['answers']:,} answers in {report['seconds']:.0f} s: "
+        + ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes)
+        + "."
+    )
+    yield (
+        f"The longest took {report['longest_s']:.2f} s of {report['deadline_s']:g} s; a worker "
+        f"held {report['worker_mib']} MiB at most. Ordinary answers took "
+        f"{report['cpu_ms_before']:.2f} ms of CPU before, {report['cpu_ms_after']:.2f} ms after."
+    )
+
+
+def fault_notes(report: Report) -> Iterator[str]:
+    """Of faults."""
+    yield (
+        f"{report['kills']} kills of {', '.join(report['commands'])}, {report['inside']} of them "
+        f"inside a write: {len(report['failures'])} failures."
+    )
+
+
+def remote(report: Report) -> Iterator[Row]:
+    """Of object_store."""
+    for name, figures in report.items():
+        yield less(f"{name}, ms", "a disk", figures["S3 s"] * 1e3, figures["disk s"] * 1e3)
+
+
+def remote_notes(report: Report) -> Iterator[str]:
+    """Of object_store."""
+    yield (
+        "Requests of each step: "
+        + ", ".join(f"{name} {figures['requests']:.0f}" for name, figures in report.items())
+        + "."
+    )
 
 
 def writing_notes(report: Report) -> Iterator[str]:

@@ -10,6 +10,7 @@ a process is left over, or when ordinary answers cost more CPU after the attack 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import statistics
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--deadline", type=float, default=1.0, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
 
     items = attack(args.answers, args.seed)
@@ -125,6 +127,21 @@ def main() -> None:
     print(f"workers' memory: {peak['one'] >> 20} MiB one, {peak['all'] >> 20} MiB all")
     print(f"ordinary answers/s {speeds[0][0]:.0f} before, {speeds[0][1]:.0f} after")
     print(f"CPU ms an answer {speeds[1][0]:.2f} before, {speeds[1][1]:.2f} after")
+    if args.json:
+        figures = {
+            "answers": len(items),
+            "seconds": wall,
+            "longest_s": longest,
+            "deadline_s": args.deadline,
+            "worker_mib": peak["one"] >> 20,
+            "cpu_ms_before": speeds[1][0],
+            "cpu_ms_after": speeds[1][1],
+            "outcomes": {
+                what: sum(n for (_, found), n in outcomes.items() if found == what)
+                for what in OUTCOMES
+            },
+        }
+        args.json.write_text(json.dumps(figures))
     assert times == Counter(key for key, _, _ in items), "an answer was lost or given twice"
     assert not correct, f"graded correct: {correct}"
     assert longest <= args.deadline + SLACK_S, "an answer was held beyond the deadline"

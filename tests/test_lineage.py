@@ -11,7 +11,7 @@ import spending
 import synthetic
 
 import queries
-from s2d_store import params
+from s2d_store import costs, params
 from s2d_store.errors import NotFoundError
 from s2d_store.lineage import trace
 from s2d_store.store import Store
@@ -240,6 +240,16 @@ def test_trace_prints_a_tree_or_json(whole: Store, cli: Any) -> None:
     parsed = json.loads(cli("trace", "final", "--format", "json", "--store", whole.root).out)
     assert parsed == trace(whole, "final")
     assert cli("trace", "final", "--format", "xml", "--store", whole.root).code == 1
+
+
+def test_costs_of_many_policies_are_those_of_each(whole: Store) -> None:
+    names = [name for (name,) in whole.sql("SELECT name FROM policies ORDER BY 1").fetchall()]
+    found = list(costs.of_policies(whole.connect(), names))
+    totals = [rows(whole, "lineage", policy=name)[-1] for name in names]
+    assert found == [{key: total[key] for key in costs.COSTS} for total in totals]
+    assert len({spent["updates"] for spent in found}) > 2, "not all alike"
+    with pytest.raises(NotFoundError, match="nobody"):
+        list(costs.of_policies(whole.connect(), ["nobody"]))
 
 
 def test_lineage_prints_a_table_or_json(whole: Store, cli: Any) -> None:

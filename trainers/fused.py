@@ -29,9 +29,9 @@ from trainers.losses.support import Support
 # `loss` has a gradient, whatever else is named is reported.
 LossOf = Callable[[Support, slice], Mapping[str, Tensor]]
 
-# Logits of a chunk, in elements: 828 tokens of a vocabulary of 151,936, 480 MiB in float32. With
+# Logits of a chunk, in elements: 690 tokens of a vocabulary of 151,936, 400 MiB in float32. With
 # half of it the products take a tenth longer (on a CPU, H = 2,048), with more no less.
-CHUNK_LOGITS = 120 << 20
+CHUNK_LOGITS = 100 << 20
 # Of a block, 64 MiB in float32. Smaller ones would fit a CPU's cache, but each costs some hundred
 # operations on its few support entries.
 BLOCK_LOGITS = 1 << 24

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import queries
 from cli.eval_output import print_report
 from cli.output import print_rows
 from cli.progress import shown
 from cli.workflow.order import Task
 from cli.workflow.rounds import Work, generate_config, made_by, n_rounds, policy_of
-from s2d_store import evaluation, params, sql
+from s2d_store import costs, evaluation
 from s2d_store.evaluation import EvalConfig
 from s2d_store.store import Store
-
-COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updates", "flops")
 
 
 def run_eval(work: Work, task: Task) -> None:
@@ -39,20 +35,12 @@ def run_eval(work: Work, task: Task) -> None:
 
 def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
     """Print what each trained policy cost, teachers and parents included."""
-    lineage = queries.find("lineage")
-    assert lineage is not None, "lineage is a shipped query"
-    rows: list[tuple[Any, ...]] = []
-    con = store.connect()
-    for task in tasks:
-        if task.stage.kind == "eval":
-            continue
-        name = made_by(store, by_name, task, n_rounds(by_name, task) - 1)
-        policy_id, _ = params.policy(con, name)
-        with sql.errors():
-            costs = con.execute(
-                f"SELECT {', '.join(COSTS)} FROM ({lineage.sql}\n) WHERE level = 'all'",
-                {"policy": policy_id, "purpose": "train"},
-            ).fetchall()[0]
-        rows.append((name, task.stage.kind, *costs))
+    trained = [task for task in tasks if task.stage.kind != "eval"]
+    names = [made_by(store, by_name, task, n_rounds(by_name, task) - 1) for task in trained]
+    found = costs.of_policies(store.connect(), names)
+    rows = [
+        (name, task.stage.kind, *spent.values())
+        for name, task, spent in zip(names, trained, found, strict=True)
+    ]
     print("\nwhat each policy cost in all, its parents and teachers included")
-    print_rows(["policy", "kind", *COSTS], rows)
+    print_rows(["policy", "kind", *costs.COSTS], rows)

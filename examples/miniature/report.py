@@ -15,18 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-import queries
 from cli.workflow.order import Task, tasks
 from cli.workflow.read import read_recipe
 from cli.workflow.rounds import labels
-from s2d_store import params
 from s2d_store.audits.run import audit
+from s2d_store.costs import COSTS, of_policies
 from s2d_store.store import Store
 
 HERE = Path(__file__).parent
-COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updates", "flops")
 # 97.5th percentile of Student's t by number of seeds.
 T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
 ARMS = {
@@ -99,9 +95,8 @@ def read_arms(store: Store, all_tasks: Sequence[Task]) -> dict[str, Arm]:
             continue
         mine = [by_name[name] for name in by_name if name.rpartition(".s")[0] == arm]
         mine = mine[: len(scores[arm])]
-        costs = [cost(con, labels(by_name, task)[-1]) for task in mine] or [
-            dict.fromkeys(COSTS, 0.0)
-        ]
+        made = [labels(by_name, task)[-1] for task in mine]
+        costs = [*of_policies(con, made)] or [dict.fromkeys(COSTS, 0.0)]
         visited = [sum(visits.get(n, 0) for n in behind(by_name, task)) for task in mine] or [0]
         average = {name: statistics.fmean(c[name] for c in costs) for name in COSTS}
         arms[arm] = Arm(tuple(scores[arm]), average, statistics.fmean(visited))
@@ -115,18 +110,6 @@ def behind(by_name: Mapping[str, Task], task: Task) -> set[str]:
         if ref in task.tasks:
             found |= behind(by_name, by_name[task.tasks[ref]])
     return found
-
-
-def cost(con: duckdb.DuckDBPyConnection, policy: str) -> dict[str, float]:
-    """What a policy cost in all."""
-    lineage = queries.find("lineage")
-    assert lineage is not None, "lineage is a shipped query"
-    policy_id, _ = params.policy(con, policy)
-    found = con.execute(
-        f"SELECT {', '.join(COSTS)} FROM ({lineage.sql}\n) WHERE level = 'all'",
-        {"policy": policy_id, "purpose": "train"},
-    ).fetchall()[0]
-    return dict(zip(COSTS, map(float, found), strict=True))
 
 
 def rows(store: Store, file: Path) -> list[tuple[Any, ...]]:
