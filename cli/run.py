@@ -39,7 +39,7 @@ def run(
     from cli.workflow.read import read_recipe
     from s2d_store import policy_registry
     from s2d_store.engines.kept import KeptEngines
-    from s2d_store.store import MANIFEST, Store
+    from s2d_store.store import Store
     from s2d_store.verifiers.kept import KeptPool
 
     asked = read_recipe(recipe)
@@ -47,15 +47,18 @@ def run(
     lines = planning.plan(asked, tasks)
     if plan:
         _print_plan(asked, lines)
-        if (Path(asked.store) / MANIFEST).exists():
+        if Store.is_at(asked.store):
             planning.require_budget(Store.open(asked.store), asked, lines)
         return
     require_torch()
     store = Store.init(asked.store)
     planning.require_budget(store, asked, lines)
     planning.add_prompts(store, asked.prompts)
-    for name, location in order.policy_names(asked, seed or ()).items():
-        policy_registry.register(store, name, location)
+    brought = {
+        name: policy_registry.register(store, name, location).tokenizer_fingerprint
+        for name, location in order.policy_names(asked, seed or ()).items()
+    }
+    planning.require_one_tokenizer(tasks, brought)
     by_name = {task.name: task for task in tasks}
     engines, pools = KeptEngines(asked.engine.keep), KeptPool()
     work = rounds.Work(

@@ -11,6 +11,7 @@ import pytest
 from conftest import Cli
 from safetensors.torch import load_file
 from test_verify_command import LENGTH_VERIFIER
+from tiny_models import save_tiny_model
 
 import cli.workflow.rounds as rounds
 from cli.workflow.order import tasks
@@ -331,6 +332,20 @@ def test_a_recipe_over_budget_is_refused_before_any_work(cli: Cli, recipe: Write
     store = Store.open(file.parent / "store")
     assert store.sql("SELECT count(*) FROM runs").fetchall() == [(0,)]
     assert cli("run", file, "--plan").code == 1
+
+
+def test_another_tokenizer_is_refused_before_any_rollout(
+    cli: Cli, recipe: Write, student_folder: Path, tmp_path: Path
+) -> None:
+    """Of a student, or of what it becomes in another stage."""
+    swapped = save_tiny_model(tmp_path / "swapped", seed=3, vocab="swapped")
+    file = recipe("t", (str(student_folder), str(swapped)))
+    for stages in ((), ("--stage", "bridge"), ("--stage", "longer")):
+        refused = cli("run", file, *stages)
+        assert refused.code == 1
+        assert "would teach student by teacher, of another tokenizer" in refused.err
+    store = Store.open(file.parent / "store")
+    assert store.sql("SELECT count(*) FROM runs").fetchall() == [(0,)]
 
 
 BAD: list[tuple[tuple[str, str], str]] = [
