@@ -424,6 +424,13 @@ def test_a_prefix_that_holds_something_else_is_no_store(remote: Store, bucket: O
     assert Store.is_at(bucket) and not Store.is_at(bucket / "deeper")
 
 
+def test_a_prefix_is_no_other_prefix_that_begins_with_it(bucket: ObjectPath) -> None:
+    for name in ("w", "w2", "w-3"):
+        (bucket / name / "x").write_text(name)
+    assert [found.relative for found in places.below(bucket / "w")] == ["x"]
+    assert [found.relative for found in places.below(bucket)] == ["w-3/x", "w/x", "w2/x"]
+
+
 def test_secrets_are_stored_nowhere(remote: Store) -> None:
     synthetic.fill(remote)
     dataset_of(remote)
