@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Cli
 from safetensors.torch import load_file
 from test_verify_command import LENGTH_VERIFIER
+from tiny_models import save_tiny_model
 
 import cli.workflow.rounds as rounds
 from cli.workflow.order import tasks
@@ -341,9 +343,18 @@ BAD: list[tuple[tuple[str, str], str]] = [
      "stage.bridge.kind is 'odp'\n  why: it must be one of grpo, warmup, opd, sft, replay, eval"),
     (("rounds = 3", 'rounds = "3"'), "stage.bridge.rounds is '3'"),
     (("rounds = 3", "rounds = 0"), "[stage.bridge]: rounds is 0"),
-    (("lr = 1e-3", "lr = -1"), "train: lr is -1"),
+    (("lr = 1e-3", "lr = -1"),
+     "[stage.control]: train: lr is -1\n  why: it must be above 0\n  fix: give another train.lr\n"),
     (("lr = 1e-3", "learning_rate = 1e-3"), "train.learning_rate is no setting of s2d train"),
-    (("lr = 1e-3", 'lr = "fast"'), "a value of train has the wrong type"),
+    (("lr = 1e-3", 'lr = "fast"'),
+     "[stage.control]: train.lr is 'fast'\n  why: it must be a number\n"),
+    (("lr = 1e-3", 'betas = [0.9, "b"]'),
+     "train.betas is [0.9, 'b']\n  why: it must be a list of numbers\n"),
+    (("lr = 1e-3", "seed = true"), "train.seed is True\n  why: it must be a whole number\n"),
+    (("lr = 1e-3", "precision = 16"), "train.precision is 16\n  why: it must be a text\n"),
+    (("lr = 1e-3", 'trackers = ["paper"]'),
+     "[stage.warmup]: train: tracker 'paper' is unknown\n"),
+    (("my_verifiers:Length", "nobody"), "no verifier is named 'nobody'; available: "),
     (("[defaults.train]", "[defaults.trains]"), "unknown key defaults.trains"),
     (("dataset.rows_per_update = 4", "dataset.row_per_update = 4"),
      "[stage.bridge]: dataset.row_per_update cannot be given: its query has no such parameter"),
@@ -354,7 +365,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('start = "warmup"', 'start = "warmpu"'),
      "[stage.bridge] names 'warmpu', which is neither a stage nor a policy"),
     (('start = "warmup"\n', ""), "[stage.bridge] lacks start"),
-    (('treatment = "stage3"', 'treatment = "warmup"'), "treatment 'warmup' is no grpo stage"),
+    (('treatment = "stage3"', 'treatment = "warmup"'),
+     "treatment 'warmup' is no grpo stage\n  why: the recipe has stage3\n"),
     (('bridge = ["bridge"]', 'bridge = ["stage3"]'), "bridge 'stage3' is no opd or warmup stage"),
     (('bridge = ["bridge"]', 'bridge = "bridge"'), "stage.control.bridge is 'bridge'"),
     (('rollouts_of = "warmup"', 'rollouts_of = "bridge"'), "is no warmup or sft stage"),
@@ -381,6 +393,35 @@ def test_a_wrong_recipe_is_one_clear_error_before_any_work(
     refused = cli("run", file)
     assert refused.code == 1 and message in refused.err, refused.err
     assert "Traceback" not in refused.err and not (file.parent / "store").exists()
+
+
+def test_a_teacher_of_other_tokens_is_refused_before_any_work(
+    cli: Cli, recipe: Write, student_folder: Path, tmp_path: Path
+) -> None:
+    other = save_tiny_model(tmp_path / "swapped", seed=2, vocab="swapped")
+    file = recipe("a", (f'student = "{student_folder}"', f'student = "{other}"'))
+    refused = cli("run", file)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        "error: [stage.warmup] trains 'student', which has another tokenizer than 'teacher'\n"
+        "  why: 2 of 100 token ids differ: id 13: '8' vs '7'; id 14: '7' vs '8'\n"
+        "  fix: a student learns from its teacher's token ids: name policies that share a "
+        "tokenizer under [policies]\n"
+    )
+    assert not (file.parent / "store").exists()
+
+
+def test_bf16_without_a_gpu_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    # The third stage asks for it: those before it would have run.
+    file = recipe("a", ("rounds = 2", 'rounds = 2\ntrain.precision = "bf16"'))
+    refused = cli("run", file)
+    assert refused.code == 1 and refused.err.startswith(
+        "error: [stage.stage3]: train: precision is bf16, but no GPU here computes in bfloat16\n"
+    )
+    assert "fix: use train.precision auto or train.precision fp32\n" in refused.err
+    assert not (file.parent / "store").exists()
 
 
 def test_missing_files_are_named(cli: Cli, recipe: Write, tmp_path: Path) -> None:
