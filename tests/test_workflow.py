@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -222,61 +225,31 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
 
 
-def test_rounds_that_change_no_weight_pass_their_start_on(cli: Cli, recipe: Write) -> None:
-    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
-    file = recipe("same", ("my_verifiers:Length", "math-verify"), ("rounds = 3", "rounds = 1"))
-    for _ in range(2):
-        done = cli("run", file, "--stage", "stage3")
-        assert done.code == 0, done.err
-    store = Store.open(file.parent / "store")
-    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
-    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
-    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
-        (4,)
-    ]
-    assert weights(file, "bridge.r000")
+@dataclass(frozen=True)
+class Bridge:
+    """A warmup and a bridge of two rounds, run without a stop.
 
+    Attributes:
+        half: folder with `store` and `policies` as they were when the second round began.
+        warmup, end: weights that the two stages made.
+    """
 
-@pytest.mark.parametrize("step", ["_sample", "_score", "_build", "_train"])
-@pytest.mark.parametrize("after", [False, True])
-def test_stopped_anywhere_it_goes_on_to_the_same_weights(
-    cli: Cli,
-    recipe: Write,
-    monkeypatch: pytest.MonkeyPatch,
-    uninterrupted: dict[str, Any],
-    step: str,
-    after: bool,
-) -> None:
-    file = recipe("b", ("rounds = 3", "rounds = 2"))
-    whole = getattr(rounds._Round, step)
-
-    def stopped(self: Any) -> None:
-        if after:
-            whole(self)
-        if self.name == "bridge.r001":
-            raise KeyboardInterrupt
-        if not after:
-            whole(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(rounds._Round, step, stopped)
-        assert cli("run", file, "--stage", "bridge", "--quiet").code == 130
-    done = cli("run", file, "--stage", "bridge")
-    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
-    found = weights(file, "bridge.r001")
-    assert all(found[name].equal(uninterrupted[name]) for name in uninterrupted)
+    half: Path
+    warmup: dict[str, Any]
+    end: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
+def bridge(
     tmp_path_factory: pytest.TempPathFactory,
     questions: Path,
     teacher_folder: Path,
     student_folder: Path,
-) -> dict[str, Any]:
+) -> Bridge:
     from cli.run import run
 
-    place = tmp_path_factory.mktemp("whole")
+    place, half = (tmp_path_factory.mktemp("bridge") / name for name in ("whole", "half"))
+    place.mkdir()
     text = RECIPE.format(
         place=place,
         test=held_out(place),
@@ -284,11 +257,81 @@ def uninterrupted(
         teacher=teacher_folder,
         student=student_folder,
     )
-    # Nothing is graded on the way to the bridge but the warmup's rollouts, in another process.
-    text = text.replace("rounds = 3", "rounds = 2").replace("my_verifiers:Length", "math-verify")
+    for old, new in (*TWO_ROUNDS, ("verify_workers", 'keep_rounds = "all"\nverify_workers')):
+        text = text.replace(old, new)
     (place / "recipe.toml").write_text(text)
-    run(place / "recipe.toml", stage=["bridge"], quiet=True)
-    return weights(place / "recipe.toml", "bridge.r001")
+    sample = rounds._Round._sample
+
+    def kept(self: Any) -> None:
+        if self.name == "bridge.r001":
+            shutil.copytree(place, half)
+        sample(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds._Round, "_sample", kept)
+        run(place / "recipe.toml", stage=["bridge"], quiet=True)
+    ends = [weights(place / "recipe.toml", name) for name in ("warmup", "bridge.r001")]
+    return Bridge(half, *ends)
+
+
+# Nothing is graded on the way to the bridge's end but the warmup's rollouts, in another process.
+TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "math-verify"))
+
+
+@pytest.mark.parametrize(
+    ("step", "after"),
+    [
+        ("_sample", False),
+        ("_score", False),  # it ends _sample
+        ("_build", False),
+        ("_train", False),
+        ("_train", True),
+    ],
+)
+def test_stopped_anywhere_it_goes_on_to_the_same_weights(
+    cli: Cli,
+    recipe: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    bridge: Bridge,
+    step: str,
+    after: bool,
+) -> None:
+    file = recipe("b", *TWO_ROUNDS)
+    shutil.copytree(bridge.half / "store", file.parent / "store")
+    whole = getattr(rounds._Round, step)
+
+    def stopped(self: Any) -> None:
+        if after:
+            whole(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds._Round, step, stopped)
+        done = cli("run", file, "--stage", "bridge")
+        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, done.err
+    done = cli("run", file, "--stage", "bridge")
+    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
+    found = weights(file, "bridge.r001")
+    assert all(found[name].equal(bridge.end[name]) for name in bridge.end)
+
+
+def test_rounds_that_change_no_weight_pass_their_start_on(
+    cli: Cli, recipe: Write, bridge: Bridge
+) -> None:
+    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
+    file = recipe("same", *TWO_ROUNDS, ('start = "bridge"\nprompts', 'start = "warmup"\nprompts'))
+    for name in ("store", "policies"):
+        shutil.copytree(bridge.half / name, file.parent / name)
+    for _ in range(2):
+        done = cli("run", file, "--stage", "stage3")
+        assert done.code == 0 and "warmup:" not in done.err, done.err
+    store = Store.open(file.parent / "store")
+    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
+    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
+    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
+        (4,)
+    ]
+    assert weights(file, "warmup")
 
 
 def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> None:
@@ -305,20 +348,17 @@ def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> Non
     assert "--seed 4 is not a seed of the recipe" in cli("run", file, "--seed", 4).err
 
 
-def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write) -> None:
-    import sys
+def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, bridge: Bridge) -> None:
+    def launched(by: str) -> Path:
+        return recipe("d", ("verify_workers = 1", f'verify_workers = 1\nlauncher = ["{by}"]'))
 
-    launched = f'verify_workers = 1\nlauncher = ["{sys.executable}"]'
-    file = recipe("d", ("verify_workers = 1", launched))
+    failed = cli("run", launched("no-such"), "--stage", "warmup", "--quiet")
+    assert failed.code == 1 and "cannot start the launcher no-such" in failed.err
+    file = launched(sys.executable)
     done = cli("run", file, "--stage", "warmup", "--quiet")
     assert done.code == 0, done.err
-    straight = recipe("e")
-    assert cli("run", straight, "--stage", "warmup", "--quiet").code == 0
-    a, b = weights(file, "warmup"), weights(straight, "warmup")
-    assert all(a[name].equal(b[name]) for name in a)
-    broken = recipe("f", ("verify_workers = 1", 'verify_workers = 1\nlauncher = ["no-such"]'))
-    failed = cli("run", broken, "--stage", "warmup", "--quiet")
-    assert failed.code == 1 and "cannot start the launcher no-such" in failed.err
+    found = weights(file, "warmup")
+    assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
 
 
 def test_a_recipe_over_budget_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
