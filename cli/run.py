@@ -39,7 +39,7 @@ def run(
     from cli.workflow.read import read_recipe
     from s2d_store import policy_registry
     from s2d_store.engines.kept import KeptEngines
-    from s2d_store.store import MANIFEST, Store
+    from s2d_store.store import Store
     from s2d_store.verifiers.kept import KeptPool
 
     asked = read_recipe(recipe)
@@ -47,7 +47,7 @@ def run(
     lines = planning.plan(asked, tasks)
     if plan:
         _print_plan(asked, lines)
-        if (Path(asked.store) / MANIFEST).exists():
+        if Store.is_at(asked.store):
             planning.require_budget(Store.open(asked.store), asked, lines)
         return
     require_torch()

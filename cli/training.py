@@ -83,6 +83,7 @@ def train_from_store(
     unless = defaults(config_class)
     run = trained.run_id(trainer, lock, policy, chosen(decisive, unless))
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
+    trained.require_name(store, name or output.name, run)
     guard, stage = Guard.open(store, budget), stage or trainer
     charges.before_training(guard, store, run, stage, lock, policy)
     asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}

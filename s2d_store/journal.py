@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -139,12 +139,14 @@ def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
 def _abandoned(root: Place, path: Place) -> Iterator[str | None]:
     """The text of a dead writer's entry, which nobody else takes up meanwhile; None for others."""
     if isinstance(root, ObjectPath):
-        with live.sole(root, f".entry.{path.stem}", wait=False) as got:
+        with ExitStack() as held:
             try:
-                text = path.read_text() if got else None
-            except FileNotFoundError:  # its writer has finished meanwhile
-                text = None
-            if text and not sessions.is_dead(root, json.loads(text)["session"], wait=False):
+                session = json.loads(path.read_text())["session"]
+                mine = sessions.is_dead(root, session, wait=False) and held.enter_context(
+                    live.sole(root, f".entry.{path.stem}", wait=False)
+                )
+                text = path.read_text() if mine else None
+            except FileNotFoundError:  # its writer, or who took it up first, has finished it
                 text = None
             yield text
         return

@@ -109,6 +109,13 @@ class Store:
             draft.rename(path / MANIFEST)
         return cls(path)
 
+    @staticmethod
+    def is_at(root: str | Place) -> bool:
+        """Whether there is a store."""
+        path = places.place(root)
+        with _reachable(path):
+            return (path / MANIFEST).exists()
+
     @classmethod
     def open(cls, root: str | Place) -> Store:
         """Open an existing store.

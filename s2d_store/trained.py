@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from s2d_store import ids, policy_registry
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.ids import check_name
 from s2d_store.policy_registry import Registered
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -76,6 +77,24 @@ class UpdateRecorder:
         traceback: TracebackType | None,
     ) -> None:
         self.flush()
+
+
+def require_name(store: Store, name: str, run: str) -> None:
+    """Refuse a name that another run's policy has, before training takes its time.
+
+    Raises:
+        InputError: names that policy and where it comes from.
+    """
+    check_name(name, "policy")
+    rows = store.sql("SELECT policy_id, run_id FROM policies WHERE name = $name", {"name": name})
+    for policy_id, made_by in rows.fetchall():
+        if made_by != run:
+            raise InputError(
+                f"policy name {name!r} is taken",
+                f"it is policy {policy_id}, "
+                + (f"made by run {made_by}" if made_by else "which no run here made"),
+                "train under another --name, into another --output",
+            )
 
 
 def record_output(

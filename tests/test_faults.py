@@ -28,19 +28,19 @@ from s2d_store.store import Store
 from s2d_store.vacuum import vacuum
 
 ROOT = Path(__file__).parent.parent
-SHORT = ("generate", "verify", "dataset build", "compact")
+SHORT = ("generate", "dataset build", "compact")
 
 
 def test_killed_at_random_points_nothing_is_lost_doubled_or_different() -> None:
     """A small run of benchmarks/faults.py, which says what it checks."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--kills", "4", "--seed", "5"]
+    command = [sys.executable, "-m", "benchmarks.faults", "--kills", "3", "--seed", "5"]
     command += ["--commands", *SHORT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *rows, total = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     kills = {row.split(" | ")[0].strip("| "): int(row.split(" | ")[1]) for row in rows}
     assert kills.keys() == set(SHORT)
-    assert sum(kills.values()) == int(total.split(" | ")[1]) >= 4
+    assert sum(kills.values()) == int(total.split(" | ")[1]) >= 3
 
 
 @pytest.fixture

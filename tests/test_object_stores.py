@@ -382,6 +382,7 @@ def test_user_sql_reaches_no_other_object(cli: Cli, remote: Store, bucket: Objec
 def test_what_cannot_be_reached_is_one_error(
     cli: Cli, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert not Store.is_at(bucket)
     done = cli("info", "--store", bucket)
     assert done.code == 1 and f"no store at {bucket}" in done.err
     assert f"s2d init --store {bucket}" in done.err
@@ -420,6 +421,14 @@ def test_a_prefix_that_holds_something_else_is_no_store(remote: Store, bucket: O
     with pytest.raises(S2DError, match="is not empty and not an s2d store"):
         Store.init(bucket / "deeper")
     assert Store.init(bucket).root == remote.root
+    assert Store.is_at(bucket) and not Store.is_at(bucket / "deeper")
+
+
+def test_a_prefix_is_no_other_prefix_that_begins_with_it(bucket: ObjectPath) -> None:
+    for name in ("w", "w2", "w-3"):
+        (bucket / name / "x").write_text(name)
+    assert [found.relative for found in places.below(bucket / "w")] == ["x"]
+    assert [found.relative for found in places.below(bucket)] == ["w-3/x", "w/x", "w2/x"]
 
 
 def test_secrets_are_stored_nowhere(remote: Store) -> None:

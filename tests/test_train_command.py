@@ -188,6 +188,7 @@ def test_bad_training_is_one_clear_error(
     for options, says in (
         (("--dataset", "none"), "no dataset 'none' in this store"),
         (("--lr", -1), "lr is -1.0"),
+        (("--name", "student"), "policy name 'student' is taken"),
         (("--tail", "half"), "tail is 'half'"),
         (("--precision", "fp8"), "precision is 'fp8'"),
         (("--lr-schedule", "up"), "lr_schedule is 'up'"),

@@ -278,37 +278,25 @@ def bridge(
 TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "math-verify"))
 
 
-@pytest.mark.parametrize(
-    ("step", "after"),
-    [
-        ("_sample", False),
-        ("_score", False),  # it ends _sample
-        ("_build", False),
-        ("_train", False),
-        ("_train", True),
-    ],
-)
+@pytest.mark.parametrize("after", [False, True])
 def test_stopped_anywhere_it_goes_on_to_the_same_weights(
-    cli: Cli,
-    recipe: Write,
-    monkeypatch: pytest.MonkeyPatch,
-    bridge: Bridge,
-    step: str,
-    after: bool,
+    cli: Cli, recipe: Write, monkeypatch: pytest.MonkeyPatch, bridge: Bridge, after: bool
 ) -> None:
+    """At every step of a round in turn, before it or after it, and taken up again each time."""
     file = recipe("b", *TWO_ROUNDS)
     shutil.copytree(bridge.half / "store", file.parent / "store")
-    whole = getattr(rounds._Round, step)
+    for step in ("_sample", "_score", "_build", "_train"):
+        whole = getattr(rounds._Round, step)
 
-    def stopped(self: Any) -> None:
-        if after:
-            whole(self)
-        raise KeyboardInterrupt
+        def stopped(self: Any, whole: Callable[[Any], None] = whole) -> None:
+            if after:
+                whole(self)
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(rounds._Round, step, stopped)
-        done = cli("run", file, "--stage", "bridge")
-        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, done.err
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds._Round, step, stopped)
+            done = cli("run", file, "--stage", "bridge")
+        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, step
     done = cli("run", file, "--stage", "bridge")
     assert done.code == 0 and "bridge.r000:" not in done.err, done.err
     found = weights(file, "bridge.r001")
@@ -448,6 +436,9 @@ def test_a_teacher_of_other_tokens_is_refused_before_any_work(
         "  fix: a student learns from its teacher's token ids: name policies that share a "
         "tokenizer under [policies]\n"
     )
+    # Also of what the student becomes in another stage.
+    refused = cli("run", file, "--stage", "longer")
+    assert refused.code == 1 and "trains 'student', which has another" in refused.err
     assert not (file.parent / "store").exists()
 
 

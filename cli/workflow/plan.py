@@ -18,7 +18,7 @@ from s2d_store import prompts
 from s2d_store.budget_guard import Charge, Guard
 from s2d_store.errors import InputError
 from s2d_store.rollouts.selection import Prompt, select_prompts, turn
-from s2d_store.store import MANIFEST, Store
+from s2d_store.store import Store
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _line(
 
 
 def _done(recipe: Recipe, names: Sequence[str]) -> int:
-    if not (Path(recipe.store) / MANIFEST).exists():
+    if not Store.is_at(recipe.store):
         return 0
     rows = Store.open(recipe.store).sql("SELECT run_id FROM runs WHERE status = 'done'").fetchall()
     finished = {run_id for (run_id,) in rows}
