@@ -36,6 +36,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+_WORK = (
+    "cli.main",
+    "cli.progress",
+    "cli.training",
+    "s2d_store.compact",
+    "s2d_store.datasets.build",
+    "s2d_store.datasets.verify",
+    "s2d_store.doctor.examine",
+    "s2d_store.rollouts.generate",
+    "s2d_store.rollouts.score",
+    "s2d_store.rollouts.verify",
+    "trainers.warmup",
+)
 PROMPTS, N, CHUNK, EVENT_SHARE, KILL_AGAIN = 4, 4, 4, 0.5, 1 / 3
 # What two runs of one command may differ in.
 VARYING = ("created_at", "entered_at", "seconds", "lock", "location", "code_version")
@@ -81,6 +94,9 @@ def cases(models: Path) -> list[Case]:
 
 def load() -> None:
     """Import what the commands need, and start no thread: a fork would lose it."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
     import accelerate  # noqa: F401
     import deltalake  # noqa: F401
     import duckdb  # noqa: F401
@@ -89,8 +105,9 @@ def load() -> None:
     import transformers.models.auto.modeling_auto
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
-    import trainers.warmup  # noqa: F401
-
+    # Every child would import again what is not here; DuckDB imports pandas where there is one.
+    for name in (*_WORK, *(["pandas"] if find_spec("pandas") else [])):
+        import_module(name)
     torch.set_num_threads(1)
 
 

@@ -34,7 +34,7 @@ def run(
 
     from cli.progress import shown
     from cli.training import require_torch
-    from cli.workflow import order, results, rounds
+    from cli.workflow import order, possible, results, rounds
     from cli.workflow import plan as planning
     from cli.workflow.read import read_recipe
     from s2d_store import policy_registry
@@ -51,15 +51,14 @@ def run(
             planning.require_budget(Store.open(asked.store), asked, lines)
         return
     require_torch()
+    by_name = {task.name: task for task in tasks}
+    locations = order.policy_names(asked, seed or ())
+    possible.require_possible(asked, lines, by_name, locations)
     store = Store.init(asked.store)
     planning.require_budget(store, asked, lines)
     planning.add_prompts(store, asked.prompts)
-    brought = {
-        name: policy_registry.register(store, name, location).tokenizer_fingerprint
-        for name, location in order.policy_names(asked, seed or ()).items()
-    }
-    planning.require_one_tokenizer(tasks, brought)
-    by_name = {task.name: task for task in tasks}
+    for name, location in locations.items():
+        policy_registry.register(store, name, location)
     engines, pools = KeptEngines(asked.engine.keep), KeptPool()
     work = rounds.Work(
         asked,

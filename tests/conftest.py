@@ -58,6 +58,26 @@ def bucket(
     yield ObjectPath.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that passes every audit (audit_rows.fill), to be copied before it is changed."""
+    import audit_rows
+
+    store = Store.init(tmp_path_factory.mktemp("sound") / "store")
+    audit_rows.fill(store)
+    return store
+
+
+@pytest.fixture(scope="session")
+def spent(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store whose spending is counted by hand (spending.experiment), to be copied as well."""
+    import spending
+
+    store = Store.init(tmp_path_factory.mktemp("spent") / "store")
+    spending.experiment(store)
+    return store
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.init(tmp_path / "store")

@@ -23,17 +23,10 @@ DATASET_AUDITS = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store.init(tmp_path_factory.mktemp("audited") / "store")
-    rows.fill(store)
-    return store
-
-
 @pytest.fixture
-def broken(base: Store, tmp_path: Path) -> Store:
+def broken(sound: Store, tmp_path: Path) -> Store:
     """A store with seven rollouts that stand twice."""
-    store = made_stores.copy(base, tmp_path / "copy")
+    store = made_stores.copy(sound, tmp_path / "copy")
     prompts = rows.prompt_ids(store, "gen-opd")
     for i in range(7):
         tokens = [*range(i, i + 20)]
@@ -50,8 +43,8 @@ def mine(folder: Path, sql: str, params: str = "") -> Path:
     return path
 
 
-def test_a_sound_store_passes(cli: Cli, base: Store) -> None:
-    done = cli("audit", "--store", base.root)
+def test_a_sound_store_passes(cli: Cli, sound: Store) -> None:
+    done = cli("audit", "--store", sound.root)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert [line.split()[1].rstrip(":") for line in lines if line.startswith("pass")] == list(
@@ -93,9 +86,9 @@ def test_json_holds_everything(cli: Cli, broken: Store) -> None:
     }
 
 
-def test_numbers_that_json_lacks_are_text(cli: Cli, base: Store, tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_are_text(cli: Cli, sound: Store, tmp_path: Path) -> None:
     path = mine(tmp_path, "SELECT 'inf'::DOUBLE AS n, 'nan'::FLOAT AS m, now()::TIMESTAMP AS t")
-    done = cli("audit", path, "--format", "json", "--store", base.root)
+    done = cli("audit", path, "--format", "json", "--store", sound.root)
     (row,) = json.loads(done.out)[0]["sample"]
     assert (row["n"], row["m"]) == ("inf", "nan") and row["t"].startswith("20")
 
@@ -122,12 +115,12 @@ def test_given_datasets_run_the_audits_that_take_them(cli: Cli, broken: Store) -
     )
 
 
-def test_parameters_go_to_one_audit_or_to_all_that_take_them(base: Store) -> None:
+def test_parameters_go_to_one_audit_or_to_all_that_take_them(sound: Store) -> None:
     names = ["contamination_exact", "contamination_ngram", "label_splits"]
-    both = audit(base, names, params={"train_split": "test"})
+    both = audit(sound, names, params={"train_split": "test"})
     assert [r.status for r in both] == ["failed", "passed", "passed"]
     given = {"train_split": "train", "contamination_exact.train_split": "test"}
-    results = audit(base, names, params=given)
+    results = audit(sound, names, params=given)
     assert [r.params.get("train_split") for r in results] == ["test", "train", None]
 
 
@@ -149,38 +142,38 @@ def test_parameters_go_to_one_audit_or_to_all_that_take_them(base: Store) -> Non
     ],
 )
 def test_a_mistake_is_one_clear_error(
-    cli: Cli, base: Store, arguments: list[str], says: str
+    cli: Cli, sound: Store, arguments: list[str], says: str
 ) -> None:
-    done = cli("audit", *arguments, "--store", base.root)
+    done = cli("audit", *arguments, "--store", sound.root)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ") and says in done.err, done.err
     assert done.err.count("error:") == 1 and "Traceback" not in done.err
 
 
-def test_a_users_own_audit(cli: Cli, base: Store, tmp_path: Path) -> None:
+def test_a_users_own_audit(cli: Cli, sound: Store, tmp_path: Path) -> None:
     params = "\n--   least: BIGINT -- rows from which on"
     path = mine(
         tmp_path,
         "SELECT count(*) AS n FROM rollouts WHERE purpose = 'eval' HAVING n >= $least",
         params,
     )
-    assert cli("audit", path, "-p", "least=9", "--store", base.root).code == 0
-    done = cli("audit", path, "label_splits", "-p", "mine.least=8", "--store", base.root)
+    assert cli("audit", path, "-p", "least=9", "--store", sound.root).code == 0
+    done = cli("audit", path, "label_splits", "-p", "mine.least=8", "--store", sound.root)
     assert done.code == 1 and done.out.startswith("FAIL  mine: 1 offending rows")
-    done = cli("audit", path, "--store", base.root)
+    done = cli("audit", path, "--store", sound.root)
     assert done.code == 1 and "query mine needs parameter 'least'" in done.err
     done = cli("audit", "--list", path)
     assert "--param least=  BIGINT, required: rows from which on" in done.out
 
 
-def test_a_users_sql_that_fails_names_the_audit(base: Store, tmp_path: Path) -> None:
+def test_a_users_sql_that_fails_names_the_audit(sound: Store, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="audit mine: the query failed"):
-        audit(base, [str(mine(tmp_path, "SELECT nope FROM rollouts"))])
+        audit(sound, [str(mine(tmp_path, "SELECT nope FROM rollouts"))])
     with pytest.raises(QueryError, match="audit mine: SQL cannot COPY here"):
-        audit(base, [str(mine(tmp_path, f"COPY (SELECT 1) TO '{base.root}/s2d.json'"))])
+        audit(sound, [str(mine(tmp_path, f"COPY (SELECT 1) TO '{sound.root}/s2d.json'"))])
     (tmp_path / "plain.sql").write_text("SELECT 1")
     with pytest.raises(InputError, match="its header lacks '-- question"):
-        audit(base, [str(tmp_path / "plain.sql")])
+        audit(sound, [str(tmp_path / "plain.sql")])
 
 
 def test_list_shows_audits_and_parameters(cli: Cli) -> None:
@@ -207,16 +200,16 @@ def test_every_audit_of_sql_has_figures_that_count_what_was_looked_at() -> None:
         assert text.startswith("-- skipped when: no ") and "AS examined" in text, path.name
 
 
-def test_audits_read_one_snapshot(base: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audits_read_one_snapshot(sound: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    snapshot = base.snapshot
+    snapshot = sound.snapshot
 
     def counted() -> object:
         read.append(1)
         return snapshot()
 
-    monkeypatch.setattr(base, "snapshot", counted)
-    audit(base, ["topk_consistency", "label_splits", "tokenizers"])
+    monkeypatch.setattr(sound, "snapshot", counted)
+    audit(sound, ["topk_consistency", "label_splits", "tokenizers"])
     assert len(read) == 1
 
 
@@ -234,6 +227,6 @@ def test_the_examples_of_the_module_run(store: Store) -> None:
     assert tested.attempted >= 3 and tested.failed == 0
 
 
-def test_an_unknown_audit_of_the_library(base: Store) -> None:
+def test_an_unknown_audit_of_the_library(sound: Store) -> None:
     with pytest.raises(NotFoundError, match=r"no audit named 'splits'"):
-        audit(base, ["splits"])
+        audit(sound, ["splits"])

@@ -13,16 +13,9 @@ from s2d_store.errors import NotFoundError
 from s2d_store.store import Store
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store.init(tmp_path_factory.mktemp("audited") / "store")
-    rows.fill(store)
-    return store
-
-
 @pytest.fixture
-def audited(base: Store, tmp_path: Path) -> Store:
-    return made_stores.copy(base, tmp_path / "copy")
+def audited(sound: Store, tmp_path: Path) -> Store:
+    return made_stores.copy(sound, tmp_path / "copy")
 
 
 def add_teacher(store: Store, rewards: list[float]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_stores
 import pytest
 import spending
 import synthetic
@@ -20,9 +21,8 @@ BACKWARD = 3 * FORWARD
 
 
 @pytest.fixture
-def whole(store: Store) -> Store:
-    spending.experiment(store)
-    return store
+def whole(spent: Store, tmp_path: Path) -> Store:
+    return made_stores.copy(spent, tmp_path / "whole")
 
 
 def budget(store: Store, text: str) -> Budget:

@@ -197,13 +197,13 @@ def test_score_is_refused_with_figures_and_counts_by_the_rollouts_stage(
 def test_verify_is_refused_by_distinct_prompts(store: Store, cli: Cli) -> None:
     declare(store, "[role.teacher]\ngraded_labels = 7\n")
     before = contents(store)
-    refused = cli("verify", "--store", store.root)
+    refused = cli("verify", "--n-workers", 1, "--store", store.root)
     assert refused.code == 1
     assert "role teacher: graded_labels declared 7, spent 0, left 7, would add 8" in refused.err
     assert contents(store) == before
     declare(store, "[role.teacher]\ngraded_labels = 8\n")
-    assert cli("verify", "--limit", 3, "--store", store.root).code == 0
-    assert cli("verify", "--store", store.root).code == 0
+    assert cli("verify", "--n-workers", 1, "--limit", 3, "--store", store.root).code == 0
+    assert cli("verify", "--n-workers", 1, "--store", store.root).code == 0
     Budget.find(store).check(store)
 
 
@@ -280,7 +280,7 @@ def test_a_malformed_budget_stops_every_command_before_it_starts(
     declare(store, "[experiment]\nlabls = 1\n")
     before = contents(store)
     score = ("score", "--scorer", "teacher", "--top-k", 2, "--store", store.root)
-    for result in (generate(), cli("verify", "--store", store.root), cli(*score)):
+    for result in (generate(), cli("verify", "--n-workers", 1, "--store", store.root), cli(*score)):
         assert result.code == 1 and "unknown key 'labls'" in result.err
     assert contents(store) == before
 

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,23 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Cli, Result
 
+import queries
 from s2d_store import hashed, journal, snapshot
+from s2d_store.datasets.build import build
 from s2d_store.doctor.behind import behind
 from s2d_store.doctor.examine import examine
+from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.rollouts.verify import VerifyConfig, verify
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
 
-BUILD = (
-    *("--query", "warmup", "--param", "teacher=teacher", "--param", "rows_per_update=8"),
-    *("--param", "correct_only=false", "--param", "finished_only=false"),
-)
+WARMUP = {
+    "teacher": "teacher",
+    "rows_per_update": "8",
+    "correct_only": "false",
+    "finished_only": "false",
+}
+BUILD = ("--query", "warmup", *(x for k, v in WARMUP.items() for x in ("--param", f"{k}={v}")))
 TABLES_OF_RUNS = ("rollouts", "rewards", "topk")
 
 
@@ -57,12 +65,21 @@ def s2d(cli: Cli, store: Store) -> S2D:
     return lambda *arguments: cli(*arguments, "--store", store.root)
 
 
-@pytest.fixture
-def full(s2d: S2D, student_folder: Path) -> S2D:
+@pytest.fixture(scope="module")
+def made_full(tmp_path_factory: pytest.TempPathFactory, made: Store, student_folder: Path) -> Store:
     """Graded, scored by the student, and with dataset `w` locked."""
-    assert s2d("verify", "--n-workers", 1, "--where", "sample_index < 3").code == 0
-    assert s2d("score", "--scorer", student_folder, "--top-k", 2).code == 0
-    assert s2d("dataset", "build", "w", *BUILD).code == 0
+    store = made_stores.copy(made, tmp_path_factory.mktemp("full") / "store")
+    verify(store, VerifyConfig(where="sample_index < 3", workers=1))
+    score(store, ScoreConfig(str(student_folder), k=2))
+    build(store, "w", queries.catalog()["warmup"], WARMUP)
+    return store
+
+
+@pytest.fixture
+def full(s2d: S2D, store: Store, made_full: Store) -> S2D:
+    """Commands on `store`, which is a copy of that one now."""
+    shutil.rmtree(store.root)
+    made_stores.copy(made_full, store.root)
     return s2d
 
 

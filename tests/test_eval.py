@@ -25,14 +25,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_fold
     return made_stores.make(root, made_stores.read(questions), teacher_folder)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Policies made from each other by training; their models are not on disk."""
-    store = Store.init(tmp_path_factory.mktemp("trained") / "store")
-    rows.fill(store)
-    return store
-
-
 @pytest.fixture
 def evaluate(cli: Cli, made: Store, tmp_path: Path) -> Eval:
     """Run `s2d eval` on 8 prompts, 8 tokens a rollout."""
@@ -42,8 +34,9 @@ def evaluate(cli: Cli, made: Store, tmp_path: Path) -> Eval:
 
 
 @pytest.fixture
-def of_trained(cli: Cli, trained: Store, tmp_path: Path) -> Eval:
-    root = made_stores.copy(trained, tmp_path / "store").root
+def of_trained(cli: Cli, sound: Store, tmp_path: Path) -> Eval:
+    """On policies made from each other by training; their models are not on disk."""
+    root = made_stores.copy(sound, tmp_path / "store").root
     return lambda *options: cli("eval", *options, "--store", root)
 
 

@@ -176,9 +176,13 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "opd on a warmup dataset": (
         "opd",
         "warmup",
-        "is of kind warmup\n.*opd trains on opd\n.*warmup",
+        "is of kind warmup\n.*opd trains on datasets of kind opd\n.*warmup",
     ),
-    "grpo on an sft dataset": ("grpo", "sft", "is of kind sft\n.*grpo trains on grpo\n.*train sft"),
+    "grpo on an sft dataset": (
+        "grpo",
+        "sft",
+        "is of kind sft\n.*on datasets of kind grpo\n.*train sft",
+    ),
     "sft on a replay control": ("sft", "replay", "is of kind replay\n.*sft or warmup"),
 }
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Cli
 from safetensors.torch import load_file
 from test_verify_command import LENGTH_VERIFIER
@@ -221,63 +225,31 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
 
 
-def test_rounds_that_change_no_weight_pass_their_start_on(cli: Cli, recipe: Write) -> None:
-    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
-    file = recipe("same", ("my_verifiers:Length", "math-verify"), ("rounds = 3", "rounds = 1"))
-    for _ in range(2):
-        done = cli("run", file, "--stage", "stage3")
-        assert done.code == 0, done.err
-    store = Store.open(file.parent / "store")
-    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
-    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
-    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
-        (4,)
-    ]
-    assert weights(file, "bridge.r000")
+@dataclass(frozen=True)
+class Bridge:
+    """A warmup and a bridge of two rounds, run without a stop.
 
+    Attributes:
+        half: folder with `store` and `policies` as they were when the second round began.
+        warmup, end: weights that the two stages made.
+    """
 
-@pytest.mark.parametrize("after", [False, True])
-def test_stopped_anywhere_it_goes_on_to_the_same_weights(
-    cli: Cli,
-    recipe: Write,
-    monkeypatch: pytest.MonkeyPatch,
-    uninterrupted: dict[str, Any],
-    after: bool,
-) -> None:
-    """At every step of a round in turn, before it or after it, and taken up again each time."""
-    file = recipe("b", ("rounds = 3", "rounds = 2"))
-    for i, step in enumerate(("_sample", "_score", "_build", "_train")):
-        whole = getattr(rounds._Round, step)
-
-        def stopped(self: Any, whole: Callable[[Any], None] = whole) -> None:
-            if after:
-                whole(self)
-            if self.name == "bridge.r001":
-                raise KeyboardInterrupt
-            if not after:
-                whole(self)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(rounds._Round, step, stopped)
-            done = cli("run", file, "--stage", "bridge")
-        assert done.code == 130, step
-        assert i == 0 or "bridge.r000:" not in done.err, "what is finished is not begun again"
-    done = cli("run", file, "--stage", "bridge")
-    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
-    found = weights(file, "bridge.r001")
-    assert all(found[name].equal(uninterrupted[name]) for name in uninterrupted)
+    half: Path
+    warmup: dict[str, Any]
+    end: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
+def bridge(
     tmp_path_factory: pytest.TempPathFactory,
     questions: Path,
     teacher_folder: Path,
     student_folder: Path,
-) -> dict[str, Any]:
+) -> Bridge:
     from cli.run import run
 
-    place = tmp_path_factory.mktemp("whole")
+    place, half = (tmp_path_factory.mktemp("bridge") / name for name in ("whole", "half"))
+    place.mkdir()
     text = RECIPE.format(
         place=place,
         test=held_out(place),
@@ -285,11 +257,69 @@ def uninterrupted(
         teacher=teacher_folder,
         student=student_folder,
     )
-    # Nothing is graded on the way to the bridge but the warmup's rollouts, in another process.
-    text = text.replace("rounds = 3", "rounds = 2").replace("my_verifiers:Length", "math-verify")
+    for old, new in (*TWO_ROUNDS, ("verify_workers", 'keep_rounds = "all"\nverify_workers')):
+        text = text.replace(old, new)
     (place / "recipe.toml").write_text(text)
-    run(place / "recipe.toml", stage=["bridge"], quiet=True)
-    return weights(place / "recipe.toml", "bridge.r001")
+    sample = rounds._Round._sample
+
+    def kept(self: Any) -> None:
+        if self.name == "bridge.r001":
+            shutil.copytree(place, half)
+        sample(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds._Round, "_sample", kept)
+        run(place / "recipe.toml", stage=["bridge"], quiet=True)
+    ends = [weights(place / "recipe.toml", name) for name in ("warmup", "bridge.r001")]
+    return Bridge(half, *ends)
+
+
+# Nothing is graded on the way to the bridge's end but the warmup's rollouts, in another process.
+TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "math-verify"))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_stopped_anywhere_it_goes_on_to_the_same_weights(
+    cli: Cli, recipe: Write, monkeypatch: pytest.MonkeyPatch, bridge: Bridge, after: bool
+) -> None:
+    """At every step of a round in turn, before it or after it, and taken up again each time."""
+    file = recipe("b", *TWO_ROUNDS)
+    shutil.copytree(bridge.half / "store", file.parent / "store")
+    for step in ("_sample", "_score", "_build", "_train"):
+        whole = getattr(rounds._Round, step)
+
+        def stopped(self: Any, whole: Callable[[Any], None] = whole) -> None:
+            if after:
+                whole(self)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds._Round, step, stopped)
+            done = cli("run", file, "--stage", "bridge")
+        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, step
+    done = cli("run", file, "--stage", "bridge")
+    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
+    found = weights(file, "bridge.r001")
+    assert all(found[name].equal(bridge.end[name]) for name in bridge.end)
+
+
+def test_rounds_that_change_no_weight_pass_their_start_on(
+    cli: Cli, recipe: Write, bridge: Bridge
+) -> None:
+    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
+    file = recipe("same", *TWO_ROUNDS, ('start = "bridge"\nprompts', 'start = "warmup"\nprompts'))
+    for name in ("store", "policies"):
+        shutil.copytree(bridge.half / name, file.parent / name)
+    for _ in range(2):
+        done = cli("run", file, "--stage", "stage3")
+        assert done.code == 0 and "warmup:" not in done.err, done.err
+    store = Store.open(file.parent / "store")
+    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
+    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
+    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
+        (4,)
+    ]
+    assert weights(file, "warmup")
 
 
 def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> None:
@@ -306,20 +336,17 @@ def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> Non
     assert "--seed 4 is not a seed of the recipe" in cli("run", file, "--seed", 4).err
 
 
-def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write) -> None:
-    import sys
+def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, bridge: Bridge) -> None:
+    def launched(by: str) -> Path:
+        return recipe("d", ("verify_workers = 1", f'verify_workers = 1\nlauncher = ["{by}"]'))
 
-    launched = f'verify_workers = 1\nlauncher = ["{sys.executable}"]'
-    file = recipe("d", ("verify_workers = 1", launched))
+    failed = cli("run", launched("no-such"), "--stage", "warmup", "--quiet")
+    assert failed.code == 1 and "cannot start the launcher no-such" in failed.err
+    file = launched(sys.executable)
     done = cli("run", file, "--stage", "warmup", "--quiet")
     assert done.code == 0, done.err
-    straight = recipe("e")
-    assert cli("run", straight, "--stage", "warmup", "--quiet").code == 0
-    a, b = weights(file, "warmup"), weights(straight, "warmup")
-    assert all(a[name].equal(b[name]) for name in a)
-    broken = recipe("f", ("verify_workers = 1", 'verify_workers = 1\nlauncher = ["no-such"]'))
-    failed = cli("run", broken, "--stage", "warmup", "--quiet")
-    assert failed.code == 1 and "cannot start the launcher no-such" in failed.err
+    found = weights(file, "warmup")
+    assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
 
 
 def test_a_recipe_over_budget_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
@@ -336,20 +363,6 @@ def test_a_recipe_over_budget_is_refused_before_any_work(cli: Cli, recipe: Write
     assert cli("run", file, "--plan").code == 1
 
 
-def test_another_tokenizer_is_refused_before_any_rollout(
-    cli: Cli, recipe: Write, student_folder: Path, tmp_path: Path
-) -> None:
-    """Of a student, or of what it becomes in another stage."""
-    swapped = save_tiny_model(tmp_path / "swapped", seed=3, vocab="swapped")
-    file = recipe("t", (str(student_folder), str(swapped)))
-    for stages in ((), ("--stage", "bridge"), ("--stage", "longer")):
-        refused = cli("run", file, *stages)
-        assert refused.code == 1
-        assert "would teach student by teacher, of another tokenizer" in refused.err
-    store = Store.open(file.parent / "store")
-    assert store.sql("SELECT count(*) FROM runs").fetchall() == [(0,)]
-
-
 BAD: list[tuple[tuple[str, str], str]] = [
     (("verify_workers", "verify_worker"), "unknown key verify_worker; did you mean verify_workers"),
     (("prompts_per_round = 4\ngenerate", "prompts_per_rond = 4\ngenerate"),
@@ -358,9 +371,18 @@ BAD: list[tuple[tuple[str, str], str]] = [
      "stage.bridge.kind is 'odp'\n  why: it must be one of grpo, warmup, opd, sft, replay, eval"),
     (("rounds = 3", 'rounds = "3"'), "stage.bridge.rounds is '3'"),
     (("rounds = 3", "rounds = 0"), "[stage.bridge]: rounds is 0"),
-    (("lr = 1e-3", "lr = -1"), "train: lr is -1"),
+    (("lr = 1e-3", "lr = -1"),
+     "[stage.control]: train: lr is -1\n  why: it must be above 0\n  fix: give another train.lr\n"),
     (("lr = 1e-3", "learning_rate = 1e-3"), "train.learning_rate is no setting of s2d train"),
-    (("lr = 1e-3", 'lr = "fast"'), "a value of train has the wrong type"),
+    (("lr = 1e-3", 'lr = "fast"'),
+     "[stage.control]: train.lr is 'fast'\n  why: it must be a number\n"),
+    (("lr = 1e-3", 'betas = [0.9, "b"]'),
+     "train.betas is [0.9, 'b']\n  why: it must be a list of numbers\n"),
+    (("lr = 1e-3", "seed = true"), "train.seed is True\n  why: it must be a whole number\n"),
+    (("lr = 1e-3", "precision = 16"), "train.precision is 16\n  why: it must be a text\n"),
+    (("lr = 1e-3", 'trackers = ["paper"]'),
+     "[stage.warmup]: train: tracker 'paper' is unknown\n"),
+    (("my_verifiers:Length", "nobody"), "no verifier is named 'nobody'; available: "),
     (("[defaults.train]", "[defaults.trains]"), "unknown key defaults.trains"),
     (("dataset.rows_per_update = 4", "dataset.row_per_update = 4"),
      "[stage.bridge]: dataset.row_per_update cannot be given: its query has no such parameter"),
@@ -371,7 +393,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('start = "warmup"', 'start = "warmpu"'),
      "[stage.bridge] names 'warmpu', which is neither a stage nor a policy"),
     (('start = "warmup"\n', ""), "[stage.bridge] lacks start"),
-    (('treatment = "stage3"', 'treatment = "warmup"'), "treatment 'warmup' is no grpo stage"),
+    (('treatment = "stage3"', 'treatment = "warmup"'),
+     "treatment 'warmup' is no grpo stage\n  why: the recipe has stage3\n"),
     (('bridge = ["bridge"]', 'bridge = ["stage3"]'), "bridge 'stage3' is no opd or warmup stage"),
     (('bridge = ["bridge"]', 'bridge = "bridge"'), "stage.control.bridge is 'bridge'"),
     (('rollouts_of = "warmup"', 'rollouts_of = "bridge"'), "is no warmup or sft stage"),
@@ -398,6 +421,38 @@ def test_a_wrong_recipe_is_one_clear_error_before_any_work(
     refused = cli("run", file)
     assert refused.code == 1 and message in refused.err, refused.err
     assert "Traceback" not in refused.err and not (file.parent / "store").exists()
+
+
+def test_a_teacher_of_other_tokens_is_refused_before_any_work(
+    cli: Cli, recipe: Write, student_folder: Path, tmp_path: Path
+) -> None:
+    other = save_tiny_model(tmp_path / "swapped", seed=2, vocab="swapped")
+    file = recipe("a", (f'student = "{student_folder}"', f'student = "{other}"'))
+    refused = cli("run", file)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        "error: [stage.warmup] trains 'student', which has another tokenizer than 'teacher'\n"
+        "  why: 2 of 100 token ids differ: id 13: '8' vs '7'; id 14: '7' vs '8'\n"
+        "  fix: a student learns from its teacher's token ids: name policies that share a "
+        "tokenizer under [policies]\n"
+    )
+    # Also of what the student becomes in another stage.
+    refused = cli("run", file, "--stage", "longer")
+    assert refused.code == 1 and "trains 'student', which has another" in refused.err
+    assert not (file.parent / "store").exists()
+
+
+def test_bf16_without_a_gpu_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    # The third stage asks for it: those before it would have run.
+    file = recipe("a", ("rounds = 2", 'rounds = 2\ntrain.precision = "bf16"'))
+    refused = cli("run", file)
+    assert refused.code == 1 and refused.err.startswith(
+        "error: [stage.stage3]: train: precision is bf16, but no GPU here computes in bfloat16\n"
+    )
+    assert "fix: use train.precision auto or train.precision fp32\n" in refused.err
+    assert not (file.parent / "store").exists()
 
 
 def test_missing_files_are_named(cli: Cli, recipe: Write, tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def latest_checkpoint(
         raise TrainingError(
             f"{found[-1]} belongs to another run",
             "; ".join(f"{name} was {was!r}, is {now!r}" for name, (was, now) in other.items()),
-            "choose another --output, or run with the values of the checkpoint",
+            "choose another --output, or run with the values of the checkpoint"
+            + ("; s2d dataset list shows fingerprints" if "dataset fingerprint" in other else ""),
         )
     return found[-1], state.update
 

@@ -78,9 +78,9 @@ def check_kind(dataset: str, kind: str, trainer: str) -> None:
     if takers and trainer not in takers:
         raise InputError(
             f"dataset {dataset} is of kind {kind}",
-            f"{trainer} trains on {' or '.join(KINDS[trainer])}",
-            f"s2d train {takers[0]} --dataset {dataset} ..., or build one of kind "
-            f"{KINDS[trainer][0]}",
+            f"{trainer} trains on datasets of kind {' or '.join(KINDS[trainer])}",
+            f"s2d train {takers[0]} --dataset {dataset} ..., or s2d dataset build NAME --query "
+            f"{KINDS[trainer][0]} ...",
         )
 
 

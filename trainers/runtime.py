@@ -70,7 +70,8 @@ def check_possible(config: TrainerConfig) -> None:
             FSDP in a way that trainers do not have.
     """
     check_trackers(config.trackers)
-    wants_bf16(config)
+    if config.precision == "bf16":  # else not asked: the answer would start CUDA here
+        wants_bf16(config)
     sharding.asked_for()
     if config.lora_rank:
         lora.check_installed()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import queries
 from cli.train import TRAINERS
+from cli.workflow.read import WORDS, is_a
 from cli.workflow.schema import MAY, NEEDS, Recipe, Stage
 from s2d_store import ids
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, S2DError
 from trainers.config import TrainerConfig
 
 # What a stage fills in by itself.
@@ -155,6 +158,7 @@ def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
             raise InputError(
                 f"{title} names {ref!r}, which is neither a stage nor a policy",
                 f"stages: {', '.join(recipe.stage)}; policies: {', '.join(recipe.policies)}",
+                f"name one of them, or add {ref} = FOLDER to [policies]",
             )
     _check_references(title, stage, stages, recipe)
     for key, least in (("rounds", 1), ("prompts_per_round", 0)):
@@ -170,12 +174,20 @@ def _check_references(
 ) -> None:
     treatment, sampled = stages["treatment"], stages["rollouts_of"]
     if stage.treatment and (treatment is None or treatment.kind != "grpo"):
-        raise InputError(f"{title}: treatment {stage.treatment!r} is no grpo stage")
+        raise InputError(
+            f"{title}: treatment {stage.treatment!r} is no grpo stage", _of_kinds(recipe, "grpo")
+        )
     if stage.rollouts_of and (sampled is None or sampled.kind not in ("warmup", "sft")):
-        raise InputError(f"{title}: rollouts_of {stage.rollouts_of!r} is no warmup or sft stage")
+        raise InputError(
+            f"{title}: rollouts_of {stage.rollouts_of!r} is no warmup or sft stage",
+            _of_kinds(recipe, "warmup", "sft"),
+        )
     for ref in stage.bridge:
         if ref not in recipe.stage or recipe.stage[ref].kind not in ("opd", "warmup"):
-            raise InputError(f"{title}: bridge {ref!r} is no opd or warmup stage")
+            raise InputError(
+                f"{title}: bridge {ref!r} is no opd or warmup stage",
+                _of_kinds(recipe, "opd", "warmup"),
+            )
     for ref in (stage.start, stage.teacher, *stage.policies):
         if ref in recipe.stage and recipe.stage[ref].kind == "eval":
             raise InputError(f"{title} names {ref!r}, an eval stage, which makes no policy")
@@ -197,6 +209,11 @@ def _check_references(
             "its teacher scores the ids that the student ranked highest",
             "generate.top_k = 20, or score.support = 'own' with score.top_k",
         )
+
+
+def _of_kinds(recipe: Recipe, *kinds: str) -> str:
+    found = [name for name, stage in recipe.stage.items() if stage.kind in kinds]
+    return f"the recipe has {', '.join(found) or 'none'}"
 
 
 def _check_dataset(title: str, stage: Stage) -> None:
@@ -228,11 +245,29 @@ def trainer_config(
                 f"allowed: {', '.join(known)}",
                 "docs/cli.md explains them",
             )
+        _check_type(f"{title}: train.{key}", get_type_hints(config_class)[key], stage.train[key])
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in stage.train.items()}
     make: Callable[..., TrainerConfig] = config_class
-    try:
+    with of_recipe(f"{title}: train"):
         return make(dataset=dataset, student=student, output=output, **given, **filled)
-    except InputError as error:
-        raise InputError(f"{title}: train: {error.what}", error.why, error.fix) from error
-    except TypeError as error:
-        raise InputError(f"{title}: a value of train has the wrong type", str(error)) from error
+
+
+def _check_type(title: str, kind: Any, value: Any) -> None:
+    several = get_origin(kind) is tuple
+    item = get_args(kind)[0] if several else str if get_origin(kind) is Literal else kind
+    fits = isinstance(value, list) if several else is_a(value, item)
+    if not fits or (several and not all(is_a(entry, item) for entry in value)):
+        expected = f"a list of {WORDS[item]}s" if several else f"a {WORDS[item]}"
+        raise InputError(
+            f"{title} is {value!r}", f"it must be {expected}", "docs/cli.md explains every setting"
+        )
+
+
+@contextmanager
+def of_recipe(title: str) -> Iterator[None]:
+    """Tell a trainer's refusal in the recipe's words: where it stands, and keys for options."""
+    try:
+        yield
+    except S2DError as error:
+        fix = re.sub(r"--([a-z][a-z-]*)", lambda m: f"train.{m[1].replace('-', '_')}", error.fix)
+        raise type(error)(f"{title}: {error.what}", error.why, fix) from error

@@ -114,38 +114,6 @@ def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
     guard.require(f"recipe {recipe.name}", charges)
 
 
-def require_one_tokenizer(tasks: Sequence[Task], fingerprints: Mapping[str, str]) -> None:
-    """Refuse now what the first training step of a bridge would refuse after its rollouts.
-
-    Args:
-        tasks: every task.
-        fingerprints: of the tokenizers of the policies that the recipe brings along, by name.
-
-    Raises:
-        InputError: a stage's teacher and student do not share a tokenizer.
-    """
-    by_name = {task.name: task for task in tasks}
-    for task in tasks:
-        if not task.stage.teacher:
-            continue
-        student, teacher = (_root(by_name, task, r) for r in (task.stage.start, task.stage.teacher))
-        theirs = fingerprints.get(student), fingerprints.get(teacher)
-        if None not in theirs and theirs[0] != theirs[1]:
-            raise InputError(
-                f"stage {task.name} would teach {student} by {teacher}, of another tokenizer",
-                f"fingerprints {theirs[0]} and {theirs[1]}: the same token id means two things",
-                "choose a student that shares its teacher's tokenizer",
-            )
-
-
-def _root(tasks: Mapping[str, Task], task: Task, ref: str) -> str:
-    """The policy that a reference's whole line of training began with."""
-    while ref not in task.policies:
-        task = tasks[task.tasks[ref]]
-        ref = task.stage.start
-    return task.policies[ref]
-
-
 def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Prompt]]) -> None:
     """Refuse now what `s2d eval` would refuse when everything is trained.
 

@@ -92,8 +92,8 @@ def _value(path: Path, title: str, kind: Any, value: Any) -> Any:
         return value
     if origin is tuple:
         item = inside[0]
-        if not isinstance(value, list) or not all(_is(entry, item) for entry in value):
-            raise _wrong(path, title, value, f"a list of {_WORDS[item]}s")
+        if not isinstance(value, list) or not all(is_a(entry, item) for entry in value):
+            raise _wrong(path, title, value, f"a list of {WORDS[item]}s")
         return tuple(value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
@@ -101,15 +101,17 @@ def _value(path: Path, title: str, kind: Any, value: Any) -> Any:
         if inside[1] is Any:
             return value
         return {k: _value(path, f"{title}.{k}", inside[1], entry) for k, entry in value.items()}
-    if not _is(value, kind):
-        raise _wrong(path, title, value, f"a {_WORDS[kind]}")
+    if not is_a(value, kind):
+        raise _wrong(path, title, value, f"a {WORDS[kind]}")
     return float(value) if kind is float else value
 
 
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+# Kinds of values, as error messages call them.
+WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
-def _is(value: Any, kind: type) -> bool:
+def is_a(value: Any, kind: type) -> bool:
+    """Whether a TOML value is of a kind in WORDS; a whole number is a number, too."""
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
