@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -30,10 +29,7 @@ from s2d_store.compact import compact
 from s2d_store.datasets.build import build, drop
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import object_server
-import synthetic
+from tests import object_server, synthetic
 
 Steps = dict[str, Callable[[Store], Any]]
 

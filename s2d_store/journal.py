@@ -23,7 +23,8 @@ from deltalake.transaction import AddAction
 
 from s2d_store import keys, live, log, sessions
 from s2d_store.errors import StoreError
-from s2d_store.places import ObjectPath, Place, below
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Place, below
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from s2d_store.errors import StoreError
-from s2d_store.places import ObjectPath, Place, below
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Place, below
 
 REQUESTS = 16
 _COMMIT = re.compile(r"[0-9]{20}\.json")

@@ -164,24 +164,3 @@ def register(con: Any, root: Place) -> None:
         from s2d_store.ranges import RangeFiles
 
         con.register_filesystem(RangeFiles(root.bucket.split(":")[0]))
-
-
-__all__ = [
-    "Found",
-    "ObjectPath",
-    "Place",
-    "below",
-    "draft_for",
-    "exists",
-    "is_url",
-    "local_copy",
-    "make_folder",
-    "now",
-    "parquet_source",
-    "place",
-    "publish",
-    "register",
-    "sha256",
-    "size",
-    "stamp",
-]

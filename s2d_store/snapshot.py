@@ -16,7 +16,8 @@ from deltalake.exceptions import DeltaError
 
 from s2d_store import places
 from s2d_store.errors import InputError, NotFoundError, StoreError
-from s2d_store.places import ObjectPath, Place
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Place
 from s2d_store.schema import TABLES
 
 # How often a snapshot is taken of all tables at once before it is taken one by one.

@@ -17,6 +17,7 @@ from deltalake import DeltaTable, Schema
 
 from s2d_store import (
     data_files,
+    founding,
     journal,
     keys,
     live,
@@ -71,10 +72,10 @@ class Store:
             StoreError: the folder holds something else, or cannot be written.
         """
         path = places.place(root)
-        with _reachable(path):
+        with founding.reachable(path):
             if (path / MANIFEST).exists():
                 return cls.open(path)
-            foreign = _holds_something_else(path)
+            foreign = founding.holds_something_else(path)
         if foreign:
             raise StoreError(
                 f"{path} is not empty and not an s2d store",
@@ -84,7 +85,7 @@ class Store:
         with writing(path):
             places.make_folder(path)
             if isinstance(path, ObjectPath):
-                _require_conditions(path)
+                founding.require_conditions(path)
             for table in TABLES.values():
                 folder = snapshot.table_path(path, table.name)
                 DeltaTable.create(
@@ -113,7 +114,7 @@ class Store:
     def is_at(root: str | Place) -> bool:
         """Whether there is a store."""
         path = places.place(root)
-        with _reachable(path):
+        with founding.reachable(path):
             return (path / MANIFEST).exists()
 
     @classmethod
@@ -126,7 +127,7 @@ class Store:
         """
         path = places.place(root)
         try:
-            with _reachable(path):
+            with founding.reachable(path):
                 manifest = json.loads((path / MANIFEST).read_text())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
@@ -338,54 +339,6 @@ def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, 
 
 def _only(part: pa.Table) -> Callable[[Path], list[pa.Table]]:
     return lambda draft: [part]
-
-
-def _holds_something_else(path: Place) -> bool:
-    if isinstance(path, Path) and path.exists() and not path.is_dir():
-        return True
-    own = {"tables", "pending", "sessions"}
-    if isinstance(path, Path):
-        return path.is_dir() and any(entry.name not in own for entry in path.iterdir())
-    return any(found.relative.split("/")[0] not in own for found in places.below(path))
-
-
-def _require_conditions(root: ObjectPath) -> None:
-    """Try out that an object is created once only, on which commits and locks rest."""
-    probe = root / "sessions" / f"probe-{uuid.uuid4().hex}"
-    try:
-        tag = probe.create(b"1")
-        twice = probe.create(b"2")
-        changed = probe.replace(b"3", tag) if tag and not twice else None
-        late = probe.replace(b"4", tag) if tag and changed else None
-    finally:
-        probe.unlink(missing_ok=True)
-    if not changed or late:
-        raise StoreError(
-            f"no store can be kept at {root}",
-            "the service there does not do conditional writes (If-None-Match, If-Match), so two "
-            "writers could undo each other's commits",
-            "use a service that does: Amazon S3, Google Cloud Storage, Azure, MinIO, SeaweedFS",
-        )
-
-
-@contextmanager
-def _reachable(path: Place) -> Iterator[None]:
-    """Turn what an object store refuses before there is a store into one error."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if isinstance(path, Path):
-            raise
-        http = "scheme is not allowed" in str(error) or "http" in str(error).lower()
-        raise StoreError(
-            f"cannot reach the store at {path}",
-            f"{error.strerror or error}",
-            "check the bucket's name and, in the environment, the credentials, region and endpoint "
-            "(docs/object_stores.md)"
-            + ("; an http:// endpoint wants AWS_ALLOW_HTTP=true as well" if http else ""),
-        ) from error
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from s2d_store import journal, live, log, places, sessions
 from s2d_store.datasets.locks import built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.log import Life
-from s2d_store.places import Found, ObjectPath, Place, below
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Found, Place, below
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
 from s2d_store.store import Store, writing
