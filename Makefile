@@ -22,7 +22,7 @@ miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write doc
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh
 
 test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) -m "not vllm" $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm" $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(BIN)/python -m pytest -m vllm $(ARGS)

@@ -3,11 +3,11 @@
     python -m benchmarks.commits
 
 One table (`updates`), one row a commit, all by `Store.commit`. At each size, in one process, in
-milliseconds: a commit of rows known to be new, also in CPU time, and one that looks its keys up; a
-commit and an opening in a copy without checkpoints; the look-up in every file, which is what noting
-no key ranges comes to; opening the table; a snapshot of the whole store as a new process takes it;
-counting the rows in SQL; and the log's size. Then `compact`, the same again, and the log after a
-vacuum.
+milliseconds: a commit of rows known to be new, also in CPU time, and one that looks its keys up; in
+a copy, a commit by delta-rs's own transaction and an opening without checkpoints; the look-up in
+every file, which is what noting no key ranges comes to; opening the table; a snapshot of the whole
+store as a new process takes it; counting the rows in SQL; and the log's size. Then `compact`, the
+same again, and the log after a vacuum.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import Any
 from unittest import mock
 
 import pyarrow as pa
-from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake import DeltaTable, PostCommitHookProperties, Schema
+from deltalake.transaction import AddAction
 
-from s2d_store import journal, keys, snapshot
+from s2d_store import keys, snapshot, transaction
 from s2d_store.compact import compact
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -102,20 +103,43 @@ def log_mib(store: Store) -> float:
     return sum(path.stat().st_size for path in log.iterdir()) / 2**20
 
 
-def without_checkpoints(store: Store, scratch: Path) -> Figures:
-    """A commit and an opening where the log has no checkpoint, in a copy."""
-    copy = Store(scratch / "bare")
+def peers(store: Store, scratch: Path, repeats: int) -> Figures:
+    """In a copy: a commit by delta-rs's own transaction, and an opening without checkpoints."""
+    copy = Store(scratch / "copy")
     shutil.copytree(store.root, copy.root)
+    run = Run(copy, "copy")
+    with mock.patch.object(transaction, "append", delta_rs_append):
+        commit = mean_ms(repeats, lambda: run.commit(fresh=True))
     log = snapshot.table_path(copy.root, "updates") / "_delta_log"
     for path in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
         path.unlink(missing_ok=True)
-    run = Run(copy, "bare")
-    hooks = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-    with mock.patch.object(journal, "PostCommitHookProperties", lambda **_: hooks):
-        commit = mean_ms(3, lambda: run.commit(fresh=True))
     opened = mean_ms(3, lambda: DeltaTable(log.parent))
     shutil.rmtree(copy.root)
-    return {"bare commit": commit, "bare open": opened}
+    return {"delta-rs commit": commit, "bare open": opened}
+
+
+def delta_rs_append(folder: Path, actions: list[transaction.Action]) -> None:
+    """What `transaction.append` does, by delta-rs."""
+    added = [action["add"] for action in actions]
+    adds = [
+        AddAction(
+            add["path"],
+            add["size"],
+            add["partitionValues"],
+            add["modificationTime"],
+            True,
+            add["stats"],
+        )
+        for add in added
+    ]
+    declared = TABLES[folder.name]
+    DeltaTable(folder).create_write_transaction(
+        adds,
+        mode="append",
+        schema=Schema.from_arrow(declared.schema),
+        partition_by=list(declared.partition_by) or None,
+        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+    )
 
 
 def main() -> None:
@@ -135,7 +159,7 @@ def main() -> None:
             while run.done < size and time.monotonic() < end:
                 run.commit(fresh=True)
             reached = f"{run.done:,}"
-            report[reached] = without_checkpoints(store, Path(folder))
+            report[reached] = peers(store, Path(folder), args.repeats)
             report[reached] |= measure(store, run, args.repeats)
             show(reached, report)
             if time.monotonic() > end:

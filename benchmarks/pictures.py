@@ -47,7 +47,7 @@ def commits(pyplot: Any, report: Report) -> Any:
         left: {
             "commit": "s2d",
             "commit CPU": "s2d, CPU",
-            "bare commit": "no checkpoints",
+            "delta-rs commit": "delta-rs",
             "look-up": "s2d, keys looked up",
         },
         middle: {"open": "table", "bare open": "table, no checkpoints", "snapshot": "store"},
@@ -55,7 +55,7 @@ def commits(pyplot: Any, report: Report) -> Any:
     }
     for axes, curves in lines.items():
         for key, label in curves.items():
-            style = "--" if key.startswith("bare") else "-"
+            style = "--" if key.startswith(("bare", "delta-rs")) else "-"
             values = [report[name][key] for name in names]
             axes.plot(sizes, values, style, marker="o", markersize=3, label=label)
         axes.set_xscale("log")

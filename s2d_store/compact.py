@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
-from s2d_store import data_files, hashed, journal, keys, live, parquet, sessions
+from s2d_store import data_files, hashed, journal, keys, live, parquet, sessions, transaction
 from s2d_store.errors import InputError, StoreError
 from s2d_store.journal import NewFile
 from s2d_store.places import Place, parquet_source
@@ -41,6 +40,18 @@ class LiveFile:
     rows: int
     modified_ms: int
     partition_values: tuple[tuple[str, str], ...]
+
+    def removal(self, *, data_change: bool) -> transaction.Action:
+        """What the log says once it is replaced; with `data_change`, that rows went with it."""
+        noted = {
+            "path": self.path,
+            "deletionTimestamp": int(time.time() * 1000),
+            "dataChange": data_change,
+            "extendedFileMetadata": True,
+            "partitionValues": dict(self.partition_values),
+            "size": self.size,
+        }
+        return {"remove": noted}
 
 
 @dataclass(frozen=True)
@@ -287,47 +298,25 @@ def replace_files(
     as the very next version after one that was seen to hold all of them, and looks again when
     another writer was quicker.
     """
-    now_ms = int(time.time() * 1000)
-    gone = [
-        RemoveAction(f.path, data_change, now_ms, f.size, dict(f.partition_values)) for f in old
-    ]
+    gone = [file.removal(data_change=data_change) for file in old]
     added = [file.action(data_change=data_change) for file in new]
+    operation = "DELETE" if data_change else "OPTIMIZE"
     folder = table_path(root, declared.name)
     for attempt in range(COMMIT_ATTEMPTS):
-        table = DeltaTable(str(folder))
-        if not {file.path for file in old} <= {file.path for file in live_files(table)}:
-            return False
-        sessions.require(root)
         try:
-            _commit_next(table, declared, [*added, *gone])
-            return True
-        except CommitFailedError as error:
-            if DeltaTable(str(folder)).version() == table.version():
-                raise _failed(declared, error) from error
-            time.sleep(random.uniform(0, 0.001 * min(attempt, 50)))
+            table = DeltaTable(str(folder))
+            if not {file.path for file in old} <= {file.path for file in live_files(table)}:
+                return False
+            sessions.require(root)
+            if transaction.commit(folder, table.version() + 1, [*added, *gone], operation):
+                return True
         except (DeltaError, OSError) as error:
             raise _failed(declared, error) from error
+        time.sleep(random.uniform(0, 0.001 * min(attempt, 50)))
     raise StoreError(
         f"table {declared.name} was never quiet for long enough to replace files of it",
         f"{COMMIT_ATTEMPTS} attempts; nothing was replaced",
         "run the same command again, when fewer writers are at work",
-    )
-
-
-def _commit_next(
-    table: DeltaTable, declared: Table, actions: list[AddAction | RemoveAction]
-) -> None:
-    """Commit as the version after the loaded one, or fail."""
-    table.create_write_transaction(
-        actions,
-        mode="append",
-        schema=Schema.from_arrow(declared.schema),
-        partition_by=list(declared.partition_by) or None,
-        commit_properties=CommitProperties(max_commit_retries=0),
-        # A checkpoint that fails would look like a commit that did.
-        post_commithook_properties=PostCommitHookProperties(
-            create_checkpoint=False, cleanup_expired_logs=False
-        ),
     )
 
 

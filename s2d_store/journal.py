@@ -17,18 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction
 
-from s2d_store import keys, live, log, sessions
+from s2d_store import keys, live, log, sessions, transaction
 from s2d_store.errors import StoreError
 from s2d_store.objects import ObjectPath
 from s2d_store.places import Place, below
 from s2d_store.schema import TABLES
 from s2d_store.snapshot import table_path
-
-COMMIT_RETRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -53,16 +49,17 @@ class NewFile:
     modified_ms: int
     bounds: dict[str, Any] = field(default_factory=dict)
 
-    def action(self, *, data_change: bool = True) -> AddAction:
+    def action(self, *, data_change: bool = True) -> transaction.Action:
         """What the log says of it; without `data_change`, that its rows were there before."""
-        return AddAction(
-            path=self.path,
-            size=self.size,
-            partition_values=self.partition_values,
-            modification_time=self.modified_ms,
-            data_change=data_change,
-            stats=json.dumps(keys.statistics(self.rows, self.bounds)),
-        )
+        noted = {
+            "path": self.path,
+            "partitionValues": self.partition_values,
+            "size": self.size,
+            "modificationTime": self.modified_ms,
+            "dataChange": data_change,
+            "stats": json.dumps(keys.statistics(self.rows, self.bounds)),
+        }
+        return {"add": noted}
 
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
@@ -177,23 +174,15 @@ def _uncommitted(root: Place, files: Sequence[NewFile]) -> list[NewFile]:
 
 def _commit_tables(root: Place, files: Sequence[NewFile]) -> None:
     for name in reversed(TABLES):
-        actions = [f.action() for f in files if f.table == name]
-        if actions:
-            _append(root, name, actions)
+        of_table = [f for f in files if f.table == name]
+        if of_table:
+            _append(root, name, of_table)
 
 
-def _append(root: Place, name: str, actions: list[AddAction]) -> None:
-    declared = TABLES[name]
+def _append(root: Place, name: str, files: Sequence[NewFile]) -> None:
     sessions.require(root)
     try:
-        DeltaTable(str(table_path(root, name))).create_write_transaction(
-            actions,
-            mode="append",
-            schema=Schema.from_arrow(declared.schema),
-            partition_by=list(declared.partition_by) or None,
-            commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-        )
+        transaction.append(table_path(root, name), [f.action() for f in files])
     except (DeltaError, OSError) as error:
         raise StoreError(
             f"the commit to table {name} did not go through",

@@ -6,7 +6,9 @@ Read from the JSON commits, which s2d never expires: a checkpoint names no versi
 from __future__ import annotations
 
 import json
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -50,16 +52,51 @@ def lives(folder: Place) -> dict[str, Life]:
     found: dict[str, Life] = {}
     log = below(folder / "_delta_log")
     commits = [file.path for file in log if _COMMIT.fullmatch(file.relative)]
-    for version, (commit, text) in enumerate(zip(commits, _texts(commits), strict=True)):
-        if int(commit.stem) != version:
-            raise StoreError(
-                f"the log of table {folder.name} lacks version {version}",
-                "without it, files in use cannot be told from files that nobody needs",
-                f"restore {folder / '_delta_log'} from a copy",
-            )
+    _require_whole(folder, [int(commit.stem) for commit in commits])
+    for version, text in enumerate(_texts(commits)):
         for line in text.splitlines():
             _apply(found, version, json.loads(line))
     return found
+
+
+def versions(folder: Place, first: int = 0) -> list[int]:
+    """The versions of a table from `first` on, without a gap.
+
+    Raises:
+        StoreError: commits are missing.
+    """
+    found = listed(folder, first)
+    _require_whole(folder, found, first)
+    return found
+
+
+def listed(folder: Place, first: int = 0) -> list[int]:
+    """The versions of a table from `first` on, as they lie there."""
+    log = folder / "_delta_log"
+    if isinstance(log, ObjectPath):
+        names = [path.name for path, *_ in log.below(after=f"{first:020d}")]
+    else:
+        names = os.listdir(log)
+    found = sorted(int(name[:20]) for name in names if _COMMIT.fullmatch(name))
+    return found[bisect_left(found, first) :]
+
+
+def last_checkpoint(folder: Place) -> int:
+    """The version at which readers of a table begin; -1 where none is named."""
+    try:
+        return int(json.loads((folder / "_delta_log" / "_last_checkpoint").read_text())["version"])
+    except FileNotFoundError:
+        return -1
+
+
+def _require_whole(folder: Place, found: Sequence[int], first: int = 0) -> None:
+    missing = next((v for v, there in enumerate(found, first) if v != there), None)
+    if missing is not None or not found:
+        raise StoreError(
+            f"the log of table {folder.name} lacks version {first if missing is None else missing}",
+            "without it, nobody knows which files the table has",
+            f"restore {folder / '_delta_log'} from a copy",
+        )
 
 
 def _texts(commits: Sequence[Place]) -> Iterator[str]:

@@ -188,12 +188,17 @@ class ObjectPath:
                 if not missing_ok:
                     raise
 
-    def below(self) -> Iterator[tuple[ObjectPath, int, datetime]]:
-        """Every object under this prefix, with its bytes and when it was put, in no order."""
+    def below(self, after: str | None = None) -> Iterator[tuple[ObjectPath, int, datetime]]:
+        """Every object under this prefix, with its bytes and when it was put, in no order.
+
+        Args:
+            after: leave out what sorts before this name, without asking for it.
+        """
         import obstore
 
         with _errors(self):
-            for page in obstore.list(_client(self.bucket), prefix=self.key or None):
+            begin = None if after is None else f"{self.key}/{after}"
+            for page in obstore.list(_client(self.bucket), prefix=self.key or None, offset=begin):
                 for found in page:
                     path = ObjectPath(self.bucket, found["path"])
                     yield path, int(found["size"]), found["last_modified"]

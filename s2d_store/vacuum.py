@@ -213,16 +213,8 @@ def _superseded(folder: Place, files: Sequence[Found], pinned: Sequence[int]) ->
         return []
     needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
     # Of two writers, the slower may have named an older one as the last.
-    needed |= {max(found), _last_checkpoint(folder / "_delta_log")}
+    needed |= {max(found), log.last_checkpoint(folder)}
     return [file for version, file in found.items() if version not in needed]
-
-
-def _last_checkpoint(log_folder: Place) -> int:
-    """The version at which readers begin; -1 where none is named."""
-    try:
-        return int(json.loads((log_folder / "_last_checkpoint").read_text())["version"])
-    except FileNotFoundError:
-        return -1
 
 
 def _orphans(
@@ -251,7 +243,7 @@ def _drafts(store: Store) -> Iterator[Found]:
         yield from (file for file in parts if file.relative.split("/")[0] not in whole)
         yield from _of_the_dead(store.root)
         return
-    for pattern in ("datasets/.*.draft", "pending/*.draft"):
+    for pattern in ("datasets/.*.draft", "pending/*.draft", "tables/*/_delta_log/.*.draft"):
         for path in store.root.glob(pattern):
             inside = below(path) if path.is_dir() else []
             try:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 import queries
 from cli.workflow import rounds
 from s2d_store import compact as compacting
-from s2d_store import journal, keys, log, parquet, runs
+from s2d_store import journal, keys, log, parquet, runs, transaction
 from s2d_store.compact import LiveFile, compact, live_files, plan
 from s2d_store.datasets.build import build, verify
 from s2d_store.errors import InputError, StoreError
@@ -192,16 +192,16 @@ def test_a_file_that_another_compaction_replaced_is_left_to_it(
 
 def test_a_commit_that_is_quicker_is_kept(small: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer takes the version that the compaction was about to."""
-    before, real = small.sql("SELECT count(*) FROM topk").fetchall()[0][0], compacting._commit_next
+    before, real = small.sql("SELECT count(*) FROM topk").fetchall()[0][0], transaction.commit
     rounds = iter((3,))
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> bool:
         round_ = next(rounds, None)
         if round_ is not None:
             fill(small, round_)
-        real(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(compacting, "_commit_next", slow)
+    monkeypatch.setattr(transaction, "commit", slow)
     assert run(small, tables=["topk"]) == {"topk": (6, 1)}
     assert n_files(small)["topk"] == 1 + 2
     assert small.sql("SELECT count(*) FROM topk").fetchall()[0][0] == before + 12
@@ -217,7 +217,7 @@ def test_a_kill_leaves_the_old_files_or_the_new(
     before = contents(small)
     where = {
         "writing": (parquet, "rows_per_group"),
-        "committing": (compacting, "_commit_next"),
+        "committing": (transaction, "commit"),
         "checkpoint": (compacting, "_checkpoint"),
     }
 

@@ -1,0 +1,132 @@
+"""Write the next version of a table's Delta log, at a cost that does not grow with the table.
+
+delta-rs opens a table, with the entries of all its files, before each commit. A commit that only
+adds files depends on none before it, so `append` takes the next version that is free; one that also
+removes some must be the very next after a version that was looked at: `commit`. What they write is
+Delta's (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), and so are the checkpoints at
+which readers begin, which delta-rs makes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from deltalake import DeltaTable
+
+from s2d_store import __version__, log
+from s2d_store.objects import ObjectPath
+from s2d_store.places import Place
+
+# Commits that a reader reads at most, after a checkpoint of all before (benchmarks/commits.py).
+CHECKPOINT_INTERVAL = 50
+
+Action = Mapping[str, Mapping[str, Any]]
+# The newest version that this process has seen of each table.
+_known: dict[Place, int] = {}
+
+
+def append(folder: Place, adds: Sequence[Action]) -> int:
+    """Commit files that depend on nothing in the table, and give the version that holds them.
+
+    Args:
+        folder: the table's.
+        adds: one `add` for each file.
+
+    Raises:
+        OSError: the log cannot be written or read.
+        StoreError: it is not whole.
+        DeltaError: the commit went through, the checkpoint whose turn it was did not.
+    """
+    version = newest(folder) + 1
+    while not commit(folder, version, adds, "WRITE"):
+        version += 1  # taken meanwhile
+    if version % CHECKPOINT_INTERVAL == 0:
+        DeltaTable(str(folder)).create_checkpoint()
+    return version
+
+
+def commit(folder: Place, version: int, actions: Sequence[Action], operation: str) -> bool:
+    """Commit as one version, which comes after one that is there; False if another commit has it.
+
+    Args:
+        folder: the table's.
+        version: to make.
+        actions: `add` and `remove`.
+        operation: what the table's history calls it.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    info = {
+        "timestamp": int(time.time() * 1000),
+        "operation": operation,
+        "operationParameters": {},
+        "isBlindAppend": operation == "WRITE",
+        "engineInfo": f"s2d:{__version__}",
+        "txnId": uuid.uuid4().hex,
+    }
+    lines = "".join(json.dumps(line) + "\n" for line in ({"commitInfo": info}, *actions))
+    made = _create(_path(folder, version), lines.encode())
+    if made:
+        _known[folder] = version
+    return made
+
+
+def newest(folder: Place) -> int:
+    """A table's newest version, at least as new as any that was there before the call.
+
+    Raises:
+        OSError: the log cannot be read.
+        StoreError: it is not whole.
+    """
+    known = _known.get(folder)
+    if known is not None:
+        if not isinstance(folder, ObjectPath):
+            if _path(folder, known).exists():
+                return _last_after(folder, known)
+        elif (found := log.listed(folder, known))[:1] == [known]:
+            return found[-1]
+    # Not asked yet, or another table has its place.
+    return log.versions(folder, max(log.last_checkpoint(folder), 0))[-1]
+
+
+def _last_after(folder: Place, version: int) -> int:
+    """The newest version, by asking for some: in a local folder, listing all takes longer."""
+    step = 1
+    while _path(folder, version + step).exists():
+        version, step = version + step, 2 * step
+    while step > 1:
+        step //= 2
+        if _path(folder, version + step).exists():
+            version += step
+    return version
+
+
+def _path(folder: Place, version: int) -> Place:
+    return folder / "_delta_log" / f"{version:020d}.json"
+
+
+def _create(path: Place, data: bytes) -> bool:
+    """Write a file, all of it at once, where there is none."""
+    if isinstance(path, ObjectPath):
+        # An answer that got lost lets the client ask again, and find its own commit.
+        return path.create(data) is not None or path.read_bytes() == data
+    draft = path.with_name(f".{uuid.uuid4().hex}.draft")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+    return True
