@@ -18,10 +18,11 @@ def list_array(
     """Stack arrays of any shape as one list column, one list an array, row-major; None is null."""
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
     np.cumsum([0 if a is None else a.size for a in arrays], out=offsets[1:])
-    dtype = value_type.to_pandas_dtype()
-    given = [a.reshape(-1) for a in arrays if a is not None]
-    flat = np.concatenate(given) if given else np.empty(0, dtype)
-    values = pa.array(np.ascontiguousarray(flat, dtype=dtype), type=value_type)
+    flat = np.empty(offsets[-1], value_type.to_pandas_dtype())
+    for array, start in zip(arrays, offsets.tolist(), strict=False):
+        if array is not None:
+            flat[start : start + array.size].reshape(array.shape)[...] = array
+    values = pa.array(flat, type=value_type)
     null = np.array([a is None for a in arrays], dtype=np.bool_)
     mask = pa.array(null) if null.any() else None
     return pa.ListArray.from_arrays(pa.array(offsets), values, list_type, mask=mask)
