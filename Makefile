@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Test processes side by side, one thread each.
 JOBS ?= 2
 VLLM_ENV := VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1
+# Engines side by side, one thread each, that do not all bind themselves to the same cores.
+VLLM_BESIDE := OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind
 export HF_HUB_DISABLE_TELEMETRY := 1
 # Python compiles what it imports; pip would compile all 25,000 modules, a minute of one core.
 export PIP_COMPILE := 0
@@ -25,7 +27,7 @@ test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm" $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
-	$(VLLM_ENV) $(BIN)/python -m pytest -m vllm $(ARGS)
+	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
 
 lint: $(VENV)/.dev ## style, format, types, generated docs, dependency audit
 	$(BIN)/ruff check .

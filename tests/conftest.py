@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -111,3 +112,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
         return Result(code, captured.out, captured.err)
 
     yield run
+
+
+@pytest.fixture
+def ctrl_c_raises() -> Iterator[None]:
+    """A shell starts what it runs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
