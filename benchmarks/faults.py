@@ -4,10 +4,10 @@ python -m benchmarks.faults --kills 200
 
 One process imports everything and forks a child for every command, so that a kill costs no
 start-up. Half of the kills come before the child's n-th change of a file (an audit hook counts
-opens to write, renames, removals and locks below the store and the output folder; n is drawn among
-those of the uninterrupted run), the other half after a random share of the uninterrupted run's
-time, which hits what happens outside Python: Arrow, DuckDB, the Delta log. Every third restart is
-killed as well.
+opens to write, links, renames, removals and locks below the store and the output folder; n is drawn
+among those of the uninterrupted run), the other half after a random share of the uninterrupted
+run's time, which hits what happens outside Python: Arrow, DuckDB, checkpoints of the log. Every
+third restart is killed as well.
 
 After each kill: the store opens, every file that it shows is whole by its hash, every row that was
 committed is there, no key stands twice, no row differs from the uninterrupted run's. After the
@@ -323,7 +323,7 @@ def _count_changes(folders: tuple[Path, ...], kill_before: int) -> Iterator[int]
     """Count changes of files below folders; this process kills itself before one of them."""
     roots = tuple(map(str, folders))
     changes = 0
-    watched = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock"}
+    watched = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock"}
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal changes
