@@ -15,6 +15,9 @@ those of a bfloat16 model are; `--logits float32` leaves them. Layouts:
 Bytes are the whole file's, over response tokens; `ids` and `logprobs` are those columns' of it. The
 file is read back and compared bit for bit. `SQL` is the time of DuckDB, one thread, to add up every
 logprob of the file, in units of the same over `floats`: medians of turns.
+
+`--lossy NATS` adds the files of `s2d score --lossy NATS`, with the errors of the logprobs that are
+read back: mean, largest, and the mean weighted by probability, which is what a loss sees.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from benchmarks.ingest import made
 from s2d_store import parquet, steps, topk
 from s2d_store.engines.base import TopK
 from s2d_store.engines.vllm_logprobs import last_positions
+from s2d_store.lossy import Rounding
 from s2d_store.schema import TABLES
 
 
@@ -142,6 +146,20 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
     return sizes
 
 
+def write_lossy(entries: list[TopK], path: Path, nats: float) -> dict[str, float]:
+    """Table topk rounded by at most `nats`: bytes of the file, and errors of what it gives back."""
+    stored = Rounding(nats)(topk_rows(entries))
+    size = parquet.write(path, [stored], stored.schema)
+    back = topk.from_columns(steps.plain(pq.read_table(path)))
+    exact, read = (
+        np.concatenate([entry.logprobs.reshape(-1) for entry in rows]).astype(np.float64)
+        for rows in (entries, back)
+    )
+    errors = np.abs(exact - read)
+    weighted = float((np.exp(exact) * errors).sum() / np.exp(exact).sum())
+    return {"bytes": size, "mean": errors.mean(), "largest": errors.max(), "weighted": weighted}
+
+
 def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
     """Seconds to add up the logprobs of a file in steps, over those of a file of floats."""
     con = duckdb.connect(config={"threads": 1})
@@ -166,6 +184,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="solutions to score or make")
     parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
     parser.add_argument("--logits", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--lossy", type=float, nargs="+", default=[], metavar="NATS")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
 
@@ -198,6 +217,13 @@ def main() -> None:
                 + "".join(f"{size:>12.1f}" for size in sizes.values())
                 + "".join(f"{ratio:>12.2f}" for ratio in ratios)
             )
+            for nats in args.lossy:
+                found = write_lossy(entries, files[0], nats)
+                print(
+                    f"{k:>5}  lossy {nats:g}: {found['bytes'] / tokens:.1f} bytes a token, off by "
+                    f"{found['mean']:.2g} nats in the mean, {found['weighted']:.2g} weighted, "
+                    f"{found['largest']:.2g} at most"
+                )
     if args.json:
         args.json.write_text(json.dumps({"tokens": tokens, "rows": rows}, indent=2) + "\n")
 

@@ -17,6 +17,7 @@ from cli.options import (
     EngineArgOption,
     EngineOption,
     LimitOption,
+    LossyOption,
     MaxModelLenOption,
     MaxTokensOption,
     NoTemplateOption,
@@ -52,6 +53,7 @@ def generate(
     top_k: Annotated[
         int, typer.Option("--top-k", help="Keep the policy's own top-k logprobs; 0: none.")
     ] = 0,
+    lossy: LossyOption = 0.0,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 1.0,
@@ -92,6 +94,7 @@ def generate(
         n=n,
         params=SamplingParams(temperature, top_p, sampling_top_k, max_tokens),
         keep_top_k=top_k,
+        lossy_nats=lossy,
         seed=seed,
         round=round_,
         where=where,
@@ -117,6 +120,8 @@ def generate(
     with shown("generate", quiet) as progress:
         done = run_generate(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts stored, {done.tokens:,} tokens")
+    if lossy and done.stored:
+        print(f"  {done.rounding}")
     if done.present:
         print(f"  {done.present} were stored before")
     if done.too_long:

@@ -15,6 +15,7 @@ from cli.options import (
     DtypeOption,
     EngineArgOption,
     EngineOption,
+    LossyOption,
     MaxModelLenOption,
     QuietOption,
     StoreOption,
@@ -33,6 +34,7 @@ def score(
         str,
         typer.Option(help="own: the scorer's top k; policy: the sampling policy's top-k ids."),
     ] = "own",
+    lossy: LossyOption = 0.0,
     where: Annotated[
         str, typer.Option(help="SQL condition on graded_rollouts: role = 'student'.")
     ] = "",
@@ -58,6 +60,7 @@ def score(
         revision=revision,
         k=top_k,
         support=cast(Any, support),
+        lossy_nats=lossy,
         where=where,
         limit=limit,
         engine=engine,
@@ -73,5 +76,7 @@ def score(
     with shown("score", quiet) as progress:
         done = run_score(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts scored, {done.tokens:,} tokens")
+    if lossy and done.stored:
+        print(f"  {done.rounding}")
     if done.present:
         print(f"  {done.present} were scored before")

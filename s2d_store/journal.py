@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,7 +65,7 @@ class NewFile:
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
     with _entry(root, files) as path:
-        _commit_tables(root, files)
+        _commit_tables(root, files, _append)
         try:
             path.unlink()
         except OSError as error:
@@ -84,8 +84,7 @@ def recover(root: Place) -> int:
         with _abandoned(root, path) as text:
             if text is None:
                 continue
-            entry = [NewFile(**item) for item in _files_in(text)]
-            _commit_tables(root, _uncommitted(root, entry))
+            _commit_tables(root, [NewFile(**item) for item in _files_in(text)], _append_missing)
             path.unlink()
             recovered += 1
     return recovered
@@ -166,23 +165,42 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _uncommitted(root: Place, files: Sequence[NewFile]) -> list[NewFile]:
-    """Files that no version ever held; one that a compaction has replaced since was committed."""
-    known = {name: log.lives(table_path(root, name)) for name in {f.table for f in files}}
-    return [f for f in files if f.path not in known[f.table]]
-
-
-def _commit_tables(root: Place, files: Sequence[NewFile]) -> None:
+def _commit_tables(
+    root: Place, files: Sequence[NewFile], append: Callable[[Place, str, list[NewFile]], None]
+) -> None:
     for name in reversed(TABLES):
         of_table = [f for f in files if f.table == name]
         if of_table:
-            _append(root, name, of_table)
+            append(root, name, of_table)
 
 
-def _append(root: Place, name: str, files: Sequence[NewFile]) -> None:
-    sessions.require(root)
+def _append(root: Place, name: str, files: list[NewFile]) -> None:
+    # Who was stopped and taken for dead, and wakes up here, finds its version taken by whoever
+    # finished this commit: it must look again before it takes another.
+    with _not_through(name):
+        folder, actions = table_path(root, name), [f.action() for f in files]
+        transaction.append(folder, actions, before_each=lambda: sessions.require(root))
+
+
+def _append_missing(root: Place, name: str, files: list[NewFile]) -> None:
+    """Commit files that no version ever held; one that a compaction has replaced since was
+    committed. Nothing comes between the look and the commit.
+    """
+    folder = table_path(root, name)
+    with _not_through(name):
+        while True:
+            version = transaction.newest(folder)
+            known = log.lives(folder)
+            actions = [f.action() for f in files if f.path not in known]
+            sessions.require(root)
+            if not actions or transaction.commit(folder, version + 1, actions, "WRITE"):
+                return
+
+
+@contextmanager
+def _not_through(name: str) -> Iterator[None]:
     try:
-        transaction.append(table_path(root, name), [f.action() for f in files])
+        yield
     except (DeltaError, OSError) as error:
         raise StoreError(
             f"the commit to table {name} did not go through",

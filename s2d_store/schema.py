@@ -187,7 +187,12 @@ TOPK = _table(
         "T*k: how far each entry lies below the greatest, in units; in files alone",
         True,
     ),
-    ("logit_unit", FLOAT32, "nats a step, a power of two; in files alone", True),
+    (
+        "logit_unit",
+        FLOAT32,
+        "nats a step, a power of two, above 2^-12 where rounded; in files alone",
+        True,
+    ),
 )
 
 RUNS = _table(

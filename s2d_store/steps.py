@@ -5,7 +5,8 @@ multiples of a power of two. Table topk stores them so, bit for bit, in float32:
 
     logprobs[t, j] = top_logprobs[t] - logit_steps[t, j] * logit_unit
 
-A row that this does not give back in every bit, as with float32 logits, keeps its logprobs.
+A row that this does not give back in every bit, as with float32 logits, keeps its logprobs, or is
+rounded to a coarser unit where that was asked for (s2d_store/lossy.py).
 Dimensions: R rows of a table, T tokens of one row, N tokens of several, K top-k entries.
 """
 
@@ -24,6 +25,8 @@ from s2d_store.schema import FILES_ALONE
 # bfloat16 logits above 1/16 are multiples of the first, float16 logits above 1/128 of the second.
 UNITS = (2.0**-12, 2.0**-18)
 COLUMNS = FILES_ALONE["topk"]
+# Up to this many, their product with a unit is exact in float32.
+_MOST_STEPS = 1 << 24
 # What is worked on at a time stays in a core's cache.
 _BLOCK_ENTRIES = 1 << 15
 
@@ -65,11 +68,13 @@ def from_steps(top_N: Floats, steps_NK: Ints, unit: np.float32 | Floats) -> Floa
     return np.subtract(top_N[:, None], back_NK, out=back_NK)
 
 
-def stored(table: pa.Table) -> pa.Table:
+def stored(table: pa.Table, lossy_unit: float = 0.0) -> pa.Table:
     """Rows of table topk as they are stored: in steps wherever that loses nothing.
 
     Args:
         table: at least `k` int32 (R,) and `logprobs`, lists of T*k float32 without nulls.
+        lossy_unit: a power of two above UNITS[0]: rows that exact steps do not give back are
+            rounded to steps of that many nats, unless they hold an infinity; 0 rounds none.
 
     Returns:
         the same rows with COLUMNS besides; of them and `logprobs`, one is null.
@@ -93,7 +98,9 @@ def stored(table: pa.Table) -> pa.Table:
         units[first:last] = np.where(whole, np.float32(UNITS[0]), 0)
         for i in np.flatnonzero(~whole).tolist():
             row = slice(cuts[i], cuts[i + 1])
-            units[first + i] = _finer(logprobs_NK[row], top_N[row], steps_NK[row])
+            units[first + i] = _finer(logprobs_NK[row], top_N[row], steps_NK[row]) or _rounded(
+                logprobs_NK[row], top_N[row], steps_NK[row], lossy_unit
+            )
     in_steps = units > 0
     columns = {name: table.column(name) for name in table.column_names}
     columns["logprobs"] = _lists(flat, offsets, ~in_steps, pa.float32())
@@ -145,6 +152,14 @@ def plain(table: pa.Table) -> pa.Table:
     return rest.set_column(rest.column_names.index("logprobs"), "logprobs", made)
 
 
+def rounded_by(table: pa.Table) -> NDArray[np.float64]:
+    """Nats that a stored row's logprobs may be off by, float64 (R,): 0 but in the lossy mode."""
+    if "logit_unit" not in table.column_names:
+        return np.zeros(table.num_rows)
+    units = table.column("logit_unit").fill_null(0).to_numpy().astype(np.float64)
+    return np.where(units > UNITS[0], units / 2, 0.0)
+
+
 def _lists(
     flat: Floats | Ints, offsets: NDArray[np.int64], kept: NDArray[np.bool_], type_: pa.DataType
 ) -> pa.ListArray:
@@ -164,6 +179,14 @@ def _finer(logprobs_TK: Floats, top_T: Floats, steps_TK: Ints) -> float:
             and to_steps(logprobs_TK, top_T, unit, steps_TK).all()
         ):
             return unit
+    return 0.0
+
+
+def _rounded(logprobs_TK: Floats, top_T: Floats, steps_TK: Ints, unit: float) -> float:
+    """Write one row's nearest steps of a lossy unit; the unit, or 0 where they do not fit."""
+    if unit and float((top_T[:, None] - logprobs_TK).max(initial=0)) < _MOST_STEPS * unit:
+        to_steps(logprobs_TK, top_T, unit, steps_TK)
+        return unit
     return 0.0
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,12 +31,15 @@ Action = Mapping[str, Mapping[str, Any]]
 _known: dict[Place, int] = {}
 
 
-def append(folder: Place, adds: Sequence[Action]) -> int:
+def append(
+    folder: Place, adds: Sequence[Action], before_each: Callable[[], None] = lambda: None
+) -> int:
     """Commit files that depend on nothing in the table, and give the version that holds them.
 
     Args:
         folder: the table's.
         adds: one `add` for each file.
+        before_each: called before each attempt; what it raises ends them.
 
     Raises:
         OSError: the log cannot be written or read.
@@ -44,8 +47,10 @@ def append(folder: Place, adds: Sequence[Action]) -> int:
         DeltaError: the commit went through, the checkpoint whose turn it was did not.
     """
     version = newest(folder) + 1
+    before_each()
     while not commit(folder, version, adds, "WRITE"):
         version += 1  # taken meanwhile
+        before_each()
     if version % CHECKPOINT_INTERVAL == 0:
         DeltaTable(str(folder)).create_checkpoint()
     return version

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import made_stores
 import numpy as np
@@ -20,7 +21,7 @@ from conftest import Cli
 from test_concurrency import faults
 
 import queries
-from s2d_store import journal, live, places, sessions
+from s2d_store import journal, live, places, sessions, transaction
 from s2d_store.compact import compact
 from s2d_store.datasets.build import build
 from s2d_store.datasets.folders import local_folder
@@ -257,6 +258,35 @@ def test_a_process_that_stopped_is_declared_dead_and_commits_nothing(
     with remote.run_lock("run"):
         small_commits.commit(remote, "run", 0)
     assert faults(remote) == ([], 2)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_process_that_stops_inside_a_commit_does_not_repeat_it(
+    remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one finishes its commit and compacts; it wakes up right before it writes."""
+    small_commits.commit(remote, "run", 0)
+    real = transaction.commit
+
+    def asleep(folder: ObjectPath, *arguments: Any) -> bool:
+        if folder.name == "topk":
+            monkeypatch.setattr(transaction, "commit", real)
+            session = sessions._mine.pop(remote.root)
+            session._stop.set()
+            session._thread.join()
+            assert sessions.is_dead(remote.root, session.name, wait=True)
+            assert journal.recover(remote.root) == 1
+            assert [done.files for done in compact(remote, ["topk"])] == [2]
+            sessions._mine[remote.root] = session
+        return real(folder, *arguments)
+
+    monkeypatch.setattr(transaction, "commit", asleep)
+    with pytest.raises(StoreError, match="lost its hold on the store"):
+        remote.commit(small_commits.rows("run", 1, "policy"), fresh=True)
+    assert remote.sql("SELECT count(*), count(DISTINCT rollout_id) FROM raw.topk").fetchall() == [
+        (4, 4)
+    ]
+    assert remote.sql("SELECT count(*) FROM raw.rollouts").fetchall() == [(4,)]
 
 
 def _dead_to_others(root: ObjectPath, name: str) -> bool:

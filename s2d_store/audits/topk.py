@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Sequence
+from functools import reduce
 from typing import Any
 from urllib.parse import unquote
 
@@ -40,6 +41,7 @@ CONSISTENCY = Query(
     "",
 )
 TEXT = "SELECT DISTINCT rollout_id FROM chosen_rollouts($datasets)"
+_KIND = ["k", "support", "rounded_by"]  # of rows that are checked at once
 _COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
 _PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
@@ -119,11 +121,17 @@ def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, Non
     with pq.ParquetFile(parquet_source(file)) as parquet:
         columns = steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
-            table = steps.plain(parquet.read_row_group(group, columns=columns))
+            table = _with_slack(parquet.read_row_group(group, columns=columns))
             if chosen is not None:
                 table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
             if table.num_rows:
                 yield table
+
+
+def _with_slack(table: pa.Table) -> pa.Table:
+    """Logprobs as they are read, and by how many nats those of a row were rounded."""
+    slack = steps.rounded_by(table)
+    return steps.plain(table).append_column("rounded_by", pa.array(slack))
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
@@ -133,12 +141,12 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
     known = known.append_column("response", tokens)
     n_tokens = pc.list_value_length(known.column("sampled_logprobs"))
     known = _keep(known, pc.equal(n_tokens, pc.list_value_length(known.column("response"))))
-    kinds = known.select(["k", "support"]).group_by(["k", "support"]).aggregate([])
+    kinds = known.select(_KIND).group_by(_KIND).aggregate([])
     for kind in kinds.to_pylist():
         same = known
         if kinds.num_rows > 1:
-            of_k = pc.equal(known.column("k"), kind["k"])
-            same = _keep(known, pc.and_(of_k, pc.equal(known.column("support"), kind["support"])))
+            masks = (pc.equal(known.column(name), kind[name]) for name in _KIND)
+            same = _keep(known, reduce(pc.and_, masks))
         for rollout, fault in _check(same, kind["k"], kind["support"], vocab_size):
             yield {
                 "rollout_id": rollout,
@@ -191,6 +199,7 @@ def _check_all(table: pa.Table, k: int, support: Any, vocab_size: int) -> None:
         support=support,
         vocab_size=vocab_size,
         response_token_ids=_flat(table, "response"),
+        rounded_by=table.column("rounded_by")[0].as_py(),
     )
 
 

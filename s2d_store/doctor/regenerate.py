@@ -227,8 +227,13 @@ class Advisor:
                 elif kind == "generate" and config.get("policy_id") == scorer:
                     k = config["keep_top_k"]
                     if k and (keys is None or ("own", k) in keys):
-                        where = f"run_id = '{run_id}'"
-                        yield command_line("score", scorer=self._name(scorer), top_k=k, where=where)
+                        yield command_line(
+                            "score",
+                            scorer=self._name(scorer),
+                            top_k=k,
+                            lossy=config.get("lossy_nats") or "",
+                            where=f"run_id = '{run_id}'",
+                        )
 
     def _train_again(self, runs: Iterable[str]) -> Iterable[str]:
         for run_id in runs:

@@ -13,6 +13,7 @@ from s2d_store.engines.base import Engine, SamplingParams
 from s2d_store.engines.checks import check_k, check_sampling
 from s2d_store.engines.kept import OpenEngine, once
 from s2d_store.errors import InputError
+from s2d_store.lossy import Rounding
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import metering, rows
 from s2d_store.rollouts.chunks import ChunkWriter
@@ -39,6 +40,7 @@ class GenerateConfig:
         n: rollouts a prompt.
         params: how tokens are drawn.
         keep_top_k: the policy's own top-k kept in the same pass; 0 for none.
+        lossy_nats: how far each kept top-k logprob may be off (s2d_store/lossy.py); 0: none is.
         seed: every rollout's own seed derives from it.
         round: on-policy round.
         where: SQL condition on table prompts; empty for all.
@@ -69,6 +71,7 @@ class GenerateConfig:
     n: int = 1
     params: SamplingParams = field(default_factory=SamplingParams)
     keep_top_k: int = 0
+    lossy_nats: float = 0.0
     seed: int = 0
     round: int = 0
     where: str = ""
@@ -105,6 +108,7 @@ class Generated:
     graded: int
     reward: float
     too_long: int
+    rounding: Rounding
 
 
 def generate(
@@ -124,6 +128,8 @@ def generate(
             was finished by then stays.
     """
     _check(config)
+    rounding = Rounding(config.lossy_nats)
+    rounding.require_steps(store)
     guard = Guard.open(store, config.budget)
     policy = policy_registry.find(store, config.policy, config.revision)
     identity = identity_of(config, policy.policy_id)
@@ -164,7 +170,17 @@ def generate(
                 )
                 progress.total = len(kept)
                 sample_and_store(
-                    store, config, policy, run_id, engine, kept, progress, on_progress, meter, pool
+                    store,
+                    config,
+                    policy,
+                    run_id,
+                    engine,
+                    kept,
+                    progress,
+                    on_progress,
+                    meter,
+                    pool,
+                    rounding,
                 )
     return Generated(
         run_id=run_id,
@@ -175,6 +191,7 @@ def generate(
         graded=progress.graded,
         reward=progress.reward,
         too_long=too_long,
+        rounding=rounding,
     )
 
 
@@ -221,6 +238,7 @@ def sample_and_store(
     on_progress: OnProgress,
     meter: Meter | None = None,
     pool: VerifierPool | None = None,
+    rounding: Rounding | None = None,
 ) -> None:
     """The loop: samples in, chunks out. The pool, if any, grades in the writer's thread."""
     by_id = {job.request.rollout_id: job for job in jobs}
@@ -234,6 +252,7 @@ def sample_and_store(
         engine.name,
         engine.version,
         engine.vocab_size,
+        rounding or Rounding(0),
     )
 
     def write(done: list[rows.Finished]) -> None:
@@ -316,6 +335,7 @@ def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
         "round": config.round,
         "seed": config.seed,
         "keep_top_k": config.keep_top_k,
+        "lossy_nats": config.lossy_nats,
         "engine": config.engine,
         "dtype": config.dtype,
         "chat_template": config.chat_template,

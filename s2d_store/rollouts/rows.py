@@ -13,6 +13,7 @@ from s2d_store import topk
 from s2d_store.engines.base import Sample, SamplingParams, TopK
 from s2d_store.engines.checks import check_topk
 from s2d_store.lists import list_array
+from s2d_store.lossy import Rounding
 from s2d_store.rollouts.jobs import Job
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -33,6 +34,7 @@ class RunContext:
     engine: str
     engine_version: str
     vocab_size: int
+    rounding: Rounding
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def rollout_tables(
                     vocab_size=context.vocab_size,
                     response_token_ids=sample.response_token_ids,
                 )
-        tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id)
+        topk_rows = topk_table(scored, context.policy_id, "own", context.run_id)
+        tables["topk"] = context.rounding(topk_rows)
     return tables
 
 

@@ -18,6 +18,7 @@ from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
 from s2d_store.engines.checks import check_k, check_topk
 from s2d_store.engines.kept import OpenEngine, once
 from s2d_store.errors import InputError, StoreError
+from s2d_store.lossy import Rounding
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
@@ -42,6 +43,7 @@ class ScoreConfig:
         k: entries a token, with `support = own`; with `support = policy` 0 takes the largest
             top-k that the sampling policy stored.
         support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
+        lossy_nats: how far each logprob may be off (s2d_store/lossy.py); 0: none is.
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
@@ -53,6 +55,7 @@ class ScoreConfig:
     revision: str | None = None
     k: int = 0
     support: Support = "own"
+    lossy_nats: float = 0.0
     where: str = ""
     limit: int = 0
     engine: str = "transformers"
@@ -74,6 +77,7 @@ class Scored:
     stored: int
     present: int
     tokens: int
+    rounding: Rounding
 
 
 def score(
@@ -97,6 +101,8 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    rounding = Rounding(config.lossy_nats)
+    rounding.require_steps(store)
     guard = Guard.open(store, config.budget)
     scorer = policy_registry.find(store, config.scorer, config.revision)
     identity = {
@@ -105,6 +111,7 @@ def score(
         "k": config.k,
         "engine": config.engine,
         "dtype": config.dtype,
+        "lossy_nats": config.lossy_nats,
     }
     unless = defaults(ScoreConfig)
     run_id = f"score-{scorer.name}-{ids.content_id(chosen(identity, unless))[:8]}"
@@ -125,8 +132,9 @@ def score(
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
-            _run(store, config, scorer, run_id, pending, progress, on_progress, engines)
-    return Scored(run_id, scorer.name, progress.committed, wanted - progress.total, progress.tokens)
+            _run(store, config, scorer, run_id, pending, progress, on_progress, engines, rounding)
+    present = wanted - progress.total
+    return Scored(run_id, scorer.name, progress.committed, present, progress.tokens, rounding)
 
 
 def _plan(
@@ -231,6 +239,7 @@ def _run(
     progress: Progress,
     on_progress: OnProgress,
     engines: OpenEngine,
+    rounding: Rounding,
 ) -> None:
     opened = engines(
         config.engine,
@@ -248,7 +257,7 @@ def _run(
 
         def write(scored: list[tuple[str, TopK]]) -> None:
             table = rows.topk_table(scored, scorer.policy_id, config.support, run_id)
-            progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
+            progress.committed += store.commit({"topk": rounding(table)}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
             for start, heavy in gather(_sources(pending, config.support), _row_bytes(pending)):
