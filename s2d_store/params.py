@@ -12,6 +12,7 @@ from queries import Param, Query
 from s2d_store.errors import InputError, NotFoundError
 
 _LEAST = {"BIGINT": -(2**63), "COUNT": 1}
+NAMED = 8
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -88,6 +89,13 @@ def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     )
 
 
+def _registered(names: Sequence[str]) -> str:
+    """Names for a message: a recipe of many rounds registers hundreds."""
+    if len(names) > NAMED:
+        return f"the newest of {len(names)} registered: {', '.join(names[-NAMED:])}"
+    return f"registered: {', '.join(names) or 'none'}"
+
+
 def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
     """Look up a policy by name or id; gives `(policy_id, name)`.
 
@@ -105,6 +113,6 @@ def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
     raise NotFoundError(
         f"no policy {name_or_id!r} in this store"
         + (f"; did you mean {close[0]!r}?" if close else ""),
-        f"registered: {', '.join(names) or 'none'}",
+        _registered(names),
         "s2d policies list, or s2d policies add NAME LOCATION",
     )

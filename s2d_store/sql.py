@@ -124,7 +124,7 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         source = f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)"
         con.execute(f"CREATE VIEW raw.{table.name} AS SELECT {columns} FROM {source}")
     else:
-        con.register("_empty", table.schema.empty_table())
+        con.register("_empty", pa.Table.from_batches([], table.schema))
         con.execute(f"CREATE TABLE raw.{table.name} AS SELECT {columns} FROM _empty")
         con.unregister("_empty")
 

@@ -30,7 +30,8 @@ def check_student(student: Registered, lock: Mapping[str, Any]) -> None:
     if student.tokenizer_fingerprint != lock["tokenizer_fingerprint"]:
         raise InputError(
             f"student {student.name!r} has another tokenizer than dataset {lock['name']}",
-            f"fingerprints {student.tokenizer_fingerprint} and {lock['tokenizer_fingerprint']}",
+            f"fingerprint {student.tokenizer_fingerprint}; the dataset's rollouts are in tokens of "
+            f"{lock['tokenizer_fingerprint']}",
             "train a student that shares the teacher's tokenizer",
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from dataset_rows import (
@@ -13,8 +15,9 @@ from dataset_rows import (
     built,
     policy_id,
 )
-from synthetic import policy
+from synthetic import NOW, policy, table
 
+from s2d_store import params
 from s2d_store.datasets.build import read_lock
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 from s2d_store.store import Store
@@ -130,6 +133,15 @@ def test_a_word_that_is_none_of_the_choices(taught: Store) -> None:
         built(taught, "x", "warmup", teacher="teacher", weighting="pace")
     with pytest.raises(NotFoundError, match=r"no policy 'studnt'.*did you mean 'student'"):
         built(taught, "x", "warmup", teacher="teacher", pass_rate_of="studnt")
+
+
+def test_an_unknown_policy_among_hundreds_names_the_newest(store: Store) -> None:
+    named = [policy(f"r{i:03d}") | {"created_at": NOW + timedelta(hours=i)} for i in range(200)]
+    store.commit({"policies": table("policies", named)})
+    with pytest.raises(NotFoundError) as unknown:
+        params.policy(store.connect(), "teacher")
+    assert unknown.value.why.startswith("the newest of 200 registered: r192, r193")
+    assert unknown.value.why.endswith("r199")
 
 
 @pytest.fixture
