@@ -9,8 +9,10 @@ VLLM_ENV := VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1
 # Engines side by side, one thread each, that do not all bind themselves to the same cores.
 VLLM_BESIDE := OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind
 export HF_HUB_DISABLE_TELEMETRY := 1
-# Python compiles what it imports; pip would compile all 25,000 modules, a minute of one core.
+# Python compiles what it imports, and keeps it; pip would compile all 25,000 modules, a minute of one
+# core. Without keeping it, every process would compile vLLM and torch again.
 export PIP_COMPILE := 0
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help quickstart miniature test test-vllm lint format bench bench-vllm lock clean
 

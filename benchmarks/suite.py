@@ -43,7 +43,7 @@ SUITE = (
     Benchmark(
         "ingest",
         "From vLLM's logprob objects to committed files, on one core.",
-        ("benchmarks.ingest --rollouts 256 --json {json}",),
+        ("benchmarks.ingest --rollouts 1024 --json {json}",),
         120,
         findings.ingesting,
     ),
