@@ -118,8 +118,8 @@ def peers(store: Store, scratch: Path, repeats: int) -> Figures:
     return {"delta-rs commit": commit, "bare open": opened}
 
 
-def delta_rs_append(folder: Path, actions: list[transaction.Action]) -> None:
-    """What `transaction.append` does, by delta-rs."""
+def delta_rs_append(folder: Path, actions: list[transaction.Action], _: object) -> int:
+    """What `transaction.append` does, and the checkpoint in turn, by delta-rs."""
     added = [action["add"] for action in actions]
     adds = [
         AddAction(
@@ -133,13 +133,15 @@ def delta_rs_append(folder: Path, actions: list[transaction.Action]) -> None:
         for add in added
     ]
     declared = TABLES[folder.name]
-    DeltaTable(folder).create_write_transaction(
+    table = DeltaTable(folder)
+    table.create_write_transaction(
         adds,
         mode="append",
         schema=Schema.from_arrow(declared.schema),
         partition_by=list(declared.partition_by) or None,
         post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
     )
+    return 1  # no turn: the checkpoint is made
 
 
 def main() -> None:

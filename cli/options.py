@@ -62,8 +62,8 @@ LossyOption = Annotated[
     float,
     typer.Option(
         metavar="NATS",
-        help="Round top-k logprobs of float32 logits by at most NATS (0.001: a third smaller); "
-        "0: keep every bit.",
+        help="Round top-k logprobs that exact steps do not hold, as of float32 logits, by at most "
+        "NATS (0.001: a third smaller); 0: keep every bit.",
     ),
 ]
 TemplateOption = Annotated[

@@ -125,20 +125,8 @@ def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: boo
                 total.new_bytes + made.size,
             )
     if total.new_files:
-        _checkpoint(folder)
+        transaction.checkpoint(folder)
     return total
-
-
-def _checkpoint(folder: Place) -> None:
-    """Let the next reader of a table begin with the files that are left."""
-    try:
-        DeltaTable(str(folder)).create_checkpoint()
-    except (DeltaError, OSError) as error:
-        raise StoreError(
-            f"table {folder.name} is compacted, but its log has no new checkpoint",
-            str(error).splitlines()[0],
-            "free disk space or mend the folder's permissions; nothing else is to be done",
-        ) from error
 
 
 def live_files(table: DeltaTable) -> list[LiveFile]:

@@ -64,8 +64,9 @@ class NewFile:
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
+    sessions.require(root)
     with _entry(root, files) as path:
-        _commit_tables(root, files, _append)
+        made = _commit_tables(root, files, _append)
         try:
             path.unlink()
         except OSError as error:
@@ -75,6 +76,8 @@ def commit(root: Place, files: Sequence[NewFile]) -> None:
                 f"{error.strerror or error}; the commit itself is stored",
                 "mend the folder's permissions, then run the command again",
             ) from error
+    for folder, version in made:
+        transaction.checkpoint_in_turn(folder, version)
 
 
 def recover(root: Place) -> int:
@@ -166,35 +169,45 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 def _commit_tables(
-    root: Place, files: Sequence[NewFile], append: Callable[[Place, str, list[NewFile]], None]
-) -> None:
+    root: Place, files: Sequence[NewFile], append: Callable[[Place, str, list[NewFile]], int]
+) -> list[tuple[Place, int]]:
+    """Commit each table's files; gives the tables' folders and the versions that were made."""
+    made = []
     for name in reversed(TABLES):
         of_table = [f for f in files if f.table == name]
         if of_table:
-            append(root, name, of_table)
+            with _not_through(name):
+                made.append((table_path(root, name), append(root, name, of_table)))
+    return made
 
 
-def _append(root: Place, name: str, files: list[NewFile]) -> None:
+def _append(root: Place, name: str, files: list[NewFile]) -> int:
     # Who was stopped and taken for dead, and wakes up here, finds its version taken by whoever
     # finished this commit: it must look again before it takes another.
-    with _not_through(name):
-        folder, actions = table_path(root, name), [f.action() for f in files]
-        transaction.append(folder, actions, before_each=lambda: sessions.require(root))
+    actions = [f.action() for f in files]
+    return transaction.append(table_path(root, name), actions, lambda: sessions.require(root))
 
 
-def _append_missing(root: Place, name: str, files: list[NewFile]) -> None:
+def _append_missing(root: Place, name: str, files: list[NewFile]) -> int:
     """Commit files that no version ever held; one that a compaction has replaced since was
     committed. Nothing comes between the look and the commit.
     """
-    folder = table_path(root, name)
-    with _not_through(name):
-        while True:
-            version = transaction.newest(folder)
-            known = log.lives(folder)
-            actions = [f.action() for f in files if f.path not in known]
-            sessions.require(root)
-            if not actions or transaction.commit(folder, version + 1, actions, "WRITE"):
-                return
+    folder, version = table_path(root, name), -1
+    known: set[str] = set()
+    while True:
+        version, added = log.added_after(folder, version)
+        known |= added
+        actions = [f.action() for f in files if f.path not in known and _is_there(folder / f.path)]
+        sessions.require(root)
+        if not actions or transaction.commit(folder, version + 1, actions, "WRITE"):
+            return version + 1
+
+
+def _is_there(file: Place) -> bool:
+    """On an object store, a vacuum may have swept what somebody wrote who then slept, was taken for
+    dead and woke up to note it here.
+    """
+    return not isinstance(file, ObjectPath) or file.exists()
 
 
 @contextmanager

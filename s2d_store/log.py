@@ -59,6 +59,22 @@ def lives(folder: Place) -> dict[str, Life]:
     return found
 
 
+def added_after(folder: Place, version: int) -> tuple[int, set[str]]:
+    """The newest version, and every file that the versions after `version` added.
+
+    Raises:
+        StoreError: commits are missing.
+    """
+    log = folder / "_delta_log"
+    found = listed(folder, version + 1)
+    if not found and version >= 0:
+        return version, set()
+    _require_whole(folder, found, version + 1)
+    texts = _texts([log / f"{number:020d}.json" for number in found])
+    actions = (json.loads(line) for text in texts for line in text.splitlines())
+    return found[-1], {unquote(str(a["add"]["path"])) for a in actions if "add" in a}
+
+
 def versions(folder: Place, first: int = 0) -> list[int]:
     """The versions of a table from `first` on, without a gap.
 
@@ -82,10 +98,10 @@ def listed(folder: Place, first: int = 0) -> list[int]:
 
 
 def last_checkpoint(folder: Place) -> int:
-    """The version at which readers of a table begin; -1 where none is named."""
+    """The version at which readers of a table begin; -1 where none is named, legibly."""
     try:
         return int(json.loads((folder / "_delta_log" / "_last_checkpoint").read_text())["version"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a hint: power loss can tear it
         return -1
 
 

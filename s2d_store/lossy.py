@@ -1,12 +1,11 @@
 """The lossy mode of top-k logprobs: rounded to whole steps where steps would lose something.
 
-It is for logits in float32, whose logprobs are most of their file; those of bfloat16 or float16
-logits are stored in exact steps anyway (s2d_store/steps.py), and stay exact in this mode.
+It is for logits in float32, whose logprobs are most of their file. Those of bfloat16 or float16
+logits are nearly all stored in exact steps (s2d_store/steps.py), and what is stays exact.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from s2d_store.lists import flat_lists
 from s2d_store.store import Store
 
 # Below, exact steps are as coarse; above, a token's likeliest entries become alike.
-LEAST_NATS, MOST_NATS = 2.0**-12, 0.125
+LEAST_NATS, MOST_NATS = 0.00025, 0.125
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Rounding:
         if self.nats and not LEAST_NATS <= self.nats <= MOST_NATS:
             raise InputError(
                 f"--lossy {self.nats:g} is out of range",
-                f"logprobs can be off by {LEAST_NATS:.5f} to {MOST_NATS:g} nats; 0 keeps every bit",
+                f"logprobs can be off by {LEAST_NATS:g} to {MOST_NATS:g} nats; 0 keeps every bit",
                 "--lossy 0.001",
             )
 
@@ -67,9 +66,8 @@ class Rounding:
         """Rows as they are to be stored; `table` itself where nothing is to be rounded."""
         if not self.nats:
             return table
-        unit = 2.0 ** math.floor(math.log2(2 * self.nats))
-        made = steps.stored(table, lossy_unit=unit)
-        rounded = np.flatnonzero(made.column("logit_unit").fill_null(0).to_numpy() == unit)
+        made = steps.stored(table, self.nats)
+        rounded = np.flatnonzero(steps.rounded_by(made))
         if len(rounded):
             before, after = (
                 flat_lists(rows.take(rounded).column("logprobs"))[0]
@@ -84,7 +82,7 @@ class Rounding:
     def __str__(self) -> str:
         """What it came to, in one line."""
         if not self.entries:
-            return "no logprob was rounded: exact steps hold them all"
+            return "no logprob was rounded"
         mean = self.total / self.entries
         return (
             f"{self.entries:,} top-k logprobs rounded: off by {mean:.2g} nats in the mean, "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,17 @@ from contextlib import suppress
 from typing import Any
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from s2d_store import __version__, log
+from s2d_store.errors import StoreError
 from s2d_store.objects import ObjectPath
 from s2d_store.places import Place
 
-# Commits that a reader reads at most, after a checkpoint of all before (benchmarks/commits.py).
+# Commits that a reader reads after a checkpoint of all before (benchmarks/commits.py).
 CHECKPOINT_INTERVAL = 50
+# Times that an object store may refuse to create an object which is not there.
+UNDECIDED = 100
 
 Action = Mapping[str, Mapping[str, Any]]
 # The newest version that this process has seen of each table.
@@ -44,16 +49,40 @@ def append(
     Raises:
         OSError: the log cannot be written or read.
         StoreError: it is not whole.
-        DeltaError: the commit went through, the checkpoint whose turn it was did not.
     """
     version = newest(folder) + 1
     before_each()
     while not commit(folder, version, adds, "WRITE"):
         version += 1  # taken meanwhile
         before_each()
-    if version % CHECKPOINT_INTERVAL == 0:
-        DeltaTable(str(folder)).create_checkpoint()
     return version
+
+
+def checkpoint_in_turn(folder: Place, version: int) -> None:
+    """Make a checkpoint if this version's turn has come.
+
+    Raises:
+        StoreError: it failed; no commit did.
+    """
+    if version % CHECKPOINT_INTERVAL == 0:
+        checkpoint(folder)
+
+
+def checkpoint(folder: Place) -> None:
+    """Let the next reader of a table begin with the files that are left.
+
+    Raises:
+        StoreError: it failed; no commit did.
+    """
+    try:
+        DeltaTable(str(folder)).create_checkpoint()
+    except (DeltaError, OSError) as error:
+        raise StoreError(
+            f"what was committed to table {folder.name} is stored, but its log has no new "
+            "checkpoint",
+            str(error).splitlines()[0],
+            "free disk space or mend the folder's permissions, then run the command again",
+        ) from error
 
 
 def commit(folder: Place, version: int, actions: Sequence[Action], operation: str) -> bool:
@@ -120,8 +149,15 @@ def _path(folder: Place, version: int) -> Place:
 def _create(path: Place, data: bytes) -> bool:
     """Write a file, all of it at once, where there is none."""
     if isinstance(path, ObjectPath):
-        # An answer that got lost lets the client ask again, and find its own commit.
-        return path.create(data) is not None or path.read_bytes() == data
+        for _ in range(UNDECIDED):
+            if path.create(data) is not None:
+                return True
+            # An answer that got lost lets the client ask again, and find its own commit; and a
+            # service may refuse one of two that come at once before the other is there.
+            with suppress(FileNotFoundError):
+                return path.read_bytes() == data
+            time.sleep(random.uniform(0, 0.1))
+        raise OSError(5, "the service refuses every writer of this object", str(path))
     draft = path.with_name(f".{uuid.uuid4().hex}.draft")
     try:
         with draft.open("xb") as file:
@@ -130,7 +166,7 @@ def _create(path: Place, data: bytes) -> bool:
             os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
-        return False
+        return path.read_bytes() == data  # as above, on a network's disk
     finally:
         with suppress(FileNotFoundError):
             draft.unlink()

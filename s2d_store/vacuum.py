@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2d_store import journal, live, log, places, sessions
+from s2d_store import journal, live, log, places, sessions, transaction
 from s2d_store.datasets.locks import built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.log import Life
@@ -127,6 +127,7 @@ def _vacuum(
         ]
     sizes = [sum(file.size for file in files) for files in (orphans, replaced, checkpoints)]
     if not dry_run:
+        _fence(store, orphans)
         for file in orphans + replaced + checkpoints:
             _remove(file.path)
     return Swept(
@@ -139,6 +140,18 @@ def _vacuum(
         tuple(entry for entry in kept if entry.files),
         not quiet,
     )
+
+
+def _fence(store: Store, orphans: Sequence[Found]) -> None:
+    """Let nobody commit a file that is about to go: on an object store, a compaction that slept and
+    was taken for dead wakes up to find its version taken.
+    """
+    if isinstance(store.root, ObjectPath):
+        folders = [table_path(store.root, name) for name in TABLES]
+        for folder in folders:
+            if any(str(file.path).startswith(f"{folder}/") for file in orphans):
+                while not transaction.commit(folder, transaction.newest(folder) + 1, [], "VACUUM"):
+                    pass
 
 
 def _remove(path: Place) -> None:

@@ -218,7 +218,7 @@ def test_a_kill_leaves_the_old_files_or_the_new(
     where = {
         "writing": (parquet, "rows_per_group"),
         "committing": (transaction, "commit"),
-        "checkpoint": (compacting, "_checkpoint"),
+        "checkpoint": (transaction, "checkpoint"),
     }
 
     def dies(*_: object) -> None:
@@ -241,10 +241,10 @@ def test_a_dead_writers_file_is_not_added_again_once_compacted(
     """It committed its top-k, which a compaction that was under way rewrites, and died."""
     real = journal._append
 
-    def dies(root: Path, name: str, actions: list[Any]) -> None:
+    def dies(root: Path, name: str, files: list[Any]) -> int:
         if name == "rollouts":
             raise SystemExit("killed")
-        real(root, name, actions)
+        return real(root, name, files)
 
     monkeypatch.setattr(journal, "_append", dies)
     with pytest.raises(SystemExit):

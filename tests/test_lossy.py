@@ -48,12 +48,23 @@ def test_no_logprob_is_off_by_more_than_asked(nats: float) -> None:
         assert (first.max(axis=1) == second.max(axis=1)).all(), "a token's greatest stays exact"
 
 
+@pytest.mark.parametrize("far", [20, 60, 300])
+def test_float32s_own_rounding_counts(far: int) -> None:
+    """At -300 its neighbours are 0.00003 apart."""
+    rng = np.random.default_rng(far)
+    values = -np.sort(rng.uniform(0, far, (40, 30)), axis=1).astype(np.float32)
+    made = table([TopK(np.tile(np.arange(30, dtype=np.int32), (40, 1)), values, values[:, -1])])
+    for nats in (0.00025, 2.0**-11, 0.001):
+        back = steps.plain(Rounding(nats)(made))
+        assert errors(made, back).max() <= nats
+
+
 def test_what_exact_steps_hold_stays_exact() -> None:
     made, rounding = table(entries([7, 9], [20, 20], 4, 7)), Rounding(0.01)
     stored = rounding(made)
     assert bits(steps.plain(stored).column("logprobs")) == bits(made.column("logprobs"))
     assert steps.rounded_by(stored).tolist() == [0, 0]
-    assert rounding.entries == 0 and "no logprob was rounded" in str(rounding)
+    assert rounding.entries == 0 and str(rounding) == "no logprob was rounded"
 
 
 def test_what_does_not_fit_steps_is_kept() -> None:
@@ -65,9 +76,13 @@ def test_what_does_not_fit_steps_is_kept() -> None:
     back = steps.plain(stored)
     assert bits(back.column("logprobs"))[:2] == bits(made.column("logprobs"))[:2]
     assert rounding.entries == 2
+    infinite = table([TopK(np.int32([[1]]), np.float32([[-np.inf]]), np.float32([-1]))])
+    assert bits(steps.plain(rounding(infinite)).column("logprobs")) == bits(
+        infinite.column("logprobs")
+    )
 
 
-@pytest.mark.parametrize("nats", [-0.001, 1e-9, 0.5, math.nan, math.inf])
+@pytest.mark.parametrize("nats", [-0.001, 1e-9, 0.00024, 0.5, math.nan, math.inf])
 def test_errors_out_of_range_are_refused(nats: float) -> None:
     with pytest.raises(InputError, match=r"--lossy .* is out of range"):
         Rounding(nats)
@@ -132,6 +147,29 @@ def test_scores_and_rollouts_of_float32_models(
         "--top-k", 12, "--run", "rounded", "--store", lossy.root,
     )  # fmt: skip
     assert again.code == 1 and "lossy_nats" in again.err
+
+
+def test_rounded_scores_are_not_taken_for_exact_ones(
+    made: Store, cli: Cli, teacher_folder: Path, tmp_path: Path
+) -> None:
+    store = made_stores.copy(made, tmp_path / "store").root
+    command = ("score", "--scorer", teacher_folder, "--top-k", 6, "--store", store)
+    assert cli(*command, "--lossy", 0.01).code == 0
+    for lossy in ((), ("--lossy", 0.001)):
+        refused = cli(*command, *lossy)
+        assert refused.code == 1, refused.out
+        assert "16 of these rollouts have scores of teacher that were rounded" in refused.err
+        assert "score with --lossy 0.0078125 or more" in refused.err
+    assert "16 were scored before" in cli(*command, "--lossy", 0.0078125).out
+    assert cli(*command[:-4], "--top-k", 5, "--store", store).code == 0
+
+
+def test_without_a_top_k_there_is_nothing_to_round(cli: Cli, made: Store) -> None:
+    refused = cli(
+        "generate", "--policy", "student", "--role", "student", "--lossy", 0.01,
+        "--store", made.root,
+    )  # fmt: skip
+    assert refused.code == 1 and "--lossy 0.01 has nothing to round" in refused.err
 
 
 def test_the_doctor_repeats_it() -> None:

@@ -167,11 +167,11 @@ from s2d_store.store import Store
 import small_commits, synthetic
 store = Store.open(sys.argv[1])
 real, done = journal._append, []
-def append(root, name, actions):
+def append(root, name, files):
     if done:
         os.kill(os.getpid(), signal.SIGKILL)
-    real(root, name, actions)
     done.append(name)
+    return real(root, name, files)
 with store.run_lock("run"):
     journal._append = append
     store.commit(small_commits.rows("run", 0, "policy"), fresh=True)
@@ -287,6 +287,32 @@ def test_a_process_that_stops_inside_a_commit_does_not_repeat_it(
         (4, 4)
     ]
     assert remote.sql("SELECT count(*) FROM raw.rollouts").fetchall() == [(4,)]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_compaction_that_sleeps_does_not_commit_what_a_vacuum_has_swept(
+    remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        small_commits.commit(remote, "run", i)
+    before = remote.sql("SELECT count(*), sum(k) FROM topk").fetchall()
+    real = transaction.commit
+
+    def asleep(*arguments: Any) -> bool:
+        monkeypatch.setattr(transaction, "commit", real)
+        session = sessions._mine.pop(remote.root)
+        session._stop.set()
+        session._thread.join()
+        assert sessions.is_dead(remote.root, session.name, wait=True)
+        assert vacuum(remote, grace_s=-1).files >= 1
+        sessions._mine[remote.root] = session
+        return real(*arguments)
+
+    monkeypatch.setattr(transaction, "commit", asleep)
+    with pytest.raises(StoreError, match="lost its hold on the store"):
+        list(compact(remote, ["topk"]))
+    assert remote.sql("SELECT count(*), sum(k) FROM topk").fetchall() == before
+    assert faults(remote) == ([], 6)
 
 
 def _dead_to_others(root: ObjectPath, name: str) -> bool:

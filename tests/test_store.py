@@ -132,10 +132,10 @@ def test_a_kill_between_two_tables_is_rolled_forward(
     """Table topk is committed, rollouts is not: nothing shows until the next writer finishes it."""
     real = journal._append
 
-    def dies(root: Path, name: str, actions: list[object]) -> None:
+    def dies(root: Path, name: str, files: list[journal.NewFile]) -> int:
         if name == "rollouts":
             raise SystemExit("killed")
-        real(root, name, actions)  # type: ignore[arg-type]
+        return real(root, name, files)
 
     monkeypatch.setattr(journal, "_append", dies)
     with pytest.raises(SystemExit):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 import synthetic
 from deltalake import DeltaTable
 
-from s2d_store import log, transaction
+from s2d_store import data_files, journal, log, transaction
 from s2d_store.compact import compact
 from s2d_store.errors import StoreError
 from s2d_store.objects import ObjectPath
@@ -152,18 +155,100 @@ def test_what_a_killed_writer_left_is_swept(store: Store, monkeypatch: pytest.Mo
 
 
 def test_an_answer_that_got_lost(bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The object is there, the client asks again and hears that it is."""
-    store, real = Store.init(bucket), ObjectPath.create
+    """The object is there, the client asks again and hears that it is. Before that, the service
+    refuses to decide between two that come at once (409 at S3): neither is there.
+    """
+    store, real, refusals = Store.init(bucket), ObjectPath.create, iter((True, True))
 
     def create(path: ObjectPath, data: bytes) -> object:
+        in_log = path.parent.name == "_delta_log"
+        if in_log and next(refusals, False):
+            return None
         made = real(path, data)
-        return None if path.parent.name == "_delta_log" else made
+        return None if in_log else made
 
     with monkeypatch.context() as answers:
         answers.setattr(ObjectPath, "create", create)
         commit(store, "a")
     assert policies(store) == ["a"]
     assert log.versions(folder_of(store)) == [0, 1]
+
+
+def test_a_link_that_was_made_and_is_said_to_be_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's disk that asks twice."""
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError(17, "File exists", str(target))
+
+    monkeypatch.setattr(transaction.os, "link", link)
+    commit(store, "a", "b")
+    assert [done.files for done in compact(store, ["policies"])] == [2]
+    assert policies(store) == ["a", "b"]
+    assert log.versions(folder_of(store)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"version": null}', "{}"])
+def test_a_torn_hint_is_no_hint(store: Store, text: str) -> None:
+    commit(store, "a", "b")
+    (folder_of(store) / "_delta_log" / "_last_checkpoint").write_text(text)
+    assert log.last_checkpoint(folder_of(store)) == -1
+    as_another_process()
+    assert transaction.newest(folder_of(store)) == 2
+
+
+def test_a_checkpoint_that_fails_is_no_commit_that_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transaction, "CHECKPOINT_INTERVAL", 2)
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", full)
+    commit(store, "a")
+    with pytest.raises(StoreError, match="is stored, but its log has no new checkpoint"):
+        commit(store, "b")
+    assert journal.pending(store.root) == []
+    assert policies(store) == ["a", "b"]
+    commit(store, "c")
+    monkeypatch.undo()
+    assert policies(store) == ["a", "b", "c"]
+
+
+def test_a_dead_writers_commit_is_finished_among_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look reads what was added since the last one, not the whole log."""
+    commit(store, *numbered(5))
+    with monkeypatch.context() as dying:
+        dying.setattr(journal, "_append", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            commit(store, "dead")
+    real_texts, real_commit = log._texts, transaction.commit
+    read: list[int] = []
+    others = iter(numbered(8)[5:])
+
+    def texts(commits: Sequence[Place]) -> Iterator[str]:
+        read.append(len(commits))
+        return real_texts(commits)
+
+    def quicker(folder: Path, version: int, actions: Any, operation: str) -> bool:
+        other = next(others, None)
+        if other is not None:
+            rows = synthetic.table("policies", [synthetic.policy(other)])
+            path, size = data_files.write(folder, {}, lambda _: [rows], rows.schema)
+            file = journal.NewFile("policies", path, size, 1, {}, 0)
+            assert real_commit(folder, version, [file.action()], "WRITE")
+        return real_commit(folder, version, actions, operation)
+
+    monkeypatch.setattr(log, "_texts", texts)
+    monkeypatch.setattr(transaction, "commit", quicker)
+    assert journal.recover(store.root) == 1
+    assert read == [6, 1, 1, 1]
+    assert policies(store) == ["dead", *numbered(8)]
 
 
 def test_a_commit_is_one_line_an_action(store: Store) -> None:

@@ -298,6 +298,12 @@ def _check(config: GenerateConfig) -> None:
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    if config.lossy_nats and not config.keep_top_k:
+        raise InputError(
+            f"--lossy {config.lossy_nats:g} has nothing to round",
+            "no top-k is kept without --top-k",
+            "--top-k 64, or leave --lossy out",
+        )
     for name, value, choices in (
         ("--role", config.role, ("teacher", "student")),
         ("--purpose", config.purpose, ("train", "eval")),

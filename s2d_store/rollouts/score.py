@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s2d_store import charges, ids, policy_registry, runs, sql
+from s2d_store import charges, ids, policy_registry, runs, sql, steps
 from s2d_store.budget_guard import Guard
 from s2d_store.datasets.gather import Source, gather
 from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
 from s2d_store.engines.checks import check_k, check_topk
 from s2d_store.engines.kept import OpenEngine, once
 from s2d_store.errors import InputError, StoreError
-from s2d_store.lossy import Rounding
+from s2d_store.lossy import LEAST_NATS, Rounding
 from s2d_store.policy_registry import Registered
 from s2d_store.rollouts import rows
 from s2d_store.rollouts.chunks import ChunkWriter
@@ -145,6 +145,8 @@ def _plan(
     con = store.connect(snap, text=f"{_READS} {config.where}")
     wanted, fingerprints = _wanted(con, config, scorer)
     policy_registry.require_same_tokenizer(store, scorer, fingerprints)
+    if store.format_version > 1:
+        _refuse_rounded(con, snap, config, scorer)
     return con, wanted, _pending(con, snap, config)
 
 
@@ -200,6 +202,37 @@ def _wanted(
             "generate them with --top-k K, or score them first by their own policy",
         )
     return int(chosen), fingerprints
+
+
+def _refuse_rounded(
+    con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig, scorer: Registered
+) -> None:
+    """Scores that are stored count as done; those that were rounded by more than asked do not."""
+    if not snap.files["topk"]:
+        return
+    paths = ", ".join(sql.literal(file) for file in snap.files["topk"])
+    text = (
+        "SELECT count(*), max(logit_unit) / 2 FROM (SELECT * FROM "
+        f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)) "
+        "SEMI JOIN _wanted USING (rollout_id, k) WHERE scorer_policy_id = $scorer "
+        "AND support = $support AND logit_unit > $exact AND logit_unit / 2 > $nats"
+    )
+    values = {
+        "scorer": scorer.policy_id,
+        "support": config.support,
+        "exact": steps.UNITS[0],
+        "nats": config.lossy_nats,
+    }
+    with sql.errors():
+        ((n_rounded, most),) = con.execute(text, values).fetchall()
+    if n_rounded:
+        raise InputError(
+            f"{n_rounded} of these rollouts have scores of {scorer.name} that were rounded by up "
+            f"to {most:.2g} nats",
+            "a score is stored once, so exact ones cannot take their place",
+            f"score with --lossy {max(most, LEAST_NATS)} or more, with another --top-k, or in "
+            "another store",
+        )
 
 
 def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig) -> pa.Table:
