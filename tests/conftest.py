@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from object_server import BUCKET, Server, running
+from tiny_recipe import RECIPE, Write, held_out
 
 from cli.main import main
 from s2d_store.objects import ObjectPath
@@ -120,3 +121,37 @@ def ctrl_c_raises() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path,
+    questions: Path,
+    teacher_folder: Path,
+    student_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Write:
+    """Write the tiny recipe into a folder, some of its text replaced."""
+    from test_verify_command import LENGTH_VERIFIER
+
+    (tmp_path / "my_verifiers.py").write_text(LENGTH_VERIFIER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(place: str = "a", *changes: tuple[str, str]) -> Path:
+        folder = tmp_path / place
+        folder.mkdir(exist_ok=True)
+        text = RECIPE.format(
+            place=folder,
+            test=held_out(tmp_path),
+            questions=questions,
+            teacher=teacher_folder,
+            student=student_folder,
+        )
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "recipe.toml").write_text(text)
+        return folder / "recipe.toml"
+
+    return write

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,132 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import Cli
 from safetensors.torch import load_file
-from test_verify_command import LENGTH_VERIFIER
-from tiny_models import save_tiny_model
+from tiny_recipe import RECIPE, Write, held_out
 
 import cli.workflow.rounds as rounds
 from cli.workflow.order import tasks
 from cli.workflow.read import read_recipe
-from s2d_store.errors import BudgetError, InputError, NotFoundError, S2DError
+from s2d_store.errors import BudgetError, InputError, S2DError
 from s2d_store.store import Store
-
-RECIPE = """
-name = "tiny"
-store = "{place}/store"
-output = "{place}/policies"
-verifier = "my_verifiers:Length"
-verify_workers = 1
-
-[prompts.train]
-file = "{questions}"
-source = "sums"
-
-[prompts.test]
-file = "{test}"
-source = "sums"
-
-[policies]
-teacher = "{teacher}"
-student = "{student}"
-
-[defaults.generate]
-max_tokens = 6
-n = 2
-
-[defaults.train]
-lr = 1e-3
-
-[stage.control]
-kind = "replay"
-start = "bridge"
-treatment = "stage3"
-bridge = ["bridge"]
-dataset = {{ tolerance = 0.9, passes = 4 }}
-
-[stage.warmup]
-kind = "warmup"
-prompts = "split = 'train'"
-start = "student"
-teacher = "teacher"
-generate.top_k = 4
-dataset = {{ rows_per_update = 8, correct_only = false, finished_only = false }}
-
-[stage.longer]
-kind = "warmup"
-start = "student"
-teacher = "teacher"
-rollouts_of = "warmup"
-dataset = {{ rows_per_update = 8, passes = 2, correct_only = false, finished_only = false }}
-
-[stage.bridge]
-kind = "opd"
-prompts = "split = 'train'"
-start = "warmup"
-teacher = "teacher"
-rounds = 3
-prompts_per_round = 4
-generate.top_k = 4
-dataset.rows_per_update = 4
-
-[stage.stage3]
-kind = "grpo"
-start = "bridge"
-prompts = "split = 'train'"
-rounds = 2
-prompts_per_round = 4
-generate.n = 4
-dataset = {{ prompts_per_update = 2, keep_equal = true }}
-
-[stage.eval]
-kind = "eval"
-policies = ["student", "stage3", "control"]
-prompts = "split = 'test'"
-baseline = "student"
-"""
-Write = Callable[..., Path]
-
-
-def held_out(folder: Path) -> Path:
-    """A file of two labelled prompts that no other stage has."""
-    file = folder / "test.jsonl"
-    rows = ({"question": "20+1=", "answer": "21"}, {"question": "3+30=", "answer": "33"})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
-
-
-@pytest.fixture
-def recipe(
-    tmp_path: Path,
-    questions: Path,
-    teacher_folder: Path,
-    student_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Write:
-    """Write the recipe into a folder, some of its text replaced."""
-    (tmp_path / "my_verifiers.py").write_text(LENGTH_VERIFIER)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    def write(place: str = "a", *changes: tuple[str, str]) -> Path:
-        folder = tmp_path / place
-        folder.mkdir(exist_ok=True)
-        text = RECIPE.format(
-            place=folder,
-            test=held_out(tmp_path),
-            questions=questions,
-            teacher=teacher_folder,
-            student=student_folder,
-        )
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "recipe.toml").write_text(text)
-        return folder / "recipe.toml"
-
-    return write
 
 
 def weights(file: Path, name: str) -> dict[str, Any]:
@@ -347,123 +229,6 @@ def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, brid
     assert done.code == 0, done.err
     found = weights(file, "warmup")
     assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
-
-
-def test_a_recipe_over_budget_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
-    file = recipe("g")
-    budget = file.parent / "budget.toml"
-    budget.write_text("[stage.bridge]\nupdates = 5\n[experiment]\nlabels = 7\n")
-    file = recipe("g", ("verify_workers = 1", f'verify_workers = 1\nbudget = "{budget}"'))
-    refused = cli("run", file)
-    assert refused.code == 1 and "recipe tiny would go over the budget" in refused.err
-    assert "stage bridge: updates declared 5, spent 0, left 5, would add 6" in refused.err
-    assert "experiment: labels declared 7, spent 0, left 7, would add 8" in refused.err
-    store = Store.open(file.parent / "store")
-    assert store.sql("SELECT count(*) FROM runs").fetchall() == [(0,)]
-    assert cli("run", file, "--plan").code == 1
-
-
-BAD: list[tuple[tuple[str, str], str]] = [
-    (("verify_workers", "verify_worker"), "unknown key verify_worker; did you mean verify_workers"),
-    (("prompts_per_round = 4\ngenerate", "prompts_per_rond = 4\ngenerate"),
-     "unknown key stage.bridge.prompts_per_rond; did you mean stage.bridge.prompts_per_round"),
-    (('kind = "opd"', 'kind = "odp"'),
-     "stage.bridge.kind is 'odp'\n  why: it must be one of grpo, warmup, opd, sft, replay, eval"),
-    (("rounds = 3", 'rounds = "3"'), "stage.bridge.rounds is '3'"),
-    (("rounds = 3", "rounds = 0"), "[stage.bridge]: rounds is 0"),
-    (("lr = 1e-3", "lr = -1"),
-     "[stage.control]: train: lr is -1\n  why: it must be above 0\n  fix: give another train.lr\n"),
-    (("lr = 1e-3", "learning_rate = 1e-3"), "train.learning_rate is no setting of s2d train"),
-    (("lr = 1e-3", 'lr = "fast"'),
-     "[stage.control]: train.lr is 'fast'\n  why: it must be a number\n"),
-    (("lr = 1e-3", 'betas = [0.9, "b"]'),
-     "train.betas is [0.9, 'b']\n  why: it must be a list of numbers\n"),
-    (("lr = 1e-3", "seed = true"), "train.seed is True\n  why: it must be a whole number\n"),
-    (("lr = 1e-3", "precision = 16"), "train.precision is 16\n  why: it must be a text\n"),
-    (("lr = 1e-3", 'trackers = ["paper"]'),
-     "[stage.warmup]: train: tracker 'paper' is unknown\n"),
-    (("my_verifiers:Length", "nobody"), "no verifier is named 'nobody'; available: "),
-    (("[defaults.train]", "[defaults.trains]"), "unknown key defaults.trains"),
-    (("dataset.rows_per_update = 4", "dataset.row_per_update = 4"),
-     "[stage.bridge]: dataset.row_per_update cannot be given: its query has no such parameter"),
-    (("dataset.rows_per_update = 4", 'dataset.teacher = "teacher"'),
-     "dataset.teacher cannot be given: the stage fills it in"),
-    (('start = "student"\nteacher', 'start = "stage3"\nteacher'),
-     "stages of the recipe wait for each other: "),
-    (('start = "warmup"', 'start = "warmpu"'),
-     "[stage.bridge] names 'warmpu', which is neither a stage nor a policy"),
-    (('start = "warmup"\n', ""), "[stage.bridge] lacks start"),
-    (('treatment = "stage3"', 'treatment = "warmup"'),
-     "treatment 'warmup' is no grpo stage\n  why: the recipe has stage3\n"),
-    (('bridge = ["bridge"]', 'bridge = ["stage3"]'), "bridge 'stage3' is no opd or warmup stage"),
-    (('bridge = ["bridge"]', 'bridge = "bridge"'), "stage.control.bridge is 'bridge'"),
-    (('rollouts_of = "warmup"', 'rollouts_of = "bridge"'), "is no warmup or sft stage"),
-    (('baseline = "student"', 'baseline = "bridge"'), "'bridge' is not one of its policies"),
-    (('treatment = "stage3"', 'treatment = "stage3"\nteacher = "teacher"'),
-     "[stage.control] has teacher, which a stage of kind replay does not take"),
-    (("rounds = 3\nprompts_per_round = 4\ngenerate.top_k = 4", "rounds = 3\nprompts_per_round = 4"),
-     "[stage.bridge] keeps no top-k of the student"),
-    (('name = "tiny"', 'name = "../tiny"'), "recipe '../tiny' is not a usable name"),
-    (("prompts = \"split = 'test'\"", ""),
-     "eval would evaluate on 8 prompts that warmup trains on"),
-    (("dataset.rows_per_update = 4", 'dataset.rows_per_update = 4\nscore.engine = "vllm"'),
-     "[stage.bridge] has vLLM score the ids that the student ranked highest"),
-    (('name = "tiny"', "name = tiny"), "is not TOML"),
-    (('name = "tiny"\n', ""), "lacks name"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("change", "message"), BAD, ids=[says[:40] for _, says in BAD])
-def test_a_wrong_recipe_is_one_clear_error_before_any_work(
-    cli: Cli, recipe: Write, change: tuple[str, str], message: str
-) -> None:
-    file = recipe("bad", change)
-    refused = cli("run", file)
-    assert refused.code == 1 and message in refused.err, refused.err
-    assert "Traceback" not in refused.err and not (file.parent / "store").exists()
-
-
-def test_a_teacher_of_other_tokens_is_refused_before_any_work(
-    cli: Cli, recipe: Write, student_folder: Path, tmp_path: Path
-) -> None:
-    other = save_tiny_model(tmp_path / "swapped", seed=2, vocab="swapped")
-    file = recipe("a", (f'student = "{student_folder}"', f'student = "{other}"'))
-    refused = cli("run", file)
-    assert (refused.code, refused.out) == (1, "")
-    assert refused.err == (
-        "error: [stage.warmup] trains 'student', which has another tokenizer than 'teacher'\n"
-        "  why: 2 of 100 token ids differ: id 13: '8' vs '7'; id 14: '7' vs '8'\n"
-        "  fix: a student learns from its teacher's token ids: name policies that share a "
-        "tokenizer under [policies]\n"
-    )
-    # Also of what the student becomes in another stage.
-    refused = cli("run", file, "--stage", "longer")
-    assert refused.code == 1 and "trains 'student', which has another" in refused.err
-    assert not (file.parent / "store").exists()
-
-
-def test_bf16_without_a_gpu_is_refused_before_any_work(cli: Cli, recipe: Write) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("needs a machine without CUDA")
-    # The third stage asks for it: those before it would have run.
-    file = recipe("a", ("rounds = 2", 'rounds = 2\ntrain.precision = "bf16"'))
-    refused = cli("run", file)
-    assert refused.code == 1 and refused.err.startswith(
-        "error: [stage.stage3]: train: precision is bf16, but no GPU here computes in bfloat16\n"
-    )
-    assert "fix: use train.precision auto or train.precision fp32\n" in refused.err
-    assert not (file.parent / "store").exists()
-
-
-def test_missing_files_are_named(cli: Cli, recipe: Write, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no recipe file"):
-        read_recipe(tmp_path / "none.toml")
-    file = recipe("h", ("sums.jsonl", "none.jsonl"))
-    refused = cli("run", file)
-    assert refused.code == 1 and "none.jsonl" in refused.err
-    assert not (file.parent / "store").exists()
-    unknown = cli("run", recipe("i"), "--stage", "stage4")
-    assert unknown.code == 1 and "the recipe has no stage 'stage4'" in unknown.err
 
 
 def test_every_key_is_explained() -> None:

@@ -264,10 +264,10 @@ def _check_type(title: str, kind: Any, value: Any) -> None:
 
 
 @contextmanager
-def of_recipe(title: str) -> Iterator[None]:
-    """Tell a trainer's refusal in the recipe's words: where it stands, and keys for options."""
+def of_recipe(title: str, table: str = "train") -> Iterator[None]:
+    """Tell a refusal in the recipe's words: where it stands, and keys of a table for options."""
     try:
         yield
     except S2DError as error:
-        fix = re.sub(r"--([a-z][a-z-]*)", lambda m: f"train.{m[1].replace('-', '_')}", error.fix)
+        fix = re.sub(r"--([a-z][a-z-]*)", lambda m: f"{table}.{m[1].replace('-', '_')}", error.fix)
         raise type(error)(f"{title}: {error.what}", error.why, fix) from error

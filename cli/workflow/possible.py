@@ -8,7 +8,7 @@ from functools import cache
 from cli.workflow.order import Task, of_recipe, references, trainer_config
 from cli.workflow.plan import Line
 from cli.workflow.rounds import GRADED
-from cli.workflow.schema import Recipe
+from cli.workflow.schema import Engine, Recipe
 from s2d_store.errors import InputError
 from s2d_store.policies import (
     load_tokenizer,
@@ -31,13 +31,16 @@ def require_possible(
         locations: folder or hub id of every policy that the recipe brings along, by name.
 
     Raises:
-        S2DError: a trainer's setting that this machine cannot do; no such verifier; a policy that
-            cannot be read; a stage whose student and teacher mean different tokens by the same
-            ids.
+        S2DError: an engine or a trainer's setting that this machine cannot do; no such verifier; a
+            policy that cannot be read; a stage whose student and teacher mean different tokens by
+            the same ids.
     """
     left = [line.task for line in lines if line.done < line.rounds]
     if any(task.stage.kind in (*GRADED, "eval") for task in left):
         verifier_name(recipe.verifier)
+    for name in sorted({recipe.engine.name, *(t.stage.score.engine for t in left)} - {""}):
+        if left:
+            _require_engine(name, recipe.engine)
     trained = [task for task in left if task.stage.kind != "eval"]
     # A launcher may train on another machine, whose trainer refuses by itself.
     for task in () if recipe.launcher else trained:
@@ -55,6 +58,13 @@ def require_possible(
                     "a student learns from its teacher's token ids: name policies that share a "
                     "tokenizer under [policies]",
                 )
+
+
+def _require_engine(name: str, engine: Engine) -> None:
+    from s2d_store.engines.open import check_possible
+
+    with of_recipe("[engine]", "engine"):
+        check_possible(name, engine.device, engine.dtype)
 
 
 def _require_machine(task: Task) -> None:

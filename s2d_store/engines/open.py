@@ -41,9 +41,9 @@ def open_engine(
         InputError: an unknown engine or engine argument.
         EngineError: the engine's library is not installed, or the model cannot be loaded.
     """
+    check_possible(name, device, dtype)
     extra = dict(engine_args or {})
     if name == "transformers":
-        _require("transformers", "torch", "transformers", extra="train")
         from s2d_store.engines.transformers_engine import DEFAULT_BATCH_TOKENS, TransformersEngine
 
         batch_tokens = extra.pop("max_batch_tokens", DEFAULT_BATCH_TOKENS)
@@ -61,7 +61,35 @@ def open_engine(
             max_batch_tokens=batch_tokens,
             max_model_len=max_model_len,
         )
-    if name == "vllm":
+    # Read when vLLM is imported: no pages of start-up log, no message to its makers.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from s2d_store.engines.vllm_engine import VllmEngine
+
+    return VllmEngine(
+        location,
+        max_logprobs=top_k,
+        max_model_len=max_model_len,
+        dtype=dtype,
+        seed=0,
+        engine_args={"enable_prefix_caching": prefix_caching, **extra},
+    )
+
+
+def check_possible(name: str, device: str = "auto", dtype: str = "auto") -> None:
+    """Refuse an engine that cannot be opened on this machine, whatever the model.
+
+    Raises:
+        InputError: an unknown engine, device or dtype, or a device that vLLM cannot be given.
+        EngineError: the engine's library is not installed, or PyTorch does not see the device.
+    """
+    if name == "transformers":
+        _require("transformers", "torch", "transformers", extra="train")
+        from s2d_store.engines import transformers_engine
+
+        transformers_engine.check_possible(device, dtype)
+    elif name == "vllm":
         _require("vllm", "vllm", extra="vllm")
         if device != "auto":
             raise InputError(
@@ -69,25 +97,12 @@ def open_engine(
                 why="vLLM runs on the device it was built for",
                 fix="leave --device out; choose GPUs with CUDA_VISIBLE_DEVICES",
             )
-        # Read when vLLM is imported: no pages of start-up log, no message to its makers.
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        from s2d_store.engines.vllm_engine import VllmEngine
-
-        return VllmEngine(
-            location,
-            max_logprobs=top_k,
-            max_model_len=max_model_len,
-            dtype=dtype,
-            seed=0,
-            engine_args={"enable_prefix_caching": prefix_caching, **extra},
+    else:
+        raise InputError(
+            f"engine {name!r} is unknown",
+            why=f"engines: {', '.join(ENGINES)}",
+            fix=f"pass --engine {ENGINES[0]} or --engine {ENGINES[1]}",
         )
-    raise InputError(
-        f"engine {name!r} is unknown",
-        why=f"engines: {', '.join(ENGINES)}",
-        fix=f"pass --engine {ENGINES[0]} or --engine {ENGINES[1]}",
-    )
 
 
 def _require(engine: str, *modules: str, extra: str) -> None:

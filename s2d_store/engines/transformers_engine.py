@@ -368,6 +368,16 @@ def _load_model(location: str, device: torch.device, dtype: torch.dtype) -> Any:
     return model.to(device).eval()
 
 
+def check_possible(device: str, dtype: str) -> None:
+    """Refuse a device or dtype that this machine does not have.
+
+    Raises:
+        InputError: there is none of that name.
+        EngineError: PyTorch does not see the device.
+    """
+    _dtype(dtype, _device(device))
+
+
 def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
