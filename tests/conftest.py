@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from object_server import BUCKET, Server, running
-from tiny_recipe import RECIPE, Write, held_out
+from tiny_recipe import Write, held_out, written
 
 from cli.main import main
 from s2d_store.objects import ObjectPath
@@ -139,19 +139,8 @@ def recipe(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def write(place: str = "a", *changes: tuple[str, str]) -> Path:
-        folder = tmp_path / place
-        folder.mkdir(exist_ok=True)
-        text = RECIPE.format(
-            place=folder,
-            test=held_out(tmp_path),
-            questions=questions,
-            teacher=teacher_folder,
-            student=student_folder,
-        )
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "recipe.toml").write_text(text)
-        return folder / "recipe.toml"
+        models = {"teacher": teacher_folder, "student": student_folder}
+        test = held_out(tmp_path)
+        return written(tmp_path / place, changes, test, questions=questions, **models)
 
     return write

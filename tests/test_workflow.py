@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Cli
 from safetensors.torch import load_file
-from tiny_recipe import RECIPE, Write, held_out
+from tiny_recipe import Write, held_out, written
 
 import cli.workflow.rounds as rounds
 from cli.workflow.order import tasks
@@ -132,16 +132,9 @@ def bridge(
 
     place, half = (tmp_path_factory.mktemp("bridge") / name for name in ("whole", "half"))
     place.mkdir()
-    text = RECIPE.format(
-        place=place,
-        test=held_out(place),
-        questions=questions,
-        teacher=teacher_folder,
-        student=student_folder,
-    )
-    for old, new in (*TWO_ROUNDS, ("verify_workers", 'keep_rounds = "all"\nverify_workers')):
-        text = text.replace(old, new)
-    (place / "recipe.toml").write_text(text)
+    changes = (*TWO_ROUNDS, ("verify_workers", 'keep_rounds = "all"\nverify_workers'))
+    models = {"teacher": teacher_folder, "student": student_folder}
+    written(place, changes, held_out(place), questions=questions, **models)
     sample = rounds._Round._sample
 
     def kept(self: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 RECIPE = """
@@ -87,4 +87,16 @@ def held_out(folder: Path) -> Path:
     file = folder / "test.jsonl"
     rows = ({"question": "20+1=", "answer": "21"}, {"question": "3+30=", "answer": "33"})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def written(folder: Path, changes: Iterable[tuple[str, str]], test: Path, **places: Path) -> Path:
+    """The recipe as a file in a folder, `{name}` filled in and some of its text replaced."""
+    folder.mkdir(exist_ok=True)
+    text = RECIPE.format(place=folder, test=test, **places)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "recipe.toml"
+    file.write_text(text)
     return file
