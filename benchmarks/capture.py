@@ -18,12 +18,15 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from s2d_store import policies, policy_registry, prompts
+from s2d_store import prompts
 from s2d_store.engines.base import Engine, SampleRequest, SamplingParams
-from s2d_store.engines.open import open_engine
-from s2d_store.rollouts.generate import GenerateConfig, sample_and_store
-from s2d_store.rollouts.jobs import Job
+from s2d_store.engines.registry import open_engine
+from s2d_store.policies import registry
+from s2d_store.policies.tokenizer import render_chat
+from s2d_store.rollouts.generate import sample_and_store
+from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import Progress, ignore
+from s2d_store.rollouts.requests import Job
 from s2d_store.rollouts.selection import select_prompts
 from s2d_store.store import Store
 
@@ -56,7 +59,7 @@ def main() -> None:
         store = Store.init(Path(folder) / "store")
         records = islice(prompts.read_records(str(args.prompts)), args.n_prompts)
         prompts.add(store, records, prompts.PromptOptions(source="benchmark"))
-        policy = policy_registry.register(store, "model", str(args.model))
+        policy = registry.register(store, "model", str(args.model))
         config = GenerateConfig(
             policy="model",
             role="teacher",
@@ -70,7 +73,7 @@ def main() -> None:
         )
         jobs = [
             Job(
-                SampleRequest(p.prompt_id, policies.render_chat(engine.tokenizer, p.messages), i),
+                SampleRequest(p.prompt_id, render_chat(engine.tokenizer, p.messages), i),
                 p,
                 0,
             )

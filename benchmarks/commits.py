@@ -28,11 +28,12 @@ import pyarrow as pa
 from deltalake import DeltaTable, PostCommitHookProperties, Schema
 from deltalake.transaction import AddAction
 
-from s2d_store import keys, snapshot, transaction
-from s2d_store.compact import compact
+from s2d_store.maintenance.compact import compact
+from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.schema import TABLES
+from s2d_store.sql import new_rows
 from s2d_store.store import Store
-from s2d_store.vacuum import vacuum
+from s2d_store.tables import delta_commit, snapshot
 
 SIZES = (10, 100, 1_000, 2_500, 5_000)
 # A checkpoint and the commits up to the next.
@@ -92,7 +93,7 @@ def measure(store: Store, run: Run, repeats: int) -> Figures:
         "snapshot": mean_ms(3, fresh_snapshot),
         "count": mean_ms(3, count),
     }
-    with mock.patch.object(keys, "candidates", everything):
+    with mock.patch.object(new_rows, "candidates", everything):
         figures["look-up in all"] = mean_ms(3, lambda: run.commit(fresh=False))
     return figures
 
@@ -108,7 +109,7 @@ def peers(store: Store, scratch: Path, repeats: int) -> Figures:
     copy = Store(scratch / "copy")
     shutil.copytree(store.root, copy.root)
     run = Run(copy, "copy")
-    with mock.patch.object(transaction, "append", delta_rs_append):
+    with mock.patch.object(delta_commit, "append", delta_rs_append):
         commit = mean_ms(repeats, lambda: run.commit(fresh=True))
     log = snapshot.table_path(copy.root, "updates") / "_delta_log"
     for path in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
@@ -118,8 +119,8 @@ def peers(store: Store, scratch: Path, repeats: int) -> Figures:
     return {"delta-rs commit": commit, "bare open": opened}
 
 
-def delta_rs_append(folder: Path, actions: list[transaction.Action], _: object) -> int:
-    """What `transaction.append` does, and the checkpoint in turn, by delta-rs."""
+def delta_rs_append(folder: Path, actions: list[delta_commit.Action], _: object) -> int:
+    """What `delta_commit.append` does, and the checkpoint in turn, by delta-rs."""
     added = [action["add"] for action in actions]
     adds = [
         AddAction(

@@ -39,14 +39,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _WORK = (
     "cli.main",
     "cli.progress",
-    "cli.training",
-    "s2d_store.compact",
+    "cli.recipes.train_from_store",
+    "s2d_store.maintenance.compact",
     "s2d_store.datasets.build",
     "s2d_store.datasets.verify",
-    "s2d_store.doctor.examine",
+    "s2d_store.maintenance.examine",
     "s2d_store.rollouts.generate",
     "s2d_store.rollouts.score",
-    "s2d_store.rollouts.verify",
+    "s2d_store.rollouts.grade",
     "trainers.warmup",
 )
 PROMPTS, N, CHUNK, EVENT_SHARE, KILL_AGAIN = 4, 4, 4, 0.5, 1 / 3
@@ -348,28 +348,27 @@ def _count_changes(folders: tuple[Path, ...], kill_before: int) -> Iterator[int]
 
 def _make(models: Path, base: Path) -> None:
     """Two tiny models and a store with prompts."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from tiny_models import save_tiny_model
-
-    from s2d_store import policy_registry, prompts
+    from s2d_store import prompts
+    from s2d_store.policies import registry
     from s2d_store.store import Store
+    from tests.support.tiny_models import save_tiny_model
 
     save_tiny_model(models / "teacher", seed=1)
     save_tiny_model(models / "student", seed=2)
     store = Store.init(base)
     records = ((f"{i}", {"question": f"{i}+{i}=", "answer": str(2 * i)}) for i in range(PROMPTS))
     prompts.add(store, records, prompts.PromptOptions(source="sums"))
-    policy_registry.register(store, "student", str(models / "student"))
+    registry.register(store, "student", str(models / "student"))
 
 
 def _contents(folder: Path, out: Path) -> dict[str, Any]:
     """Every table's rows without what may vary, the dataset's fingerprint, the weights' hash."""
-    from s2d_store import sql
-    from s2d_store.hashed import hash_of
     from s2d_store.schema import FILES_ALONE, TABLES
+    from s2d_store.sql import connection
+    from s2d_store.storage.content_hash import hash_of
     from s2d_store.store import Store
 
-    con = sql.connect_raw(folder, Store.open(folder).snapshot().files)
+    con = connection.connect_raw(folder, Store.open(folder).snapshot().files)
     found: dict[str, Any] = {}
     for name, table in TABLES.items():
         hidden = (*VARYING, *FILES_ALONE.get(name, ()))
@@ -407,7 +406,7 @@ def _after_kill(folder: Path, out: Path) -> dict[str, Any]:
 
 def _after_the_end(folder: Path, out: Path) -> dict[str, Any]:
     """Contents and faults of a store after a command has ended."""
-    from s2d_store.datasets.locks import built
+    from s2d_store.datasets.lock_file import built
     from s2d_store.datasets.verify import verify
     from s2d_store.store import Store
 
@@ -421,15 +420,15 @@ def _after_the_end(folder: Path, out: Path) -> dict[str, Any]:
 
 def _faults(folder: Path) -> list[str]:
     """Damaged files, doubled keys, rollouts without what belongs to them."""
-    from s2d_store import sql
-    from s2d_store.doctor.examine import examine
+    from s2d_store.maintenance.examine import examine
     from s2d_store.schema import TABLES
+    from s2d_store.sql import connection
     from s2d_store.store import Store
 
     store = Store.open(folder)
     report = examine(store)
     faults = [f"{d.file.name}: {d.what}" for d in report.damages] + list(report.faults)
-    con = sql.connect_raw(folder, store.snapshot().files)
+    con = connection.connect_raw(folder, store.snapshot().files)
     for name, table in TABLES.items():
         key = ", ".join(table.key)
         text = f"SELECT count(*) FROM (SELECT 1 FROM raw.{name} GROUP BY {key} HAVING count(*) > 1)"

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store import hashed, parquet
+from s2d_store.storage import content_hash
+from s2d_store.tables import parquet_writer
 
 ROWS, K, PAIRS, FLIPS = 400, 20, 21, 60
 
@@ -36,11 +37,11 @@ def main() -> None:
         path = Path(folder) / "topk.parquet"
 
         def plain() -> None:
-            parquet.write(path, [table], table.schema)
+            parquet_writer.write(path, [table], table.schema)
 
         def sealed() -> None:
-            parquet.write(path, [table], table.schema)
-            hashed.hash_of(path)
+            parquet_writer.write(path, [table], table.schema)
+            content_hash.hash_of(path)
 
         plain()
         print(f"{table.num_rows} rows, k = {K}, {path.stat().st_size:,} bytes")
@@ -81,7 +82,7 @@ def flipped(path: Path) -> dict[str, int]:
     the hash misses.
     """
     whole, rng = path.read_bytes(), np.random.default_rng(1)
-    good, digest = pq.ParquetFile(path).read(), hashed.hash_of(path)
+    good, digest = pq.ParquetFile(path).read(), content_hash.hash_of(path)
     readers: dict[str, Callable[[], pa.Table]] = {
         "pyarrow": lambda: pq.ParquetFile(path).read(),
         "DuckDB": lambda: duckdb.read_parquet(str(path)).to_arrow_table(),
@@ -92,7 +93,7 @@ def flipped(path: Path) -> dict[str, int]:
         data = bytearray(whole)
         data[rng.integers(4, len(data) - 8)] ^= 1 << int(rng.integers(8))
         path.write_bytes(data)
-        missed += hashed.hash_of(path) == digest
+        missed += content_hash.hash_of(path) == digest
         for name, reader in readers.items():
             try:
                 silent[name] += not reader().equals(good)

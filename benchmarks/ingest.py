@@ -35,10 +35,11 @@ import pyarrow.parquet as pq
 
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams
 from s2d_store.engines.vllm_logprobs import last_positions
-from s2d_store.policy_registry import Registered
-from s2d_store.rollouts.generate import GenerateConfig, sample_and_store
-from s2d_store.rollouts.jobs import Job
+from s2d_store.policies.registry import Registered
+from s2d_store.rollouts.generate import sample_and_store
+from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import Progress
+from s2d_store.rollouts.requests import Job
 from s2d_store.rollouts.selection import Prompt
 from s2d_store.store import Store
 

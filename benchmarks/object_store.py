@@ -25,11 +25,11 @@ from typing import Any
 
 import queries
 from benchmarks.writers import rows
-from s2d_store.compact import compact
 from s2d_store.datasets.build import build, drop
+from s2d_store.maintenance.compact import compact
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
-from tests import object_server, synthetic
+from tests.support import object_server, synthetic
 
 Steps = dict[str, Callable[[Store], Any]]
 

@@ -37,9 +37,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store import parquet
+from s2d_store.datasets.parts import FILE_BYTES
 from s2d_store.datasets.read import COUNTS, FORMAT_VERSION, LockedDataset
-from s2d_store.datasets.write import FILE_BYTES
+from s2d_store.tables import parquet_writer
 
 VOCAB = 49_152
 LISTS = {
@@ -107,7 +107,7 @@ def write_locked(tables: Iterable[pa.Table], folder: Path) -> None:
     files = []
     for number, table in enumerate(tables):
         part = folder / f"part-{number:05d}.parquet"
-        size = parquet.write(part, [table], table.schema)
+        size = parquet_writer.write(part, [table], table.schema)
         files.append({"path": part.name, "rows": table.num_rows, "bytes": size})
     write_lock(files, folder)
 

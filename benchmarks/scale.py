@@ -24,10 +24,11 @@ import duckdb
 import pyarrow.parquet as pq
 
 import queries
-from s2d_store import params, parquet
 from s2d_store.audits import audit, catalog
 from s2d_store.datasets import build as building
+from s2d_store.sql import parameters
 from s2d_store.store import Store
+from s2d_store.tables import parquet_writer
 
 POLICY = "student-grpo"
 ADVANTAGES = """
@@ -76,8 +77,8 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
             if macro not in made:
                 con.execute(macro)
                 made.add(macro)
-        given = params.resolve(query, {p.name: POLICY for p in required}, con)
-        values = params.bound(query, given | {"seed": 0})
+        given = parameters.resolve(query, {p.name: POLICY for p in required}, con)
+        values = parameters.bound(query, given | {"seed": 0})
         times[f"{query.folder} {query.name}"] = median_seconds(
             lambda query=query, values=values: con.sql(query.sql, params=values).fetchall(), repeats
         )
@@ -127,7 +128,7 @@ def copy_seconds(folder: Path) -> float:
     for path in sorted(folder.glob("*.parquet")):
         with pq.ParquetFile(path) as file:
             target = folder / "copy.tmp"
-            options = parquet.writer_options(file.schema_arrow)
+            options = parquet_writer.writer_options(file.schema_arrow)
             with pq.ParquetWriter(target, file.schema_arrow, **options) as writer:
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group))

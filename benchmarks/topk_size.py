@@ -11,7 +11,7 @@ those of a bfloat16 model are; `--logits float32` leaves them. Layouts:
     floats      table topk as stores of format 1 have it: flat lists of ids and float32 logprobs,
                 BYTE_STREAM_SPLIT and zstd
     s2d         table topk as `s2d score` writes it: the same, with logprobs in steps where that is
-                lossless (s2d_store/steps.py)
+                lossless (s2d_store/encoding/logit_steps.py)
 Bytes are the whole file's, over response tokens; `ids` and `logprobs` are those columns' of it. The
 file is read back and compared bit for bit. `SQL` is the time of DuckDB, one thread, to add up every
 logprob of the file, in units of the same over `floats`: medians of turns.
@@ -38,11 +38,12 @@ import pyarrow.parquet as pq
 
 import queries
 from benchmarks.ingest import made
-from s2d_store import parquet, steps, topk
-from s2d_store.engines.base import TopK
+from s2d_store.encoding import logit_steps, topk
+from s2d_store.encoding.topk import TopK
+from s2d_store.encoding.topk_rounding import Rounding
 from s2d_store.engines.vllm_logprobs import last_positions
-from s2d_store.lossy import Rounding
 from s2d_store.schema import TABLES
+from s2d_store.tables import parquet_writer
 
 
 def score(model: Path, texts: Path, rows: int, k: int, rounded: bool) -> list[TopK]:
@@ -127,10 +128,10 @@ def topk_rows(entries: list[TopK]) -> pa.Table:
 
 def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
     """Table topk; bytes of the file, of its ids and of its logprobs."""
-    stored = steps.stored(topk_rows(entries))
-    sizes = {"s2d": parquet.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
+    stored = logit_steps.stored(topk_rows(entries))
+    sizes = {"s2d": parquet_writer.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
     for entry, back in zip(
-        entries, topk.from_columns(steps.plain(pq.read_table(path))), strict=True
+        entries, topk.from_columns(logit_steps.plain(pq.read_table(path))), strict=True
     ):
         assert entry.logprobs.tobytes() == back.logprobs.tobytes(), "lossless"
         assert np.array_equal(entry.token_ids, back.token_ids), "lossless"
@@ -141,7 +142,7 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
             name = chunk.path_in_schema.split(".")[0]
             if name == "token_ids":
                 sizes["ids"] += chunk.total_compressed_size
-            elif name == "logprobs" or name in steps.COLUMNS:
+            elif name == "logprobs" or name in logit_steps.COLUMNS:
                 sizes["logprobs"] += chunk.total_compressed_size
     return sizes
 
@@ -149,8 +150,8 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
 def write_lossy(entries: list[TopK], path: Path, nats: float) -> dict[str, float]:
     """Table topk rounded by at most `nats`: bytes of the file, and errors of what it gives back."""
     stored = Rounding(nats)(topk_rows(entries))
-    size = parquet.write(path, [stored], stored.schema)
-    back = topk.from_columns(steps.plain(pq.read_table(path)))
+    size = parquet_writer.write(path, [stored], stored.schema)
+    back = topk.from_columns(logit_steps.plain(pq.read_table(path)))
     exact, read = (
         np.concatenate([entry.logprobs.reshape(-1) for entry in rows]).astype(np.float64)
         for rows in (entries, back)
@@ -166,7 +167,7 @@ def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
     con.execute("CREATE SCHEMA raw")
     for macro in queries.raw_macros():
         con.execute(macro)
-    made = f"raw.topk_logprobs(logprobs, {', '.join(steps.COLUMNS)}, k)"
+    made = f"raw.topk_logprobs(logprobs, {', '.join(logit_steps.COLUMNS)}, k)"
     seconds: dict[str, list[float]] = {made: [], "logprobs": []}
     for _ in range(turns):
         for (value, taken), file in zip(seconds.items(), (steps_file, floats_file), strict=True):
@@ -206,7 +207,7 @@ def main() -> None:
             sizes = {
                 "jsonl": write_jsonl(entries, Path(scratch) / "rows.jsonl") / tokens,
                 "nested": write_nested(entries, Path(scratch) / "nested.parquet") / tokens,
-                "floats": parquet.write(files[1], [plain], plain.schema) / tokens,
+                "floats": parquet_writer.write(files[1], [plain], plain.schema) / tokens,
                 **{name: size / tokens for name, size in ours.items()},
             }
             ratios = [sizes[name] / sizes["s2d"] for name in ("jsonl", "nested", "floats")]

@@ -1,4 +1,4 @@
-"""The pool with math-verify under attack: every class of answer in tests/hostile_answers.py.
+"""The pool with math-verify under attack: each class of tests/support/hostile_answers.py.
 
 Every answer is graded once; the script fails when one is lost or given twice, took longer than the
 deadline and the slack, when one is graded correct, when the workers' memory passes its bound, when
@@ -26,7 +26,7 @@ from zlib import crc32
 from benchmarks.verifier import Speed, ordinary_items, pooled
 from s2d_store.verifiers.base import OUTCOMES
 from s2d_store.verifiers.pool import VerifierPool
-from tests.hostile_answers import CLASSES, GOLD, MONSTERS, drawn
+from tests.support.hostile_answers import CLASSES, GOLD, MONSTERS, drawn
 
 SHARES = {
     "megabyte": 0.01,

@@ -22,10 +22,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from s2d_store import sql, transaction
-from s2d_store.compact import compact
+from s2d_store.maintenance.compact import compact
 from s2d_store.schema import TABLES, Table
+from s2d_store.sql import connection
 from s2d_store.store import Store
+from s2d_store.tables import delta_commit
 
 ROWS = 4
 TOKENS = 32
@@ -56,8 +57,8 @@ class Watched:
 
     def __init__(self) -> None:
         self.attempts: list[int] = []
-        self._append, self._commit = transaction.append, transaction.commit
-        transaction.append, transaction.commit = self.append, self.commit  # type: ignore[assignment]
+        self._append, self._commit = delta_commit.append, delta_commit.commit
+        delta_commit.append, delta_commit.commit = self.append, self.commit  # type: ignore[assignment]
 
     def append(self, *arguments: Any) -> int:
         """As usual."""
@@ -92,7 +93,7 @@ def compact_until(root: Path, stop: Event, replaced: Synchronized[int]) -> None:
 
 def faulty(store: Store) -> int:
     """Rows of one snapshot that are not whole or stand twice."""
-    con = sql.connect_raw(store.root, store.snapshot().files)
+    con = connection.connect_raw(store.root, store.snapshot().files)
     con.execute("USE raw")
     texts = [f"FROM rollouts ANTI JOIN {name} USING (rollout_id)" for name in WRITTEN[1:]]
     texts += [f"SELECT rollout_id FROM {n} GROUP BY 1 HAVING count(*) > 1" for n in WRITTEN]
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
     context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s2d_store.compact"])
+    context.set_forkserver_preload(["s2d_store.maintenance.compact"])
     with tempfile.TemporaryDirectory(prefix="s2d-writers-") as folder:
         store = Store.init(Path(folder) / "store")
         stop, replaced = context.Event(), context.Value("q", 0)

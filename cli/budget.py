@@ -9,7 +9,7 @@ import typer
 from cli.options import DEFAULT_STORE, BudgetOption, StoreOption, open_store
 
 if TYPE_CHECKING:
-    from s2d_store.budgets import Budget
+    from s2d_store.accounting.budget_file import Budget
     from s2d_store.store import Store
 
 app = typer.Typer(help="Budgets: declared, spent, left.", invoke_without_command=True)
@@ -31,7 +31,7 @@ def budget(
     """Show declared, spent and left; without a budget file, what each role and stage spent."""
     from dataclasses import replace
 
-    from s2d_store.budgets import PURPOSES, Budget
+    from s2d_store.accounting.budget_file import PURPOSES, Budget
     from s2d_store.errors import InputError
 
     if format_ not in ("table", "json"):
@@ -62,7 +62,7 @@ def check(
     ] = "",
 ) -> None:
     """Exit with status 1 when more was spent than declared, and name what is over."""
-    from s2d_store.budgets import Budget
+    from s2d_store.accounting.budget_file import Budget
     from s2d_store.errors import NotFoundError
 
     # Without these two, s2d budget's own options and environment variables count.
@@ -83,7 +83,7 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
     import json
 
     from cli import budget_output as out
-    from s2d_store.budgets import METRICS, spending
+    from s2d_store.accounting.budget_file import METRICS, spending
 
     lines = budget.status(store)
     if format_ == "table" and budget.limits:
@@ -122,17 +122,17 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
 
     import queries
     from cli import budget_output as out
-    from s2d_store import params, sql
+    from s2d_store.sql import connection, parameters
 
     query = queries.find("lineage")
     assert query is not None, "it ships with s2d"
     con = store.connect()
-    values = params.resolve(query, {"policy": policy, "purpose": purpose}, con)
-    with sql.errors():
-        relation = con.sql(query.sql, params=params.bound(query, values))
+    values = parameters.resolve(query, {"policy": policy, "purpose": purpose}, con)
+    with connection.errors():
+        relation = con.sql(query.sql, params=parameters.bound(query, values))
         columns, rows = relation.columns, relation.fetchall()
     records = [dict(zip(columns, row, strict=True)) for row in rows]
-    _, name = params.policy(con, policy)
+    _, name = parameters.policy(con, policy)
     if format_ == "json":
         head = {"policy": name, "policy_id": values["policy"], "purpose": purpose}
         print(json.dumps(head | {"rows": records}, indent=2))

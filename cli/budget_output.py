@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s2d_store.budgets import Line
+    from s2d_store.accounting.budget_file import Line
 
 BAR_WIDTH = 24
 
@@ -62,7 +62,7 @@ def print_amounts(columns: list[str], rows: list[list[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from s2d_store.budgets import amount
+    from s2d_store.accounting.budget_file import amount
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(columns):

@@ -23,7 +23,7 @@ def compact(
 
     Old files stay for older versions and open readers until `s2d vacuum --older-than`.
     """
-    from s2d_store.compact import compact as run_compact
+    from s2d_store.maintenance.compact import compact as run_compact
 
     done = run_compact(
         open_store(store), tables or (), target_bytes=target_mb << 20, dry_run=dry_run

@@ -62,7 +62,7 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 def list_(store: StoreOption = DEFAULT_STORE) -> None:
     """Show the datasets whose files are there."""
     from cli.output import print_rows
-    from s2d_store.datasets.locks import built, read_lock
+    from s2d_store.datasets.lock_file import built, read_lock
 
     opened = open_store(store)
     locks = [read_lock(opened, name) for name in built(opened)]
@@ -76,7 +76,7 @@ def list_(store: StoreOption = DEFAULT_STORE) -> None:
 @app.command()
 def restore(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Make a damaged dataset whole again from the store: the locked rows, or an error."""
-    from s2d_store.datasets.restore import restore as run_restore
+    from s2d_store.maintenance.restore_dataset import restore as run_restore
 
     done = run_restore(open_store(store), name)
     print(f"dataset {name} holds its locked rows" + "".join(f"\n  {line}" for line in done))

@@ -24,7 +24,7 @@ def show(
     """Show a dataset's counts, lengths, rewards, and what each update consumes."""
     import json
 
-    from s2d_store.datasets.locks import read_lock
+    from s2d_store.datasets.lock_file import read_lock
     from s2d_store.datasets.stats import describe
 
     limit = _limit(updates)

@@ -12,7 +12,7 @@ import typer
 from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
 
 if TYPE_CHECKING:
-    from s2d_store.doctor.report import Patient
+    from s2d_store.maintenance.report import Patient
 
 
 def doctor(
@@ -36,9 +36,9 @@ def doctor(
     Reads every file of the newest snapshot and of every locked dataset. Exits 1 when one is
     damaged.
     """
-    from s2d_store.doctor import report
-    from s2d_store.doctor.drop import drop_damaged as drop
-    from s2d_store.doctor.examine import examine
+    from s2d_store.maintenance import report
+    from s2d_store.maintenance.drop_damaged import drop_damaged as drop
+    from s2d_store.maintenance.examine import examine
 
     opened = open_store(store)
     found = examine(opened, full=not quick, on_file=None if quiet else _show())

@@ -91,10 +91,10 @@ def evaluate(
 
     from cli import eval_output
     from cli.progress import shown
-    from s2d_store import evaluation
     from s2d_store.engines.base import SamplingParams
     from s2d_store.errors import InputError
-    from s2d_store.rollouts.generate import GenerateConfig
+    from s2d_store.evaluation import evaluate
+    from s2d_store.rollouts.generate_config import GenerateConfig
 
     if format_ not in ("table", "json"):
         raise InputError(f"--format {format_!r} is unknown", "formats: table, json")
@@ -123,7 +123,7 @@ def evaluate(
         verify_deadline_s=deadline,
         budget=budget,
     )
-    config = evaluation.EvalConfig(
+    config = evaluate.EvalConfig(
         policies=tuple(policies),
         settings=settings,
         role=cast(Any, role),
@@ -134,7 +134,7 @@ def evaluate(
     )
     opened = open_store(store)
     if report:
-        found = evaluation.report(opened, config)
+        found = evaluate.report(opened, config)
     else:
-        found = evaluation.evaluate(opened, config, partial(shown, quiet=quiet))
+        found = evaluate.evaluate(opened, config, partial(shown, quiet=quiet))
     eval_output.print_report(found, format_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s2d_store.evaluation import Figure, Report
+    from s2d_store.evaluation.evaluate import Figure, Report
 
 
 def print_report(report: Report, format_: str) -> None:

@@ -82,8 +82,8 @@ def generate(
     """Sample rollouts and store them. Killed and started again, it continues."""
     from cli.progress import shown
     from s2d_store.engines.base import SamplingParams
-    from s2d_store.rollouts.generate import GenerateConfig
     from s2d_store.rollouts.generate import generate as run_generate
+    from s2d_store.rollouts.generate_config import GenerateConfig
 
     config = GenerateConfig(
         policy=policy,

@@ -11,7 +11,7 @@ def info(store: StoreOption = DEFAULT_STORE) -> None:
 
     from cli.output import print_rows
     from s2d_store.schema import TABLES
-    from s2d_store.snapshot import n_rows
+    from s2d_store.tables.snapshot import n_rows
 
     opened = open_store(store)
     snap = opened.snapshot()

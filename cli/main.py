@@ -97,7 +97,7 @@ def _damage_behind(error: Exception) -> S2DError | None:
     )
     if says_so or not opened:
         return None
-    from s2d_store.doctor.behind import behind
+    from s2d_store.maintenance.diagnose_error import behind
 
     return behind(error, opened[-1])
 

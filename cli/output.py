@@ -21,9 +21,9 @@ _CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) 
 
 def print_table(relation: duckdb.DuckDBPyRelation, max_rows: int = 200) -> None:
     """Print a relation as an aligned table."""
-    from s2d_store import sql
+    from s2d_store.sql import connection
 
-    with sql.errors():
+    with connection.errors():
         columns = relation.columns
         rows = relation.limit(max_rows + 1).fetchall()
     print_rows(columns, rows[:max_rows])
@@ -80,9 +80,9 @@ def write(relation: duckdb.DuckDBPyRelation, chosen: str, output: Path | None) -
         QueryError: the query fails, possibly at a late row.
         InputError: the file cannot be written.
     """
-    from s2d_store import sql
+    from s2d_store.sql import connection
 
-    with sql.errors():
+    with connection.errors():
         reader = relation.to_arrow_reader(10_000)
     if output is None:
         with open(1, "wb", closefd=False) as file:
@@ -137,7 +137,7 @@ def _write_file(
     else:
         import pyarrow.parquet as pq
 
-        from s2d_store.parquet import writer_options
+        from s2d_store.tables.parquet_writer import writer_options
 
         with pq.ParquetWriter(path, schema, **writer_options(schema)) as parquet:
             for batch in batches:

@@ -20,13 +20,12 @@ def add(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Register a model under a name, by the fingerprint of its weights and tokenizer."""
-    from s2d_store import params, policy_registry
+    from s2d_store.policies import registry
+    from s2d_store.sql import parameters
 
     opened = open_store(store)
-    parent_id = params.policy(opened.connect(), parent)[0] if parent else None
-    done = policy_registry.register(
-        opened, name, location, revision=revision, parent_policy_id=parent_id
-    )
+    parent_id = parameters.policy(opened.connect(), parent)[0] if parent else None
+    done = registry.register(opened, name, location, revision=revision, parent_policy_id=parent_id)
     print(f"policy {done.name} is {done.policy_id} ({done.n_parameters:,} parameters)")
 
 

@@ -44,10 +44,10 @@ def query(
     import queries
     from cli import output as out
     from cli.options import pairs
-    from s2d_store import params, sql, statements
     from s2d_store.errors import InputError
-    from s2d_store.outside import check_outside
-    from s2d_store.snapshot import parse_as_of
+    from s2d_store.sql import connection, parameters, read_only
+    from s2d_store.storage.reserved_paths import check_outside
+    from s2d_store.tables.snapshot import parse_as_of
 
     if list_:
         _list(text)
@@ -63,19 +63,19 @@ def query(
     con = opened.connect(moment, unsafe=unsafe)
     given = pairs(param, "--param")
     if isinstance(asked, queries.Query):
-        statement, values = asked.sql, params.resolve(asked, given, con)
+        statement, values = asked.sql, parameters.resolve(asked, given, con)
         if "$seed" in statement:
             values["seed"] = 0
-        bound = params.bound(asked, values)
+        bound = parameters.bound(asked, values)
     else:
         statement, bound = asked, given or None
     for macro in queries.macros_for(statement):
         con.execute(macro)
     if not unsafe:
-        statements.only_reads(statement)
+        read_only.only_reads(statement)
 
     def run() -> None:
-        with sql.errors():
+        with connection.errors():
             relation = con.sql(statement, params=bound)
         if relation is None:
             return

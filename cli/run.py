@@ -10,8 +10,8 @@ import typer
 from cli.options import QuietOption
 
 if TYPE_CHECKING:
-    from cli.workflow.plan import Line
-    from cli.workflow.schema import Recipe
+    from cli.recipes.estimate import Line
+    from cli.recipes.schema import Recipe
 
 
 def run(
@@ -33,17 +33,19 @@ def run(
     from functools import partial
 
     from cli.progress import shown
-    from cli.training import require_torch
-    from cli.workflow import order, possible, results, rounds
-    from cli.workflow import plan as planning
-    from cli.workflow.read import read_recipe
-    from s2d_store import policy_registry
-    from s2d_store.engines.kept import KeptEngines
+    from cli.recipes import estimate as planning
+    from cli.recipes import preflight, results, run_stage
+    from cli.recipes.parse import read_recipe
+    from cli.recipes.tasks import policy_names
+    from cli.recipes.tasks import tasks as tasks_of
+    from cli.recipes.train_from_store import require_torch
+    from s2d_store.engines.cache import KeptEngines
+    from s2d_store.policies import registry
     from s2d_store.store import Store
-    from s2d_store.verifiers.kept import KeptPool
+    from s2d_store.verifiers.cache import KeptPool
 
     asked = read_recipe(recipe)
-    tasks = order.tasks(_only(asked, stage), seed or ())
+    tasks = tasks_of(_only(asked, stage), seed or ())
     lines = planning.plan(asked, tasks)
     if plan:
         _print_plan(asked, lines)
@@ -52,15 +54,15 @@ def run(
         return
     require_torch()
     by_name = {task.name: task for task in tasks}
-    locations = order.policy_names(asked, seed or ())
-    possible.require_possible(asked, lines, by_name, locations)
+    locations = policy_names(asked, seed or ())
+    preflight.require_possible(asked, lines, by_name, locations)
     store = Store.init(asked.store)
     planning.require_budget(store, asked, lines)
     planning.add_prompts(store, asked.prompts)
     for name, location in locations.items():
-        policy_registry.register(store, name, location)
+        registry.register(store, name, location)
     engines, pools = KeptEngines(asked.engine.keep), KeptPool()
-    work = rounds.Work(
+    work = run_stage.Work(
         asked,
         store,
         by_name,
@@ -73,7 +75,7 @@ def run(
     try:
         for task in tasks:
             if task.stage.kind != "eval":
-                rounds.run_task(work, task)
+                run_stage.run_task(work, task)
     finally:
         engines.close()
         pools.close()
@@ -87,7 +89,7 @@ def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
     """The recipe with these stages and those that they need."""
     from dataclasses import replace
 
-    from cli.workflow.order import references
+    from cli.recipes.tasks import references
     from s2d_store.errors import NotFoundError
 
     if not stages:

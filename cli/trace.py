@@ -25,8 +25,8 @@ def trace(
     """Walk back from a policy: runs, datasets, rollouts, verifiers, scores, parents, teachers."""
     import json
 
+    from s2d_store.accounting.lineage import trace as run_trace
     from s2d_store.errors import InputError
-    from s2d_store.lineage import trace as run_trace
 
     if format_ not in ("tree", "json"):
         raise InputError(f"--format {format_!r} is unknown", "formats: tree, json")

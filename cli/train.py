@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
-from trainers.arguments import field_help
 from trainers.config import (
     GRPOConfig,
     OPDConfig,
@@ -20,9 +19,10 @@ from trainers.config import (
     TrainerConfig,
     WarmupConfig,
 )
+from trainers.config_options import field_help
 
 if TYPE_CHECKING:
-    from s2d_store.policy_registry import Registered
+    from s2d_store.policies.registry import Registered
     from s2d_store.store import Store
 
 app = typer.Typer(help="Trainers: consumers of locked datasets.", no_args_is_help=True)
@@ -102,7 +102,7 @@ def _option(name: str, kind: Any, help_of: Mapping[str, str], default: Any) -> t
 
 
 def _train(trainer: str, config_class: type[TrainerConfig], given: dict[str, Any]) -> None:
-    from cli.training import train_from_store
+    from cli.recipes.train_from_store import train_from_store
 
     store = open_store(given.pop("store"))
     quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _LEAD}
@@ -120,7 +120,7 @@ def _reporting(store: Store, dataset: str, quiet: bool) -> Callable[[Mapping[str
     """Print a line for the first update, the last, and one in twenty."""
     import sys
 
-    from s2d_store.datasets.locks import read_lock
+    from s2d_store.datasets.lock_file import read_lock
 
     total = read_lock(store, dataset)["counts"]["updates"]
 

@@ -23,8 +23,8 @@ def vacuum(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Finish the commits of killed writers and sweep files that nobody committed."""
-    from s2d_store.vacuum import parse_age
-    from s2d_store.vacuum import vacuum as run_vacuum
+    from s2d_store.maintenance.vacuum import parse_age
+    from s2d_store.maintenance.vacuum import vacuum as run_vacuum
 
     age_s = parse_age(older_than) if older_than else None
     swept = run_vacuum(open_store(store), dry_run=dry_run, older_than_s=age_s)

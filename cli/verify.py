@@ -33,8 +33,8 @@ def verify(
 ) -> None:
     """Grade stored rollouts that this verifier version has not graded yet."""
     from cli.progress import shown
-    from s2d_store.rollouts.verify import VerifyConfig
-    from s2d_store.rollouts.verify import verify as run_verify
+    from s2d_store.rollouts.grade import VerifyConfig
+    from s2d_store.rollouts.grade import verify as run_verify
 
     config = VerifyConfig(verifier, where, limit, workers(n_workers), deadline, chunk, budget)
     opened = open_store(store)

@@ -18,9 +18,9 @@ from typer.core import TyperGroup
 
 import queries
 from cli.main import app
-from cli.workflow import schema
+from cli.recipes import schema
 from s2d_store.schema import FORMAT_VERSION, TABLES
-from trainers.arguments import field_help
+from trainers.config_options import field_help
 
 DOCS = Path(__file__).parent
 RECIPES = """A recipe is a TOML file of stages that `s2d run` carries out through the store.

@@ -8,12 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from s2d_store.version import __version__
+
 if TYPE_CHECKING:
     from s2d_store.datasets.read import LockedDataset
     from s2d_store.errors import S2DError
     from s2d_store.store import Store
 
-__version__ = "0.1.0"
 __all__ = ["LockedDataset", "S2DError", "Store", "__version__"]
 
 _EXPORTS = {

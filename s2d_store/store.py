@@ -12,27 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 
-from s2d_store import (
-    data_files,
-    founding,
-    journal,
-    keys,
-    live,
-    places,
-    snapshot,
-    sql,
-    statements,
-    steps,
-)
-from s2d_store.errors import InputError, NotFoundError, StoreError
+from s2d_store.encoding import logit_steps
+from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
-from s2d_store.objects import ObjectPath
-from s2d_store.places import Place
 from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, declared
-from s2d_store.snapshot import Snapshot
+from s2d_store.sql import connection, read_only
+from s2d_store.sql.new_rows import lock_keys, new_rows
+from s2d_store.storage import location, locks, preflight
+from s2d_store.storage.disk_errors import disk_errors
+from s2d_store.storage.location import Place
+from s2d_store.storage.object_path import ObjectPath
+from s2d_store.tables import data_files, file_statistics, journal, snapshot
+from s2d_store.tables.batches import conform, partitions
+from s2d_store.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from s2d_store.datasets.read import LockedDataset
@@ -71,21 +65,21 @@ class Store:
             InputError: a URL that no store can lie at.
             StoreError: the folder holds something else, or cannot be written.
         """
-        path = places.place(root)
-        with founding.reachable(path):
+        path = location.place(root)
+        with preflight.reachable(path):
             if (path / MANIFEST).exists():
                 return cls.open(path)
-            foreign = founding.holds_something_else(path)
+            foreign = preflight.holds_something_else(path)
         if foreign:
             raise StoreError(
                 f"{path} is not empty and not an s2d store",
                 "a store wants a folder of its own",
                 "s2d init --store NEW_FOLDER",
             )
-        with writing(path):
-            places.make_folder(path)
+        with disk_errors(path):
+            location.make_folder(path)
             if isinstance(path, ObjectPath):
-                founding.require_conditions(path)
+                preflight.require_conditions(path)
             for table in TABLES.values():
                 folder = snapshot.table_path(path, table.name)
                 DeltaTable.create(
@@ -113,8 +107,8 @@ class Store:
     @staticmethod
     def is_at(root: str | Place) -> bool:
         """Whether there is a store."""
-        path = places.place(root)
-        with founding.reachable(path):
+        path = location.place(root)
+        with preflight.reachable(path):
             return (path / MANIFEST).exists()
 
     @classmethod
@@ -125,9 +119,9 @@ class Store:
             NotFoundError: there is no store in that folder.
             StoreError: it was written by a newer s2d.
         """
-        path = places.place(root)
+        path = location.place(root)
         try:
-            with founding.reachable(path):
+            with preflight.reachable(path):
                 manifest = json.loads((path / MANIFEST).read_text())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
@@ -164,15 +158,18 @@ class Store:
         """
         files: list[journal.NewFile] = []
         added: dict[str, int] = {}
-        held = keys.held(self.root, () if fresh else tuple(tables))
-        with writing(self.root, files), live.writer(self.root), held:
+        held = lock_keys(self.root, () if fresh else tuple(tables))
+        written: list[Place] = []
+        with disk_errors(self.root, written), locks.writer(self.root), held:
             journal.recover(self.root)
             for name, table in tables.items():
                 rows = self._as_stored(name, table)
                 if not fresh:
-                    rows = keys.new_rows(self.root, TABLES[name], rows)
+                    rows = new_rows(self.root, TABLES[name], rows)
                 added[name] = rows.num_rows
-                files += self._write_files(TABLES[name], rows)
+                for file in self._write_files(TABLES[name], rows):
+                    files.append(file)
+                    written.append(snapshot.table_path(self.root, name) / file.path)
             if files:
                 journal.commit(self.root, files)
         return added
@@ -198,7 +195,7 @@ class Store:
             text: make only the views and macros that this SQL names, which is faster.
         """
         snap = as_of if isinstance(as_of, Snapshot) else self.snapshot(as_of)
-        return sql.connect(self.root, snap, unsafe=unsafe, text=text)
+        return connection.connect(self.root, snap, unsafe=unsafe, text=text)
 
     def sql(
         self,
@@ -217,9 +214,9 @@ class Store:
         Raises:
             QueryError: the SQL does not parse, bind or run, or would write.
         """
-        statements.only_reads(text)
+        read_only.only_reads(text)
         given = dict(params) if params else None
-        with sql.errors():
+        with connection.errors():
             try:
                 return self.connect(as_of, text=text).sql(text, params=given)
             except duckdb.CatalogException:
@@ -250,8 +247,8 @@ class Store:
     def alone(self, lock: str, busy: StoreError) -> Iterator[None]:
         """Hold a lock of the store's that one process has at a time, or raise `busy`."""
         with ExitStack() as held:
-            with writing(self.root):
-                got = held.enter_context(live.sole(self.root, f"{lock}.lock", wait=False))
+            with disk_errors(self.root):
+                got = held.enter_context(locks.sole(self.root, f"{lock}.lock", wait=False))
             if not got:
                 raise busy
             yield
@@ -276,7 +273,7 @@ class Store:
         if name in FILES_ALONE and not set(FILES_ALONE[name]) & set(table.column_names):
             table = conform(declared(name, 1), table)
             if self.format_version > 1:
-                table = steps.stored(table)
+                table = logit_steps.stored(table)
         return conform(declared(name, self.format_version), table)
 
     def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:
@@ -295,62 +292,11 @@ class Store:
                     part.num_rows,
                     values,
                     now_ms,
-                    keys.bounds(kind, part),
+                    file_statistics.bounds(kind, part),
                 )
             )
         return files
 
 
-def conform(kind: Table, table: pa.Table) -> pa.Table:
-    """Select, order and cast a batch to a table's schema.
-
-    Raises:
-        InputError: a column is missing, unknown, of another type, or null where none may be.
-    """
-    missing = set(kind.column_names) - set(table.column_names)
-    unknown = set(table.column_names) - set(kind.column_names)
-    if missing or unknown:
-        raise InputError(
-            f"rows for table {kind.name} have the wrong columns",
-            f"missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}",
-        )
-    try:
-        return table.select(kind.column_names).cast(kind.schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise InputError(f"rows do not fit table {kind.name}", str(error)) from error
-
-
-def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:
-    """Split rows by their partition values; the parts no longer hold the partition columns."""
-    if not by or rows.num_rows == 0:
-        if rows.num_rows:
-            yield {}, rows
-        return
-    parts = rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist()
-    if len(parts) == 1:  # as most commits: filtering would copy every list
-        yield parts[0], rows.drop_columns(list(by))
-        return
-    for values in parts:
-        mask = pa.scalar(True)
-        for name, value in values.items():
-            mask = pc.and_(mask, pc.equal(rows.column(name), value))
-        yield values, rows.filter(mask).drop_columns(list(by))
-
-
 def _only(part: pa.Table) -> Callable[[Path], list[pa.Table]]:
     return lambda draft: [part]
-
-
-@contextmanager
-def writing(root: Place, files: list[journal.NewFile] | None = None) -> Iterator[None]:
-    """Turn a failing disk into one StoreError; written but uncommitted files are removed."""
-    try:
-        yield
-    except OSError as error:
-        for file in files or []:
-            (snapshot.table_path(root, file.table) / file.path).unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write to the store at {root}: {error.strerror or error}",
-            "nothing of this commit is visible; all earlier commits are safe",
-            "free disk space or mend the permissions, then run the same command again",
-        ) from error

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from object_server import BUCKET, Server, running
-from tiny_recipe import Write, held_out, written
 
 from cli.main import main
-from s2d_store.objects import ObjectPath
+from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
+from tests.support.object_server import BUCKET, Server, running
+from tests.support.tiny_recipe import Write, held_out, written
 
 
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_models import save_tiny_model
+    from tests.support.tiny_models import save_tiny_model
 
     return save_tiny_model(tmp_path_factory.mktemp("models") / "teacher", seed=1, layers=2)
 
 
 @pytest.fixture(scope="session")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_models import save_tiny_model
+    from tests.support.tiny_models import save_tiny_model
 
     return save_tiny_model(tmp_path_factory.mktemp("models") / "student", seed=2)
 
@@ -63,7 +63,7 @@ def bucket(
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store that passes every audit (audit_rows.fill), to be copied before it is changed."""
-    import audit_rows
+    from tests.support import audit_rows
 
     store = Store.init(tmp_path_factory.mktemp("sound") / "store")
     audit_rows.fill(store)
@@ -73,7 +73,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def spent(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store whose spending is counted by hand (spending.experiment), to be copied as well."""
-    import spending
+    from tests.support import spending
 
     store = Store.init(tmp_path_factory.mktemp("spent") / "store")
     spending.experiment(store)
@@ -132,7 +132,7 @@ def recipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Write:
     """Write the tiny recipe into a folder, some of its text replaced."""
-    from test_verify_command import LENGTH_VERIFIER
+    from tests.verifiers.test_verify_command import LENGTH_VERIFIER
 
     (tmp_path / "my_verifiers.py").write_text(LENGTH_VERIFIER)
     monkeypatch.syspath_prepend(tmp_path)

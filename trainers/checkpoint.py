@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from s2d_store.config_identity import defaults, differing
 from s2d_store.errors import TrainingError
-from s2d_store.settings import defaults, differing
+from trainers.atomic_files import atomic_folder, remove_folder
 from trainers.config import TrainerConfig
-from trainers.files import atomic_folder, remove_folder
 from trainers.sharding import gather, like
 
 FORMAT_VERSION = 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import InputError
-from trainers import entry
+from trainers import run
 from trainers.batches import POLICY_LOGPROBS, MicroBatch
 from trainers.config import GRPOConfig
 from trainers.loop import OnUpdate, TrainResult
@@ -83,9 +83,9 @@ def train_grpo(config: GRPOConfig, on_update: OnUpdate | None = None) -> TrainRe
     """Train a policy on a locked `grpo` dataset; continues the run in `config.output` if any.
 
     Raises:
-        S2DError: see `trainers.entry.run`.
+        S2DError: see `trainers.run.run`.
     """
-    return entry.run(
+    return run.run(
         config,
         "grpo",
         lambda dataset: GRPOObjective(config, normalisation_of(config, dataset)),
@@ -95,7 +95,7 @@ def train_grpo(config: GRPOConfig, on_update: OnUpdate | None = None) -> TrainRe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return entry.main(GRPOConfig, "trainers.grpo", train_grpo, arguments)
+    return run.main(GRPOConfig, "trainers.grpo", train_grpo, arguments)
 
 
 if __name__ == "__main__":

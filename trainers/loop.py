@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers import sharding
+from trainers.atomic_files import disk_errors, held, sweep
 from trainers.checkpoint import (
     CheckpointState,
     checkpoint_behind,
@@ -24,8 +25,7 @@ from trainers.checkpoint import (
     save_checkpoint,
 )
 from trainers.config import TrainerConfig
-from trainers.files import held, sweep, writing
-from trainers.final import save_final
+from trainers.export_model import save_final
 from trainers.schedule import lr_factor
 from trainers.student import Student
 from trainers.update import (
@@ -93,10 +93,10 @@ def train(
     output = Path(config.output)
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            with writing(output):
+            with disk_errors(output):
                 output.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(output))
-            with writing(output):
+            with disk_errors(output):
                 sweep(output)
         accelerator.wait_for_everyone()
         return _train(config, dataset, objective, accelerator, on_update)
@@ -126,7 +126,7 @@ def _train(
         main = accelerator.is_main_process
         with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
             run.train(objective, resumed, log)
-        with writing(output):
+        with disk_errors(output):
             save_final(student, final, config, main)
         accelerator.wait_for_everyone()
     return TrainResult(
@@ -234,7 +234,7 @@ class _Run:
     def _record(self, record: dict[str, Any], log: UpdatesLog | None) -> None:
         if log is None:
             return
-        with writing(Path(self.config.output)):
+        with disk_errors(Path(self.config.output)):
             log.append(record)
         self.accelerator.log(record, step=record["update"])
         if self.on_update is not None:
@@ -244,7 +244,7 @@ class _Run:
         state = replace(self.started, update=update)
         output, keep = Path(self.config.output), self.config.keep_checkpoints
         main = self.accelerator.is_main_process
-        with writing(output):
+        with disk_errors(output):
             if log is not None:
                 log.sync()
             save_checkpoint(output, self.student.model, self.optimizer, state, keep, main)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from trainers import entry
+from trainers import run
 from trainers.batches import POLICY_LOGPROBS, TEACHER_LOGPROBS, MicroBatch
 from trainers.config import OPDConfig
 from trainers.loop import OnUpdate, TrainResult
@@ -65,14 +65,14 @@ def train_opd(config: OPDConfig, on_update: OnUpdate | None = None) -> TrainResu
     """Train a student on a locked `opd` dataset; continues the run in `config.output` if any.
 
     Raises:
-        S2DError: see `trainers.entry.run`.
+        S2DError: see `trainers.run.run`.
     """
-    return entry.run(config, "opd", lambda _: bridge_objective(config), on_update)
+    return run.run(config, "opd", lambda _: bridge_objective(config), on_update)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return entry.main(OPDConfig, "trainers.opd", train_opd, arguments)
+    return run.main(OPDConfig, "trainers.opd", train_opd, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainers import entry
+from trainers import run
 from trainers.config import ReplayConfig
 from trainers.loop import OnUpdate, TrainResult
 from trainers.opd import bridge_objective
@@ -21,14 +21,14 @@ def train_replay(config: ReplayConfig, on_update: OnUpdate | None = None) -> Tra
     """Train a student on a locked `replay` dataset; continues the run in `config.output` if any.
 
     Raises:
-        S2DError: see `trainers.entry.run`.
+        S2DError: see `trainers.run.run`.
     """
-    return entry.run(config, "replay", lambda _: bridge_objective(config), on_update)
+    return run.run(config, "replay", lambda _: bridge_objective(config), on_update)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return entry.main(ReplayConfig, "trainers.replay", train_replay, arguments)
+    return run.main(ReplayConfig, "trainers.replay", train_replay, arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from trainers import entry
+from trainers import run
 from trainers.batches import MicroBatch
 from trainers.config import SFTConfig
 from trainers.loop import OnUpdate, TrainResult
@@ -40,14 +40,14 @@ def train_sft(config: SFTConfig, on_update: OnUpdate | None = None) -> TrainResu
     """Train a student on a locked `sft` or `warmup` dataset; continues the run in `config.output`.
 
     Raises:
-        S2DError: see `trainers.entry.run`.
+        S2DError: see `trainers.run.run`.
     """
-    return entry.run(config, "sft", lambda _: CrossEntropyObjective(), on_update)
+    return run.run(config, "sft", lambda _: CrossEntropyObjective(), on_update)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return entry.main(SFTConfig, "trainers.sft", train_sft, arguments)
+    return run.main(SFTConfig, "trainers.sft", train_sft, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from s2d_store.datasets.ahead import ahead
+from s2d_store.datasets.prefetch import ahead
 from s2d_store.datasets.read import UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.batches import MicroBatch, deal, micro_batches, row_groups, sequence_lengths

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainers import entry
+from trainers import run
 from trainers.config import WarmupConfig
 from trainers.loop import OnUpdate, TrainResult
 from trainers.losses.forward_kl import forward_kl
@@ -22,16 +22,16 @@ def train_warmup(config: WarmupConfig, on_update: OnUpdate | None = None) -> Tra
     """Train a student on a locked `warmup` dataset; continues the run in `config.output` if any.
 
     Raises:
-        S2DError: see `trainers.entry.run`.
+        S2DError: see `trainers.run.run`.
     """
-    return entry.run(
+    return run.run(
         config, "warmup", lambda _: SupportKLObjective(forward_kl, config.tail), on_update
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    return entry.main(WarmupConfig, "trainers.warmup", train_warmup, arguments)
+    return run.main(WarmupConfig, "trainers.warmup", train_warmup, arguments)
 
 
 if __name__ == "__main__":

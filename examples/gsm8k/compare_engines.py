@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from s2d_store.engines.base import ScoreRequest, TopK
-from s2d_store.engines.open import open_engine
+from s2d_store.encoding.topk import TopK, from_columns
+from s2d_store.engines.base import ScoreRequest
+from s2d_store.engines.registry import open_engine
 from s2d_store.store import Store
-from s2d_store.topk import from_columns
 
 ROLLOUTS = """
 SELECT r.rollout_id, r.prompt_token_ids, r.response_token_ids, t.k, t.token_ids, t.logprobs,

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.workflow.order import Task, tasks
-from cli.workflow.read import read_recipe
-from cli.workflow.rounds import labels
+from cli.recipes.parse import read_recipe
+from cli.recipes.run_stage import labels
+from cli.recipes.tasks import Task, tasks
+from s2d_store.accounting.policy_cost import COSTS, of_policies
 from s2d_store.audits.run import audit
-from s2d_store.costs import COSTS, of_policies
 from s2d_store.store import Store
 
 HERE = Path(__file__).parent

@@ -16,11 +16,11 @@ import duckdb
 
 import queries
 from queries import Query
-from s2d_store import params as query_params
-from s2d_store import sql, statements
-from s2d_store.audits import locks, topk
-from s2d_store.audits.scope import Found, Scope
+from s2d_store.audits import locks_rebuild, topk_consistency
+from s2d_store.audits.base import Found, Scope
 from s2d_store.errors import InputError, NotFoundError, QueryError
+from s2d_store.sql import connection, read_only
+from s2d_store.sql import parameters as query_params
 from s2d_store.store import Store
 
 _NOTHING = re.compile(r"-- skipped when: (.*)")
@@ -71,8 +71,15 @@ def catalog() -> dict[str, Audit]:
     """Every audit that ships with s2d, by name."""
     audits = [_from_sql(q) for q in queries.catalog().values() if q.folder == "audits"]
     audits += [
-        Audit(topk.CONSISTENCY, topk.consistency, "no top-k is stored", topk.TEXT),
-        Audit(locks.REBUILD, locks.rebuild, "no dataset is built", locks.TEXT),
+        Audit(
+            topk_consistency.CONSISTENCY,
+            topk_consistency.consistency,
+            "no top-k is stored",
+            topk_consistency.TEXT,
+        ),
+        Audit(
+            locks_rebuild.REBUILD, locks_rebuild.rebuild, "no dataset is built", locks_rebuild.TEXT
+        ),
     ]
     return {a.query.name: a for a in sorted(audits, key=lambda a: a.query.name)}
 
@@ -134,7 +141,7 @@ def audit(
         chosen = [a for a in chosen if _takes(a, "datasets")]
     given = _given(chosen, datasets, params or {})
     snap = store.snapshot()
-    con = sql.connect(store.root, snap)
+    con = connection.connect(store.root, snap)
     for macro in queries.macros_for("\n".join(a.text for a in chosen)):
         con.execute(macro)
     plans = [(a, *_resolve(store, con, a, given[a.query.name])) for a in chosen]
@@ -198,9 +205,9 @@ def _resolve(
         if param not in values:
             continue
         if values[param] not in words:
-            values[param] = locks.choose(store, con, str(values[param]).split(","))
+            values[param] = locks_rebuild.choose(store, con, str(values[param]).split(","))
         elif values[param] == "all":
-            values[param] = locks.all_in_use(store, con)
+            values[param] = locks_rebuild.all_in_use(store, con)
     return values, shown
 
 
@@ -244,9 +251,9 @@ def _from_sql(query: Query) -> Audit:
 
 
 def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
-    statements.only_reads(query.sql)
+    read_only.only_reads(query.sql)
     bound = query_params.bound(query, scope.values)
-    with sql.errors():
+    with connection.errors():
         # Not a relation: Ctrl-C stops an execute, and a relation's fetch does not notice it.
         cursor = scope.con.execute(query.sql, bound)
         names = [column[0] for column in cursor.description or ()]
@@ -262,7 +269,7 @@ def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
 
 def _figures(text: str, scope: Scope) -> tuple[list[dict[str, Any]], int]:
     bound = {name: value for name, value in scope.values.items() if f"${name}" in text}
-    with sql.errors():
+    with connection.errors():
         cursor = scope.con.execute(text, bound or None)
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -9,19 +9,21 @@ from typing import Any
 import pyarrow.compute as pc
 
 from queries import Query
-from s2d_store import charges, live, runs
-from s2d_store import params as query_params
-from s2d_store.budget_guard import Guard
-from s2d_store.datasets import folders
+from s2d_store.accounting import charges
+from s2d_store.accounting.guard import Guard
+from s2d_store.datasets import catalog, folders
 from s2d_store.datasets import plan as planning
-from s2d_store.datasets.locks import dataset_id, folder_of, read_lock, sealed
+from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, sealed
+from s2d_store.datasets.parts import write_parts
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import FORMAT_VERSION
-from s2d_store.datasets.record import record
 from s2d_store.datasets.verify import Rebuilt, verify
-from s2d_store.datasets.write import write_parts
 from s2d_store.errors import DatasetError
-from s2d_store.store import Store, writing
+from s2d_store.runs import record
+from s2d_store.sql import parameters as query_params
+from s2d_store.storage import locks
+from s2d_store.storage.disk_errors import disk_errors
+from s2d_store.store import Store
 
 # What planning reads besides the query itself.
 _READS = "policies rollouts topk prompts datasets dataset_rows"
@@ -64,7 +66,12 @@ def build(
         charges.before_building(Guard.open(store, budget), name, query.kind, made.rows)
     # Names are at most 100 letters; two that share their first 92 only wait for each other.
     held = store.run_lock(f"dataset-{name}"[:100])
-    with held, folders.draft(store, name) as draft, writing(store.root), live.writer(store.root):
+    with (
+        held,
+        folders.draft(store, name) as draft,
+        disk_errors(store.root),
+        locks.writer(store.root),
+    ):
         draft.mkdir(parents=True, exist_ok=True)
         lock = _describe(name, query, values, seed, dict(snap.versions), made)
         lock |= write_parts(draft, made)
@@ -74,7 +81,7 @@ def build(
         same = _existing(store, lock)
         if not same:
             folders.publish(store, name, draft)
-        record(store, same or lock, made.rows)
+        catalog.record(store, same or lock, made.rows)
     return same or lock
 
 
@@ -109,7 +116,7 @@ def _describe(
             "response_tokens": pc.sum(rows.column("response_tokens")).as_py(),
             "labels": labels,
         },
-        "code_version": runs.code_version(),
+        "code_version": record.code_version(),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

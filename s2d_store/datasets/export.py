@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store import sql
 from s2d_store.datasets import plan as planning
-from s2d_store.datasets.gather import Source, gather
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
-from s2d_store.outside import check_outside
 from s2d_store.schema import MESSAGES
+from s2d_store.sql import connection
+from s2d_store.storage.reserved_paths import check_outside
 from s2d_store.store import Store
+from s2d_store.tables.fetch_rows import Source, gather
 
 # Bytes of a rollout's text a token, and of a prompt's: to size what is held in memory at once.
 _TEXT_BYTES, _MESSAGES_BYTES = 6, 2_000
@@ -155,7 +155,7 @@ def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
     """Columns messages and response_text of each row, in training order, a bucket at a time."""
     snap = store.snapshot()
     con = store.connect(snap)
-    with sql.errors():
+    with connection.errors():
         selected = con.sql(
             "SELECT row, rollout_id FROM dataset_rows WHERE dataset_id = $id ORDER BY row",
             params={"id": dataset.lock.raw["dataset_id"]},
@@ -180,7 +180,7 @@ def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
 
 def _verl(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int:
     con = store.connect()
-    with sql.errors():
+    with connection.errors():
         relation = con.sql(
             "SELECT p.source, p.messages, p.answer, p.split, d.first, p.prompt_id "
             "FROM (SELECT prompt_id, min(row) AS first FROM dataset_rows WHERE dataset_id = $id "

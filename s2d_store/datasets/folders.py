@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s2d_store.datasets.locks import folder_of, read_lock
+from s2d_store.datasets.lock_file import folder_of, read_lock
 from s2d_store.errors import DatasetError, StoreError
-from s2d_store.objects import ObjectPath
-from s2d_store.places import below
-from s2d_store.store import Store, writing
+from s2d_store.storage.disk_errors import disk_errors
+from s2d_store.storage.location import below
+from s2d_store.storage.object_path import ObjectPath
+from s2d_store.store import Store
 
 LOCK = "lock.json"
 REQUESTS = 8
@@ -90,7 +91,7 @@ def replace_lock(store: Store, lock: Mapping[str, Any]) -> None:
 def remove(store: Store, name: str) -> None:
     """Delete a dataset's files and their local copies."""
     folder = folder_of(store, name)
-    with writing(store.root):
+    with disk_errors(store.root):
         if isinstance(folder, ObjectPath):
             (folder / LOCK).unlink(missing_ok=True)
             for found in below(folder):

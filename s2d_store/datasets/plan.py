@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queries import Query
-from s2d_store import params as query_params
-from s2d_store import sql, statements
-from s2d_store.datasets import matched
-from s2d_store.datasets.columns import TOPK_COLUMNS, check_names, checked, in_order
-from s2d_store.datasets.gather import Source
+from s2d_store.datasets import replay_match
+from s2d_store.datasets.query_contract import TOPK_COLUMNS, check_names, checked, in_order
 from s2d_store.errors import DatasetError
-from s2d_store.snapshot import Snapshot
+from s2d_store.sql import connection, read_only
+from s2d_store.sql import parameters as query_params
+from s2d_store.tables.fetch_rows import Source
+from s2d_store.tables.snapshot import Snapshot
 
 TOKENS = ("prompt_token_ids", "response_token_ids", "response_logprobs")
 # A supervised baseline trains on tokens alone.
@@ -59,12 +59,12 @@ def make(
             that are not stored, or no rows at all; of kind replay, the treatment is not matched.
         NotFoundError: of kind replay, there is no such treatment.
     """
-    statements.only_reads(query.sql)
-    with sql.errors():
+    read_only.only_reads(query.sql)
+    with connection.errors():
         selected = con.sql(query.sql, params=query_params.bound(query, values)).to_arrow_table()
     check_names(query, tuple(selected.column_names))
     if query.kind == "replay":
-        matched.check(con, query, values, selected)
+        replay_match.check(con, query, values, selected)
     selected = checked(query, values, selected)
     columns = tuple(selected.column_names)
     has_topk = "k" in columns
@@ -97,7 +97,7 @@ def locate(
     for name in ("rollouts", "topk"):
         paths = pa.array(snap.files[name], pa.string())
         con.register(f"_{name}_files", pa.table({"path": paths, "i": pa.array(range(len(paths)))}))
-    with sql.errors():
+    with connection.errors():
         rows = con.sql(_locate_sql(snap, has_topk)).to_arrow_table()
     for name in ("_selected", "_rollouts_files", "_topk_files"):
         con.unregister(name)
@@ -108,7 +108,7 @@ def _scan(snap: Snapshot, name: str, columns: str) -> str:
     """A subquery over a table's files that gives columns, filename and file_row_number."""
     if not snap.files[name]:
         return f"(SELECT {columns}, '' AS filename, 0 AS file_row_number FROM raw.{name})"
-    paths = ", ".join(sql.literal(file) for file in snap.files[name])
+    paths = ", ".join(connection.literal(file) for file in snap.files[name])
     return (
         f"(SELECT {columns}, filename, file_row_number FROM read_parquet([{paths}], "
         "filename = true, file_row_number = true, hive_partitioning = true, "
@@ -149,7 +149,7 @@ def locate_prompts(con: duckdb.DuckDBPyConnection, snap: Snapshot, selected: pa.
     con.register("_selected", selected)
     paths = pa.array(snap.files["prompts"], pa.string())
     con.register("_prompts_files", pa.table({"path": paths, "i": pa.array(range(len(paths)))}))
-    with sql.errors():
+    with connection.errors():
         rows = con.sql(
             "SELECT s.row, f.i AS prompt_file, p.file_row_number AS prompt_position "
             f"FROM _selected AS s JOIN {_scan(snap, 'prompts', 'prompt_id')} AS p "
@@ -172,7 +172,7 @@ def _check_located(query: Query, selected: pa.Table, located: pa.Table) -> None:
 
 
 def _one_tokenizer(con: duckdb.DuckDBPyConnection, query: Query, located: pa.Table) -> str | None:
-    with sql.errors():
+    with connection.errors():
         stored = con.sql("SELECT tokenizer_fingerprint FROM policies ORDER BY policy_id").fetchall()
     used = located.column("policy").unique().to_pylist()
     fingerprints = {None if i is None else str(stored[i][0]) for i in used}

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from s2d_store.datasets.ahead import ahead
-from s2d_store.datasets.locks import check_parts, check_seal
+from s2d_store.datasets.lock_file import check_parts, check_seal
+from s2d_store.datasets.prefetch import ahead
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
 FORMAT_VERSION = 1

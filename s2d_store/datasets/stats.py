@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import queries
-from s2d_store import sql
 from s2d_store.datasets.folders import local_folder
-from s2d_store.datasets.locks import read_lock
+from s2d_store.datasets.lock_file import read_lock
 from s2d_store.datasets.read import LockedDataset
+from s2d_store.sql import connection
 from s2d_store.store import Store
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
@@ -43,7 +43,7 @@ def describe(store: Store, name: str) -> Record:
     light = _light_columns(dataset, ["update", *figures])
     con = store.connect()
     wanted = {"dataset": lock["dataset_id"]}
-    with sql.errors():
+    with connection.errors():
         lengths = con.execute(
             "SELECT r.prompt_tokens, r.response_tokens FROM dataset_rows AS d "
             "JOIN rollouts AS r USING (rollout_id) WHERE d.dataset_id = $dataset",
@@ -127,7 +127,7 @@ def diff(store: Store, first: str, second: str) -> Difference:
     """
     locks = [read_lock(store, name) for name in (first, second)]
     given = {"first": locks[0]["dataset_id"], "second": locks[1]["dataset_id"]}
-    with sql.errors():
+    with connection.errors():
         relation = store.connect().sql(queries.catalog()["dataset_diff"].sql, params=given)
         rows = relation.fetchall()
     measures = [dict(zip(relation.columns, row, strict=True)) for row in rows]

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from queries import Query
 from s2d_store.datasets import plan as planning
+from s2d_store.datasets.catalog import recorded
 from s2d_store.datasets.fingerprint import Fingerprint
-from s2d_store.datasets.locks import changed, dataset_id, folder_of, read_lock
+from s2d_store.datasets.lock_file import changed, dataset_id, folder_of, read_lock
+from s2d_store.datasets.parts import fingerprint_of
 from s2d_store.datasets.plan import Plan
-from s2d_store.datasets.record import recorded
-from s2d_store.datasets.write import fingerprint_of
 from s2d_store.errors import DatasetError, StoreError
-from s2d_store.places import Place, parquet_source
+from s2d_store.storage.location import Place, parquet_source
 from s2d_store.store import Store
 
 # What may differ when a dropped dataset is built again; the seal guards these.

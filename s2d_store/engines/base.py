@@ -10,11 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from s2d_store.encoding.topk import FloatArray, IntArray, TopK
 
-IntArray = NDArray[np.int32]
-FloatArray = NDArray[np.float32]
 FinishReason = Literal["stop", "length"]
 
 
@@ -60,22 +57,6 @@ class ScoreRequest:
     prompt_token_ids: Sequence[int]
     response_token_ids: IntArray
     support: IntArray | None = None
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Top-k logprobs at each response position; row t is the distribution that response token t
-    was (or would be) drawn from.
-
-    Attributes:
-        token_ids: int32 (T, K); for a policy's own top k in descending order of logprob.
-        logprobs: float32 (T, K), aligned with `token_ids`.
-        sampled_logprobs: float32 (T,), this model's logprob of response token t.
-    """
-
-    token_ids: IntArray
-    logprobs: FloatArray
-    sampled_logprobs: FloatArray
 
 
 @dataclass(frozen=True)

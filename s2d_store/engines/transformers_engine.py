@@ -19,22 +19,16 @@ import transformers
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from s2d_store.engines.base import (
-    IntArray,
-    Sample,
-    SampleRequest,
-    SamplingParams,
-    ScoreRequest,
-    TopK,
-)
-from s2d_store.engines.checks import (
+from s2d_store.encoding.topk import IntArray, TopK
+from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.output_checks import (
     check_k,
     check_lengths,
     check_sampling,
     check_token_ids,
     check_topk_flat,
 )
-from s2d_store.engines.sampling import (
+from s2d_store.engines.torch_sampling import (
     StepBuffers,
     draw_tokens,
     gather_topk,
@@ -45,7 +39,7 @@ from s2d_store.engines.sampling import (
     split_topk,
 )
 from s2d_store.errors import EngineError, InputError, not_loaded
-from s2d_store.policies import load_tokenizer
+from s2d_store.policies.tokenizer import load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 16_384
 # Score requests are sorted by length inside windows, so a stream of any size fits in memory.

@@ -21,16 +21,10 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from s2d_store.encoding.topk import TopK
 from s2d_store.engines import vllm_process
-from s2d_store.engines.base import (
-    FinishReason,
-    Sample,
-    SampleRequest,
-    SamplingParams,
-    ScoreRequest,
-    TopK,
-)
-from s2d_store.engines.checks import (
+from s2d_store.engines.base import FinishReason, Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.output_checks import (
     check_k,
     check_lengths,
     check_sampling,
@@ -40,7 +34,7 @@ from s2d_store.engines.checks import (
 from s2d_store.engines.vllm_logprobs import joined, last_positions
 from s2d_store.engines.vllm_process import CtrlC, inside_vllm
 from s2d_store.errors import EngineError, InputError
-from s2d_store.policies import load_tokenizer
+from s2d_store.policies.tokenizer import load_tokenizer
 
 # Requests handed over at a time: enough to keep every slot of the scheduler filled.
 WINDOW = 512

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from s2d_store.engines.base import IntArray, TopK
+from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.errors import EngineError
 
 _PIECE = 1 << 17

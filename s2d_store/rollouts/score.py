@@ -11,22 +11,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s2d_store import charges, ids, policy_registry, runs, sql, steps
-from s2d_store.budget_guard import Guard
-from s2d_store.datasets.gather import Source, gather
-from s2d_store.engines.base import Engine, IntArray, ScoreRequest, TopK
-from s2d_store.engines.checks import check_k, check_topk
-from s2d_store.engines.kept import OpenEngine, once
+from s2d_store import ids
+from s2d_store.accounting import charges
+from s2d_store.accounting.guard import Guard
+from s2d_store.config_identity import chosen, defaults
+from s2d_store.encoding import logit_steps
+from s2d_store.encoding.topk import IntArray, TopK
+from s2d_store.encoding.topk_rounding import LEAST_NATS, Rounding
+from s2d_store.engines.base import Engine, ScoreRequest
+from s2d_store.engines.cache import OpenEngine, once
+from s2d_store.engines.output_checks import check_k, check_topk
 from s2d_store.errors import InputError, StoreError
-from s2d_store.lossy import LEAST_NATS, Rounding
-from s2d_store.policy_registry import Registered
-from s2d_store.rollouts import rows
-from s2d_store.rollouts.chunks import ChunkWriter
+from s2d_store.policies import registry
+from s2d_store.policies.registry import Registered
+from s2d_store.rollouts import records
+from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
-from s2d_store.settings import chosen, defaults
-from s2d_store.snapshot import Snapshot
+from s2d_store.runs import record
+from s2d_store.sql import connection
 from s2d_store.store import Store
+from s2d_store.tables.fetch_rows import Source, gather
+from s2d_store.tables.snapshot import Snapshot
 
 Support = Literal["own", "policy"]
 # What planning reads, and charging for it.
@@ -43,7 +49,7 @@ class ScoreConfig:
         k: entries a token, with `support = own`; with `support = policy` 0 takes the largest
             top-k that the sampling policy stored.
         support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
-        lossy_nats: how far each logprob may be off (s2d_store/lossy.py); 0: none is.
+        lossy_nats: how far each logprob may be off; 0: none is.
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
@@ -104,7 +110,7 @@ def score(
     rounding = Rounding(config.lossy_nats)
     rounding.require_steps(store)
     guard = Guard.open(store, config.budget)
-    scorer = policy_registry.find(store, config.scorer, config.revision)
+    scorer = registry.find(store, config.scorer, config.revision)
     identity = {
         "scorer_policy_id": scorer.policy_id,
         "support": config.support,
@@ -128,7 +134,7 @@ def score(
         "wait for it to end",
     )
     alone = store.alone(f".score-{scorer.policy_id}-{config.support}", busy)
-    with alone, runs.running(store, run_id, "score", identity, defaults=unless, asked=asked):
+    with alone, record.running(store, run_id, "score", identity, defaults=unless, asked=asked):
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
@@ -144,7 +150,7 @@ def _plan(
     snap = store.snapshot()
     con = store.connect(snap, text=f"{_READS} {config.where}")
     wanted, fingerprints = _wanted(con, config, scorer)
-    policy_registry.require_same_tokenizer(store, scorer, fingerprints)
+    registry.require_same_tokenizer(store, scorer, fingerprints)
     if store.format_version > 1:
         _refuse_rounded(con, snap, config, scorer)
     return con, wanted, _pending(con, snap, config)
@@ -161,7 +167,7 @@ def _wanted(
             f"graded_rollouts{chosen_by}{' AND ' if config.where else ' WHERE '}"
             f"response_tokens > 0 ORDER BY rollout_id LIMIT {config.limit or 'ALL'}"
         )
-    with sql.errors():
+    with connection.errors():
         if config.support == "own":
             con.execute(
                 "CREATE TEMP TABLE _wanted AS SELECT rollout_id, $k::INT AS k FROM _chosen",
@@ -210,7 +216,7 @@ def _refuse_rounded(
     """Scores that are stored count as done; those that were rounded by more than asked do not."""
     if not snap.files["topk"]:
         return
-    paths = ", ".join(sql.literal(file) for file in snap.files["topk"])
+    paths = ", ".join(connection.literal(file) for file in snap.files["topk"])
     text = (
         "SELECT count(*), max(logit_unit) / 2 FROM (SELECT * FROM "
         f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)) "
@@ -220,10 +226,10 @@ def _refuse_rounded(
     values = {
         "scorer": scorer.policy_id,
         "support": config.support,
-        "exact": steps.UNITS[0],
+        "exact": logit_steps.UNITS[0],
         "nats": config.lossy_nats,
     }
-    with sql.errors():
+    with connection.errors():
         ((n_rounded, most),) = con.execute(text, values).fetchall()
     if n_rounded:
         raise InputError(
@@ -239,7 +245,7 @@ def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig
     """Rows still to score, longest first, with where their tokens and support ids lie."""
 
     def scan(name: str, columns: str, extra: str = "") -> str:
-        paths = ", ".join(sql.literal(file) for file in snap.files[name])
+        paths = ", ".join(connection.literal(file) for file in snap.files[name])
         return (
             f"(SELECT {columns}, filename AS {name}_file, file_row_number AS {name}_position "
             f"FROM read_parquet([{paths}], filename = true, file_row_number = true, "
@@ -258,7 +264,7 @@ def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig
             f" JOIN {own} AS t ON t.rollout_id = r.rollout_id AND t.k = w.k "
             "AND t.scorer_policy_id = r.policy_id"
         )
-    with sql.errors():
+    with connection.errors():
         table = con.sql(text + " ORDER BY r.prompt_tokens + r.response_tokens DESC, r.rollout_id")
         return table.to_arrow_table()
 
@@ -289,7 +295,7 @@ def _run(
         _check_fit(pending, engine)
 
         def write(scored: list[tuple[str, TopK]]) -> None:
-            table = rows.topk_table(scored, scorer.policy_id, config.support, run_id)
+            table = records.topk_table(scored, scorer.policy_id, config.support, run_id)
             progress.committed += store.commit({"topk": rounding(table)}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:

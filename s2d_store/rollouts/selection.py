@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from s2d_store import ids, sql, statements
+from s2d_store import ids
 from s2d_store.errors import InputError, QueryError
+from s2d_store.sql import connection, read_only
 from s2d_store.store import Store
 
 
@@ -81,7 +82,7 @@ def condition(con: duckdb.DuckDBPyConnection, view: str, where: str) -> str:
     clause = f" WHERE ({where}\n)"
     text = f"EXPLAIN SELECT count(*) FROM {view}{clause}"
     with where_errors(view, where):
-        statements.check_condition(where)
+        read_only.check_condition(where)
         con.execute(text)
     return clause
 
@@ -90,7 +91,7 @@ def condition(con: duckdb.DuckDBPyConnection, view: str, where: str) -> str:
 def where_errors(view: str, where: str) -> Iterator[None]:
     """Say that it was the user's condition which failed, and what it may name."""
     try:
-        with sql.errors():
+        with connection.errors():
             yield
     except QueryError as error:
         if not where:

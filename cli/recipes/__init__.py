@@ -1,0 +1,1 @@
+"""Recipes: whole experiments in one TOML file, planned and carried out stage by stage."""

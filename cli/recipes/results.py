@@ -1,0 +1,47 @@
+"""What a finished recipe gave: the evaluations, and what each policy cost, lineage included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from cli.eval_output import print_report
+from cli.output import print_rows
+from cli.progress import shown
+from cli.recipes.run_stage import Work, generate_config, made_by, n_rounds, policy_of
+from cli.recipes.tasks import Task
+from s2d_store.accounting import policy_cost
+from s2d_store.evaluation import evaluate
+from s2d_store.evaluation.evaluate import EvalConfig
+from s2d_store.store import Store
+
+
+def run_eval(work: Work, task: Task) -> None:
+    """Sample, grade and compare an eval stage's policies; print the report."""
+    stage, recipe = task.stage, work.recipe
+    names = {ref: policy_of(work.store, work.tasks, task, ref) for ref in stage.policies}
+    settings = generate_config(
+        recipe, task, policy="", role="student", purpose="eval", verifier=recipe.verifier
+    )
+    config = EvalConfig(
+        policies=tuple(dict.fromkeys(names.values())),
+        settings=settings,
+        k=tuple({1, stage.generate.n}),
+        baseline=names.get(stage.baseline, ""),
+    )
+    found = evaluate.evaluate(work.store, config, partial(shown, quiet=work.quiet))
+    print(f"\n{task.name}")
+    print_report(found, "table")
+
+
+def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
+    """Print what each trained policy cost, teachers and parents included."""
+    trained = [task for task in tasks if task.stage.kind != "eval"]
+    names = [made_by(store, by_name, task, n_rounds(by_name, task) - 1) for task in trained]
+    found = policy_cost.of_policies(store.connect(), names)
+    rows = [
+        (name, task.stage.kind, *spent.values())
+        for name, task, spent in zip(names, trained, found, strict=True)
+    ]
+    print("\nwhat each policy cost in all, its parents and teachers included")
+    print_rows(["policy", "kind", *policy_cost.COSTS], rows)

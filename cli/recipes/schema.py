@@ -1,0 +1,184 @@
+"""What a recipe may say: one frozen dataclass a table of the TOML file, documented field by field.
+
+docs/recipes.md is made from these strings; `cli.recipes.parse` checks a file against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["grpo", "warmup", "opd", "sft", "replay", "eval"]
+Support = Literal["policy", "own"]
+Role = Literal["student", "teacher"]
+KeepRounds = Literal["last", "all"]
+
+
+# What a stage must say, and what it may say.
+NEEDS: Mapping[Kind, tuple[str, ...]] = {
+    "grpo": ("start",),
+    "warmup": ("start", "teacher"),
+    "opd": ("start", "teacher"),
+    "sft": ("start", "teacher"),
+    "replay": ("start", "treatment", "bridge"),
+    "eval": ("policies",),
+}
+MAY: Mapping[Kind, tuple[str, ...]] = {
+    "grpo": ("role", "prompts", "rounds", "prompts_per_round", "generate", "dataset", "train"),
+    "warmup": ("prompts", "prompts_per_round", "rollouts_of", "generate", "dataset", "train"),
+    "opd": ("prompts", "rounds", "prompts_per_round", "generate", "score", "dataset", "train"),
+    "sft": ("prompts", "prompts_per_round", "rollouts_of", "generate", "dataset", "train"),
+    "replay": ("dataset", "train"),
+    "eval": ("prompts", "baseline", "generate"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """`[prompts.SPLIT]`: a file of prompts, added to the store under that split."""
+
+    file: str
+    """.jsonl, .parquet or .csv file, or hf:NAME[:SPLIT]."""
+    source: str = ""
+    """Name of the data set; default: the file's."""
+    prompt_field: str = ""
+    """Field of the prompt; default: messages, prompt, question or problem."""
+    answer_field: str = ""
+    """Field of the gold answer; default: answer, gold or target; none: unlabelled."""
+    system: str = ""
+    """System message put first."""
+    suffix: str = ""
+    """Text put behind the last message."""
+    skip_duplicates: bool = False
+    """Keep the first of equal prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """`[engine]`: what samples and scores."""
+
+    name: Literal["transformers", "vllm"] = "transformers"
+    """transformers (anywhere) or vllm (throughput)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 (transformers)."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16, float16."""
+    batch_size: int = 32
+    """Rollouts decoded together (transformers)."""
+    max_model_len: int = 0
+    """Most tokens of prompt and response; 0: the model's own."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the engine, as a table: args.gpu_memory_utilization = 0.4."""
+    keep: int = 2
+    """Engines kept open between steps: the student's and the teacher's; 0 where memory is short."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """`[stage.NAME.generate]`: how the stage samples."""
+
+    n: int = 1
+    """Rollouts a prompt."""
+    max_tokens: int = 512
+    """Most response tokens."""
+    temperature: float = 1.0
+    """Divides the logits; 0: greedy."""
+    top_p: float = 1.0
+    """Nucleus mass."""
+    sampling_top_k: int = 0
+    """Sample among the k likeliest tokens; 0: all."""
+    top_k: int = 0
+    """Keep the policy's own top-k logprobs; warmup and opd need them."""
+    chat_template: str = ""
+    """File of a chat template used instead of the tokenizer's."""
+    no_chat_template: bool = False
+    """Feed the messages' plain text."""
+    skip_too_long: bool = False
+    """Leave out prompts that do not fit."""
+    chunk: int = 256
+    """Rollouts a commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """`[stage.NAME.score]`: how the teacher scores the stage's rollouts (opd)."""
+
+    support: Support = "policy"
+    """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
+    top_k: int = 0
+    """Entries a token with support own; with policy 0: as many as were kept."""
+    engine: Literal["", "transformers", "vllm"] = ""
+    """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """`[stage.NAME]`: one stage. Stages may name each other wherever a policy is asked for."""
+
+    kind: Kind
+    """grpo, warmup, opd, sft, replay or eval."""
+    start: str = ""
+    """Policy or stage that training starts from; every kind but eval."""
+    teacher: str = ""
+    """Policy or stage that teaches: warmup, opd, sft."""
+    role: Role = "student"
+    """Whose rollouts a grpo stage's are: teacher in Stage 1."""
+    prompts: str = ""
+    """SQL condition on table prompts, e.g. split = 'train'; empty: all."""
+    rounds: int = 1
+    """Rounds of sampling and training (grpo, opd)."""
+    prompts_per_round: int = 0
+    """Prompts of a round, all of them in turn; 0: every prompt in every round."""
+    rollouts_of: str = ""
+    """The warmup or sft stage whose rollouts to train on, instead of sampling (warmup, sft)."""
+    treatment: str = ""
+    """The grpo stage that a replay stage is the control of."""
+    bridge: tuple[str, ...] = ()
+    """The stages whose datasets a replay stage replays."""
+    policies: tuple[str, ...] = ()
+    """Policies and stages that an eval stage compares, in that order."""
+    baseline: str = ""
+    """The one of them that the others are compared with; empty: every pair."""
+    generate: Generate = field(default_factory=Generate)
+    """How it samples."""
+    score: Score = field(default_factory=Score)
+    """How its teacher scores."""
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the stage's dataset query: docs/queries.md."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the stage's trainer: the options of `s2d train KIND` in docs/cli.md, with _."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole file."""
+
+    name: str
+    """Name of the experiment; part of the ids of its runs."""
+    store: str
+    """The store's folder; made where there is none. Paths start at the working directory."""
+    output: str
+    """Folder for the checkpoints and policies of its training runs."""
+    prompts: Mapping[str, Prompts]
+    """`[prompts.SPLIT]` tables."""
+    policies: Mapping[str, str]
+    """`[policies]`: name = folder or hub id; {seed} stands for the seed."""
+    stage: Mapping[str, Stage]
+    """`[stage.NAME]` tables, carried out in the file's order, dependencies first."""
+    seeds: tuple[int, ...] = (0,)
+    """Everything is run once a seed; with several, names end in .s0, .s1, ..."""
+    budget: str = ""
+    """Budget file; empty: the store's own budget.toml, if any."""
+    verifier: str = "math-verify"
+    """Grades the rollouts of grpo, warmup, sft and eval stages."""
+    verify_workers: int = 0
+    """Grading processes; 0: one a core."""
+    verify_deadline: float = 5.0
+    """Seconds a verdict may take."""
+    launcher: tuple[str, ...] = ()
+    """Command that starts trainers in processes of their own: ["accelerate", "launch"]."""
+    keep_rounds: KeepRounds = "last"
+    """last: a round's weights and checkpoints are deleted once the next is done; all: none are."""
+    engine: Engine = field(default_factory=Engine)
+    """`[engine]`."""

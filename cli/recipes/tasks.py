@@ -1,0 +1,273 @@
+"""From a recipe to its tasks: one a stage and seed, references resolved, dependencies first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import queries
+from cli.recipes.parse import WORDS, is_a
+from cli.recipes.schema import MAY, NEEDS, Recipe, Stage
+from cli.train import TRAINERS
+from s2d_store import ids
+from s2d_store.errors import InputError, S2DError
+from trainers.config import TrainerConfig
+
+# What a stage fills in by itself.
+_FILLED = (
+    "teacher",
+    "student",
+    "policy",
+    "treatment",
+    "bridge",
+    "runs",
+    "round",
+    "support",
+    "verifier",
+)
+_FILLED_TRAIN = ("dataset", "student", "output", "continue_optimizer", "schedule_updates")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stage for one seed.
+
+    Attributes:
+        name: the stage's, with the seed's ending where there are several.
+        stage: what the recipe says.
+        seed: the seed of its datasets and training; `sampling_seed` that of its rollouts.
+        policies: reference -> name of the registered policy, for what is no stage.
+        tasks: reference -> name of the task, for what is one.
+    """
+
+    name: str
+    stage: Stage
+    seed: int
+    policies: Mapping[str, str]
+    tasks: Mapping[str, str]
+
+    @property
+    def sampling_seed(self) -> int:
+        """Another one a stage, so that two stages do not draw the same rollouts of a policy."""
+        return int(ids.content_id(self.seed, self.name)[:7], 16)
+
+
+def tasks(recipe: Recipe, seeds: Sequence[int] = ()) -> list[Task]:
+    """Every task, in the recipe's order but dependencies first, one seed after the other.
+
+    Args:
+        recipe: the recipe.
+        seeds: those of its seeds to take; none takes all.
+
+    Raises:
+        InputError: a key that the stage's kind lacks or does not take, an unknown reference, a
+            cycle, or settings that its query or trainer does not take.
+    """
+    for name, stage in recipe.stage.items():
+        _check_stage(recipe, name, stage)
+    order = _sorted(recipe)
+    if not recipe.seeds:
+        raise InputError("the recipe's seeds are an empty list", fix="seeds = [0]")
+    for seed in seeds:
+        if seed not in recipe.seeds:
+            raise InputError(
+                f"--seed {seed} is not a seed of the recipe",
+                f"they are {', '.join(map(str, recipe.seeds))}",
+            )
+    return [_task(recipe, name, seed) for seed in seeds or recipe.seeds for name in order]
+
+
+def suffixed(recipe: Recipe, name: str, seed: int) -> str:
+    """A stage's name for a seed; a policy's, too, where its location differs by seed."""
+    shared = name in recipe.policies and "{seed}" not in recipe.policies[name]
+    return name if shared or len(recipe.seeds) == 1 else f"{name}.s{seed}"
+
+
+def policy_names(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, str]:
+    """Name to register -> location, of every policy that the recipe brings along, a seed each."""
+    return {
+        suffixed(recipe, name, seed): location.replace("{seed}", str(seed))
+        for seed in seeds or recipe.seeds
+        for name, location in recipe.policies.items()
+    }
+
+
+def references(stage: Stage) -> list[str]:
+    """Every policy or stage that a stage names."""
+    one = [stage.start, stage.teacher, stage.rollouts_of, stage.treatment]
+    return [name for name in (*one, *stage.bridge, *stage.policies) if name]
+
+
+def _task(recipe: Recipe, name: str, seed: int) -> Task:
+    named = dict.fromkeys(references(recipe.stage[name]))
+    return Task(
+        suffixed(recipe, name, seed),
+        recipe.stage[name],
+        seed,
+        {ref: suffixed(recipe, ref, seed) for ref in named if ref not in recipe.stage},
+        {ref: suffixed(recipe, ref, seed) for ref in named if ref in recipe.stage},
+    )
+
+
+def _sorted(recipe: Recipe) -> list[str]:
+    """Stage names, dependencies first."""
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " -> ".join((*path[path.index(name) :], name))
+            raise InputError(
+                f"stages of the recipe wait for each other: {circle}",
+                "a stage can only start from what was made before it",
+                f"let [stage.{name}] start from a policy",
+            )
+        if name in recipe.stage and name not in done:
+            for ref in references(recipe.stage[name]):
+                visit(ref, (*path, name))
+            done.append(name)
+
+    for name in recipe.stage:
+        visit(name, ())
+    return done
+
+
+def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
+    title, kind = f"[stage.{name}]", stage.kind
+    blank = Stage(kind=kind)
+    for field in fields(Stage):
+        given = getattr(stage, field.name) != getattr(blank, field.name)
+        if given and field.name not in ("kind", *NEEDS[kind], *MAY[kind]):
+            raise InputError(
+                f"{title} has {field.name}, which a stage of kind {kind} does not take",
+                f"it takes {', '.join((*NEEDS[kind], *MAY[kind]))}",
+                "docs/recipes.md explains every key",
+            )
+    for key in NEEDS[kind]:
+        if not getattr(stage, key):
+            raise InputError(
+                f"{title} lacks {key}", f"a stage of kind {kind} needs it", f"{key} = ..."
+            )
+    if name in recipe.policies:
+        raise InputError(f"{name} is a stage and a policy", fix="give one of them another name")
+    stages = {key: recipe.stage.get(getattr(stage, key)) for key in ("treatment", "rollouts_of")}
+    for ref in references(stage):
+        if ref not in recipe.stage and ref not in recipe.policies:
+            raise InputError(
+                f"{title} names {ref!r}, which is neither a stage nor a policy",
+                f"stages: {', '.join(recipe.stage)}; policies: {', '.join(recipe.policies)}",
+                f"name one of them, or add {ref} = FOLDER to [policies]",
+            )
+    _check_references(title, stage, stages, recipe)
+    for key, least in (("rounds", 1), ("prompts_per_round", 0)):
+        if getattr(stage, key) < least:
+            raise InputError(f"{title}: {key} is {getattr(stage, key)}", f"at least {least}")
+    if kind in TRAINERS:
+        _check_dataset(title, stage)
+        trainer_config(title, stage, "dataset", "student", "output")
+
+
+def _check_references(
+    title: str, stage: Stage, stages: Mapping[str, Stage | None], recipe: Recipe
+) -> None:
+    treatment, sampled = stages["treatment"], stages["rollouts_of"]
+    if stage.treatment and (treatment is None or treatment.kind != "grpo"):
+        raise InputError(
+            f"{title}: treatment {stage.treatment!r} is no grpo stage", _of_kinds(recipe, "grpo")
+        )
+    if stage.rollouts_of and (sampled is None or sampled.kind not in ("warmup", "sft")):
+        raise InputError(
+            f"{title}: rollouts_of {stage.rollouts_of!r} is no warmup or sft stage",
+            _of_kinds(recipe, "warmup", "sft"),
+        )
+    for ref in stage.bridge:
+        if ref not in recipe.stage or recipe.stage[ref].kind not in ("opd", "warmup"):
+            raise InputError(
+                f"{title}: bridge {ref!r} is no opd or warmup stage",
+                _of_kinds(recipe, "opd", "warmup"),
+            )
+    for ref in (stage.start, stage.teacher, *stage.policies):
+        if ref in recipe.stage and recipe.stage[ref].kind == "eval":
+            raise InputError(f"{title} names {ref!r}, an eval stage, which makes no policy")
+    if stage.baseline and stage.baseline not in stage.policies:
+        raise InputError(
+            f"{title}: baseline {stage.baseline!r} is not one of its policies",
+            f"they are {', '.join(stage.policies)}",
+        )
+    given_ids = stage.kind == "opd" and stage.score.support == "policy"
+    if given_ids and (stage.score.engine or recipe.engine.name) == "vllm":
+        raise InputError(
+            f"{title} has vLLM score the ids that the student ranked highest",
+            "vLLM scores its own top k alone",
+            "score.engine = 'transformers', or score.support = 'own' with score.top_k",
+        )
+    if given_ids and stage.generate.top_k < 1:
+        raise InputError(
+            f"{title} keeps no top-k of the student",
+            "its teacher scores the ids that the student ranked highest",
+            "generate.top_k = 20, or score.support = 'own' with score.top_k",
+        )
+
+
+def _of_kinds(recipe: Recipe, *kinds: str) -> str:
+    found = [name for name, stage in recipe.stage.items() if stage.kind in kinds]
+    return f"the recipe has {', '.join(found) or 'none'}"
+
+
+def _check_dataset(title: str, stage: Stage) -> None:
+    query = queries.find(stage.kind)
+    assert query is not None, "every kind of training stage has its query"
+    known = [param.name for param in query.params if param.name not in _FILLED]
+    for key in stage.dataset:
+        if key not in known:
+            own = "the stage fills it in" if key in _FILLED else "its query has no such parameter"
+            raise InputError(
+                f"{title}: dataset.{key} cannot be given: {own}", f"allowed: {', '.join(known)}"
+            )
+
+
+def trainer_config(
+    title: str, stage: Stage, dataset: str, student: str, output: str, **filled: Any
+) -> TrainerConfig:
+    """The config of a stage's trainer.
+
+    Raises:
+        InputError: a setting that it lacks, or a value that it refuses.
+    """
+    config_class = TRAINERS[stage.kind][0]
+    known = [field.name for field in fields(config_class) if field.name not in _FILLED_TRAIN]
+    for key in stage.train:
+        if key not in known:
+            raise InputError(
+                f"{title}: train.{key} is no setting of s2d train {stage.kind}",
+                f"allowed: {', '.join(known)}",
+                "docs/cli.md explains them",
+            )
+        _check_type(f"{title}: train.{key}", get_type_hints(config_class)[key], stage.train[key])
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in stage.train.items()}
+    make: Callable[..., TrainerConfig] = config_class
+    with of_recipe(f"{title}: train"):
+        return make(dataset=dataset, student=student, output=output, **given, **filled)
+
+
+def _check_type(title: str, kind: Any, value: Any) -> None:
+    several = get_origin(kind) is tuple
+    item = get_args(kind)[0] if several else str if get_origin(kind) is Literal else kind
+    fits = isinstance(value, list) if several else is_a(value, item)
+    if not fits or (several and not all(is_a(entry, item) for entry in value)):
+        expected = f"a list of {WORDS[item]}s" if several else f"a {WORDS[item]}"
+        raise InputError(
+            f"{title} is {value!r}", f"it must be {expected}", "docs/cli.md explains every setting"
+        )
+
+
+@contextmanager
+def of_recipe(title: str, table: str = "train") -> Iterator[None]:
+    """Tell a refusal in the recipe's words: where it stands, and keys of a table for options."""
+    try:
+        yield
+    except S2DError as error:
+        fix = re.sub(r"--([a-z][a-z-]*)", lambda m: f"{table}.{m[1].replace('-', '_')}", error.fix)
+        raise type(error)(f"{title}: {error.what}", error.why, fix) from error

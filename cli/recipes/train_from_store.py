@@ -1,0 +1,121 @@
+"""Train on a locked dataset of a store, and keep its books: run, updates, the policy made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from s2d_store.accounting import charges
+from s2d_store.accounting.guard import Guard
+from s2d_store.config_identity import chosen, defaults
+from s2d_store.datasets.folders import local_folder
+from s2d_store.datasets.lock_file import read_lock
+from s2d_store.errors import EngineError
+from s2d_store.policies import registry
+from s2d_store.policies.registry import Registered
+from s2d_store.runs import record, training
+from s2d_store.storage.reserved_paths import check_outside
+from s2d_store.store import Store
+from trainers.config import TrainerConfig
+
+# Told by the command, not settings of the training.
+GIVEN = ("dataset", "student", "output")
+OnUpdate = Callable[[Mapping[str, Any]], None]
+
+
+def train_from_store(
+    store: Store,
+    trainer: str,
+    config_class: type[TrainerConfig],
+    *,
+    dataset: str,
+    student: str,
+    output: Path,
+    settings: Mapping[str, Any],
+    name: str = "",
+    stage: str = "",
+    budget: str = "",
+    on_update: OnUpdate | None = None,
+) -> tuple[str, Registered] | None:
+    """Run or continue a training run; gives its id and the policy that it made.
+
+    Under `accelerate launch` every process trains and the first one keeps the books; the others
+    get None.
+
+    Args:
+        store: the store.
+        trainer: warmup, opd, grpo, replay or sft.
+        config_class: its config.
+        dataset: name of a locked dataset.
+        student: registered name or id, local folder, or hub id.
+        output: folder for checkpoints and the final model.
+        settings: fields of the config but dataset, student and output.
+        name: of the trained policy; empty takes the folder's.
+        stage: stage that budgets count the run for; empty takes the trainer's name.
+        budget: budget file; empty takes the store's own budget.toml, if any.
+        on_update: called with each line of updates.jsonl.
+
+    Raises:
+        S2DError: see `trainers.run.run`; another tokenizer; over budget.
+    """
+    lock = read_lock(store, dataset)
+    check_outside(store.root, output)
+    require_torch()
+    train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
+    entry = import_module("trainers.run")
+    entry.check_kind(lock["name"], lock["kind"], trainer)
+    policy = registry.find(store, student)
+    training.check_student(policy, lock)
+    config = config_class(
+        dataset=str(local_folder(store, dataset)),
+        student=policy.location,
+        output=str(output),
+        **settings,
+    )
+    entry.check(config, trainer)
+    if int(os.environ.get("RANK", "0")) > 0:
+        train(config)
+        return None
+    # Only what decides the weights, and not where files lie: the same run may go on with other
+    # checkpoints or trackers, or from a copied store.
+    decisive = {k: v for k, v in config.identity().items() if k not in GIVEN}
+    unless = defaults(config_class)
+    run = training.run_id(trainer, lock, policy, chosen(decisive, unless))
+    stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
+    training.require_name(store, name or output.name, run)
+    guard, stage = Guard.open(store, budget), stage or trainer
+    charges.before_training(guard, store, run, stage, lock, policy)
+    asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}
+    parents = [lock["dataset_id"]]
+    with record.running(store, run, "train", stored, parents, stage, unless, asked):
+        with training.UpdateRecorder(store, run, lock["dataset_id"]) as recorder:
+
+            def record_update(update: Mapping[str, Any]) -> None:
+                """Store an update and pass it on."""
+                recorder.add(update)
+                if on_update is not None:
+                    on_update(update)
+
+            train(config, record_update)
+        made = training.record_output(store, output, run, lock, policy, name or output.name)
+    return run, made
+
+
+def require_torch() -> None:
+    """Refuse to train on the base install.
+
+    Raises:
+        EngineError: names what is missing.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "accelerate") if not find_spec(name)]
+    if missing:
+        raise EngineError(
+            f"training needs {', '.join(missing)}, not installed here",
+            "the base install has no torch",
+            'pip install "s2d[train]"',
+        )

@@ -1,0 +1,1 @@
+"""What was spent: budgets, charges before a stage starts, lineage."""

@@ -1,0 +1,252 @@
+"""Budgets: limits declared in TOML, held against what the store's facts say was spent.
+
+    purpose = "train"
+    [experiment]
+    labels = 20_000
+    [role.teacher]
+    generated_tokens = 50_000_000
+    [stage.warmup]
+    updates = 500
+    [run."generate-teacher-1a2b3c4d"]
+    flops = 1e18
+
+`purpose` is `train`, or `any` to count evaluation too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from s2d_store.errors import BudgetError, InputError, NotFoundError
+from s2d_store.sql import connection
+from s2d_store.storage import location
+from s2d_store.storage.location import Place
+from s2d_store.store import Store
+
+FILE_NAME = "budget.toml"
+METRICS = (
+    "labels",
+    "graded_labels",
+    "generated_tokens",
+    "scored_tokens",
+    "trained_tokens",
+    "updates",
+    "flops",
+)
+SCOPES = ("experiment", "role", "stage", "run")
+ROLES = ("teacher", "student")
+PURPOSES = ("train", "any")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Most that one scope may spend of one metric.
+
+    Attributes:
+        scope: experiment, role, stage or run.
+        name: which role, stage or run; empty for the experiment.
+        metric: one of METRICS.
+        declared: the limit, in labels (distinct prompts), tokens, updates or FLOPs.
+    """
+
+    scope: str
+    name: str
+    metric: str
+    declared: float
+
+    @property
+    def title(self) -> str:
+        """The scope in words: `experiment`, `stage warmup`."""
+        return f"{self.scope} {self.name}".rstrip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A limit, and what its scope has spent."""
+
+    limit: Limit
+    spent: float
+
+    @property
+    def left(self) -> float:
+        """What may still be spent; below 0 when over."""
+        return self.limit.declared - self.spent
+
+    @property
+    def over(self) -> bool:
+        """Whether more was spent than declared."""
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    r"""Declared limits; an empty budget limits nothing.
+
+    Attributes:
+        limits: every limit, in the file's order.
+        purpose: `train` counts what was spent on training alone, `any` evaluation too.
+        path: the file it was read from, or None.
+
+    Example:
+        >>> from s2d_store.accounting.budget_file import Budget
+        >>> file = store.root / "budget.toml"
+        >>> _ = file.write_text("[experiment]\ngenerated_tokens = 1_000_000\n")
+        >>> for line in Budget.load(file).status(store):
+        ...     print(line.limit.title, line.limit.metric, line.limit.declared, line.over)
+        experiment generated_tokens 1000000 False
+    """
+
+    limits: tuple[Limit, ...] = ()
+    purpose: str = "train"
+    path: Place | None = None
+
+    @classmethod
+    def load(cls, path: str | Place) -> Budget:
+        """Read a budget file.
+
+        Raises:
+            NotFoundError: there is no such file.
+            InputError: not TOML, an unknown key or scope, or a limit that is no amount.
+        """
+        path = location.place(path)
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise NotFoundError(
+                f"no budget file {path}", fix="pass --budget FILE, or unset S2D_BUDGET"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"budget file {path} is not TOML", str(error)) from error
+        purpose = document.pop("purpose", "train")
+        if purpose not in PURPOSES:
+            raise InputError(
+                f"budget file {path}: purpose is {purpose!r}",
+                "it is 'train' (evaluation is free) or 'any'",
+            )
+        return cls(tuple(_limits(path, document)), purpose, path)
+
+    @classmethod
+    def find(cls, store: Store, file: str = "") -> Budget:
+        """The budget of a named file, else of `budget.toml` in the store's folder, else none."""
+        if file:
+            return cls.load(file)
+        own = store.root / FILE_NAME
+        return cls.load(own) if own.exists() else cls()
+
+    def status(self, store: Store) -> list[Line]:
+        """Every limit with what its scope has spent, in the file's order."""
+        if not self.limits:
+            return []
+        return lines(store.connect(), self.limits, self.purpose)
+
+    def check(self, store: Store) -> None:
+        """Refuse a store that has spent more than this budget declares.
+
+        Raises:
+            BudgetError: names every limit that is over, with its figures.
+        """
+        over = [line for line in self.status(store) if line.over]
+        if over:
+            raise BudgetError(
+                f"over budget in {len(over)} of {len(self.limits)} limits",
+                "; ".join(describe(line) for line in over),
+                "s2d budget, for all limits; s2d query spent_by_run, for what spent it",
+            )
+
+
+def lines(con: duckdb.DuckDBPyConnection, limits: Iterable[Limit], purpose: str) -> list[Line]:
+    """Limits with what was spent, over the connection's snapshot."""
+    spent = {(row["scope"], row["name"]): row for row in spending(con, purpose)}
+    nothing: Mapping[str, float] = {}
+    return [
+        Line(limit, spent.get((limit.scope, limit.name), nothing).get(limit.metric, 0))
+        for limit in limits
+    ]
+
+
+def spending(con: duckdb.DuckDBPyConnection, purpose: str) -> list[dict[str, Any]]:
+    """One dictionary a scope and name with every metric; see macro spent_in."""
+    columns = ", ".join(("scope", "name", *METRICS))
+    with connection.errors():
+        result = con.execute(
+            f"SELECT {columns} FROM spent_in($purpose) "
+            "ORDER BY list_position(['experiment', 'role', 'stage', 'run'], scope), name",
+            {"purpose": purpose},
+        ).fetchall()
+    return [dict(zip(("scope", "name", *METRICS), row, strict=True)) for row in result]
+
+
+def describe(line: Line) -> str:
+    """A limit and its figures in words."""
+    limit = line.limit
+    return (
+        f"{limit.title}: {limit.metric} declared {amount(limit.declared)}, "
+        f"spent {amount(line.spent)}, left {amount(line.left)}"
+    )
+
+
+def amount(value: float) -> str:
+    """A number as people read it: 12,000 or 3.2e+18."""
+    if abs(value) >= 1e15 or value != int(value):
+        return f"{value:.4g}"
+    return f"{int(value):,}"
+
+
+def _limits(path: Place, document: Mapping[str, Any]) -> Iterable[Limit]:
+    for scope, table in document.items():
+        if scope not in SCOPES:
+            raise _unknown(path, scope, ("purpose", *SCOPES))
+        if scope == "experiment":
+            yield from _table(path, scope, "", table)
+            continue
+        names = table if isinstance(table, dict) else {}
+        if not names or not all(isinstance(value, dict) for value in names.values()):
+            raise InputError(
+                f"budget file {path}: [{scope}] does not say which {scope} it limits",
+                "limits of a role, stage or run stand under its name",
+                f"[{scope}.NAME]",
+            )
+        for name, limits in names.items():
+            if scope == "role" and name not in ROLES:
+                raise _unknown(path, f"role.{name}", [f"role.{role}" for role in ROLES])
+            yield from _table(path, scope, name, limits)
+
+
+def _table(path: Place, scope: str, name: str, table: Any) -> Iterable[Limit]:
+    title = f"{scope}.{name}" if name else scope
+    if not isinstance(table, dict):
+        raise InputError(
+            f"budget file {path}: {title} is {table!r}, not a table of limits", fix=f"[{title}]"
+        )
+    for metric, value in table.items():
+        if metric not in METRICS:
+            raise _unknown(path, metric, METRICS, f" in [{title}]")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            raise InputError(
+                f"budget file {path}: {metric} in [{title}] is {value!r}",
+                "a limit is a number, 0 or more",
+            )
+        if metric != "flops" and value != int(value):
+            raise InputError(
+                f"budget file {path}: {metric} in [{title}] is {value!r}",
+                "it counts whole labels, tokens or updates",
+            )
+        yield Limit(scope, name, metric, value if metric == "flops" else int(value))
+
+
+def _unknown(path: Place, key: str, allowed: Iterable[str], where: str = "") -> InputError:
+    allowed = list(allowed)
+    close = difflib.get_close_matches(key, allowed, 1)
+    return InputError(
+        f"budget file {path} has an unknown key {key!r}{where}"
+        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"allowed: {', '.join(allowed)}",
+    )

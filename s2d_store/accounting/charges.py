@@ -1,0 +1,181 @@
+"""What each command is about to spend, in the terms of a budget; one function a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2d_store.accounting.guard import Charge, Guard, Meter
+from s2d_store.policies.registry import Registered
+from s2d_store.sql import connection
+from s2d_store.store import Store
+
+
+def forward_flops(policy: Registered, tokens: int) -> float:
+    """Estimate of a forward pass: 2 FLOPs a parameter and token."""
+    return 2.0 * policy.n_parameters * tokens
+
+
+def recorded_stage(store: Store, run: str) -> str:
+    """The stage that a run was labelled with before; empty for none."""
+    rows = store.sql("SELECT stage FROM runs WHERE run_id = $run", {"run": run}).fetchall()
+    return rows[0][0] or "" if rows else ""
+
+
+def before_sampling(guard: Guard, charge: Charge, graded_prompts: Iterable[str]) -> Meter:
+    """A meter for generate, which knows its tokens only as they come.
+
+    Args:
+        guard: the budget's.
+        charge: run, stage, role and purpose of the rollouts.
+        graded_prompts: labelled prompts that it will grade as it samples.
+
+    Raises:
+        BudgetError: nothing is left, or the graded prompts would go over.
+    """
+    what = f"generate run {charge.run}"
+    graded = {"graded_labels": sorted(set(graded_prompts))}
+    guard.require(what, [Charge(charge.run, charge.stage, charge.role, charge.purpose, {}, graded)])
+    return guard.meter(what, charge, ("generated_tokens", "flops"))
+
+
+def before_scoring(
+    guard: Guard, con: duckdb.DuckDBPyConnection, run: str, scorer: Registered, pending: pa.Table
+) -> None:
+    """Refuse a score command that would go over.
+
+    Args:
+        guard: the budget's.
+        con: a connection to the store.
+        run: the score run.
+        scorer: the policy that scores.
+        pending: one row a scoring, with rollout_id, prompt_tokens and response_tokens.
+
+    Raises:
+        BudgetError: with the figures.
+    """
+    if not guard.limits(("scored_tokens", "flops")):
+        return
+    con.register("_to_score", pending.select(["rollout_id", "prompt_tokens", "response_tokens"]))
+    with connection.errors():
+        groups = con.execute(
+            "SELECT u.stage, r.role, r.purpose, sum(s.response_tokens), "
+            "sum(s.prompt_tokens + s.response_tokens) FROM _to_score AS s "
+            "JOIN rollouts AS r USING (rollout_id) LEFT JOIN runs AS u ON r.run_id = u.run_id "
+            "GROUP BY ALL"
+        ).fetchall()
+    con.unregister("_to_score")
+    charges = []
+    for stage, role, purpose, scored, forward in groups:
+        amounts = {"scored_tokens": int(scored), "flops": forward_flops(scorer, int(forward))}
+        charges.append(Charge(run, stage or "", role, purpose, amounts))
+    guard.require(f"score run {run}", charges)
+
+
+def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> None:
+    """Refuse a verify command that would grade more labels than are left.
+
+    Args:
+        guard: the budget's.
+        con: a connection whose table `_pending` holds the rollout_id of what is to be graded.
+        run: the verify run.
+
+    Raises:
+        BudgetError: with the figures.
+    """
+    if not guard.limits(("graded_labels",)):
+        return
+    with connection.errors():
+        groups = con.execute(
+            "SELECT u.stage, r.role, r.purpose, list(DISTINCT r.prompt_id) FROM rollouts AS r "
+            "SEMI JOIN _pending USING (rollout_id) LEFT JOIN runs AS u ON r.run_id = u.run_id "
+            "GROUP BY ALL"
+        ).fetchall()
+    charges = [
+        Charge(run, stage or "", role, purpose, {}, {"graded_labels": prompts})
+        for stage, role, purpose, prompts in groups
+    ]
+    guard.require(f"verify run {run}", charges)
+
+
+def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
+    """Refuse a dataset whose training would go over what its kind's stage and the experiment have.
+
+    FLOPs and the role wait for the training run: they depend on the student.
+
+    Args:
+        guard: the budget's.
+        name: the dataset's.
+        kind: its kind, which is the default name of the stage that trains on it.
+        rows: its rows with update, prompt_id, response_tokens, and labelled where there is any.
+
+    Raises:
+        BudgetError: with the figures.
+    """
+    amounts = {
+        "trained_tokens": int(pc.sum(rows.column("response_tokens")).as_py()),
+        "updates": int(pc.max(rows.column("update")).as_py()),
+    }
+    labels: list[str] = []
+    if "labelled" in rows.column_names:
+        labels = rows.filter(rows.column("labelled")).column("prompt_id").unique().to_pylist()
+    charge = Charge("", kind, "", "train", amounts, {"labels": labels})
+    guard.require(f"training on dataset {name}", [charge])
+
+
+def before_training(
+    guard: Guard,
+    store: Store,
+    run: str,
+    stage: str,
+    lock: Mapping[str, Any],
+    start: Registered,
+) -> None:
+    """Refuse a training run whose remaining updates would go over.
+
+    Args:
+        guard: the budget's.
+        store: the store.
+        run: the training run; updates that it has recorded already are not counted again.
+        stage: stage that it counts for.
+        lock: its dataset's lock.
+        start: the policy that it starts from.
+
+    Raises:
+        BudgetError: with the figures.
+    """
+    if not guard.limits(("labels", "trained_tokens", "updates", "flops")):
+        return
+    con = store.connect(text="updates dataset_rows rollouts")
+    with connection.errors():
+        done = con.execute(
+            "SELECT count(*), coalesce(sum(response_tokens), 0), "
+            "coalesce(sum(prompt_tokens + response_tokens), 0) FROM updates WHERE run_id = $run",
+            {"run": run},
+        ).fetchall()[0]
+        labels = con.execute(
+            "SELECT DISTINCT prompt_id FROM dataset_rows "
+            "WHERE dataset_id = $dataset AND labelled AND update NOT IN "
+            "(SELECT update FROM updates WHERE run_id = $run)",
+            {"dataset": lock["dataset_id"], "run": run},
+        ).fetchall()
+        role = con.execute(
+            "SELECT r.role FROM dataset_rows AS d JOIN rollouts AS r USING (rollout_id) "
+            "WHERE d.dataset_id = $dataset AND d.row = 0",
+            {"dataset": lock["dataset_id"]},
+        ).fetchone()
+    counts = lock["counts"]
+    forward = counts["prompt_tokens"] + counts["response_tokens"] - int(done[2])
+    amounts = {
+        "updates": counts["updates"] - done[0],
+        "trained_tokens": counts["response_tokens"] - int(done[1]),
+        "flops": 3 * forward_flops(start, forward),
+    }
+    # The same rule as view training_runs: only GRPO learns from the policy's own rollouts.
+    own = role[0] if role and lock["kind"] == "grpo" else "student"
+    prompts = {"labels": [prompt for (prompt,) in labels]}
+    guard.require(f"training run {run}", [Charge(run, stage, own, "train", amounts, prompts)])

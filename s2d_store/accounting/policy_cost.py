@@ -1,0 +1,43 @@
+"""What policies cost in all, their parents and teachers included: query `lineage`, for many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import duckdb
+
+import queries
+from s2d_store.sql import connection, parameters
+
+COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updates", "flops")
+# Views over every row that the query reads: for each policy they would be made anew.
+_READ = ("policy_sources", "spent", "training_runs", "consumed_rows", "graded_labels")
+
+
+def of_policies(
+    con: duckdb.DuckDBPyConnection, policies: Sequence[str]
+) -> Iterator[dict[str, float]]:
+    """The totals of each policy's whole lineage, by the names in COSTS, in the order given.
+
+    Args:
+        con: one that has every view; for the rest of its life it sees the facts of this moment.
+        policies: names or ids.
+
+    Raises:
+        NotFoundError: no such policy.
+        QueryError: the store cannot be read.
+    """
+    lineage = queries.find("lineage")
+    assert lineage is not None, "lineage is a shipped query"
+    with connection.errors():
+        for view in _READ:
+            # A temporary table goes before the view of its name.
+            con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
+    for policy in policies:
+        policy_id, _ = parameters.policy(con, policy)
+        with connection.errors():
+            found = con.execute(
+                f"SELECT {', '.join(COSTS)} FROM ({lineage.sql}\n) WHERE level = 'all'",
+                {"policy": policy_id, "purpose": "train"},
+            ).fetchall()[0]
+        yield dict(zip(COSTS, found, strict=True))

@@ -1,0 +1,212 @@
+"""Audit of stored top-k, by the very checks that every engine's output passed before it was stored.
+
+Not SQL: a mass at every token needs 20 to 128 list entries grouped by token, which DuckDB does four
+times slower than NumPy does on the Arrow buffers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Sequence
+from functools import reduce
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from queries import Param, Query
+from s2d_store.audits.base import Found, Scope
+from s2d_store.datasets.prefetch import ahead
+from s2d_store.encoding import logit_steps
+from s2d_store.encoding.topk import TopK
+from s2d_store.engines.output_checks import check_topk_flat
+from s2d_store.errors import EngineError
+from s2d_store.sql import connection
+from s2d_store.storage.location import parquet_source
+
+# Response tokens of the audited rollouts held in memory at a time.
+BATCH_TOKENS = 64 << 20
+
+CONSISTENCY = Query(
+    "topk_consistency",
+    "audits",
+    "is every stored top-k a distribution: in range, descending, at most 1, right at the sampled "
+    "token?",
+    "one row a scored rollout with a fault, the first of its faults",
+    (Param("datasets", "VARCHAR", "none", "look only at these datasets' rollouts; none: at all"),),
+    ("rollout_id", "scorer", "support", "k", "fault"),
+    "",
+)
+TEXT = "SELECT DISTINCT rollout_id FROM chosen_rollouts($datasets)"
+_KIND = ["k", "support", "rounded_by"]  # of rows that are checked at once
+_COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
+_SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
+_PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
+
+
+def consistency(scope: Scope) -> Found:
+    """Check each stored top-k; one row a rollout, scorer and support with a fault.
+
+    Rollouts that are not stored, or have another number of tokens, are topk_alignment's.
+    """
+    chosen = _chosen(scope)
+    policies = {
+        row[0]: row[1:]
+        for row in scope.con.execute("SELECT policy_id, name, vocab_size FROM policies").fetchall()
+    }
+    rows: list[dict[str, Any]] = []
+    offending, examined = 0, 0
+    for files in _batches(scope.snap.files["topk"]):
+        responses = _responses(scope, files)
+        for file in files:
+            scorer = _scorer(file)
+            name, vocab_size = policies.get(scorer, (scorer, np.iinfo(np.int32).max))
+            for table in ahead(_tables(file, chosen), "read-ahead-group"):
+                examined += table.num_rows
+                for row in _faults(table, responses, vocab_size):
+                    offending += 1
+                    if len(rows) < scope.sample:
+                        rows.append({"rollout_id": row.pop("rollout_id"), "scorer": name, **row})
+    return Found(offending, rows, [{"examined": examined}], examined)
+
+
+def _chosen(scope: Scope) -> pa.Array | None:
+    wanted = scope.values["datasets"]
+    if wanted == "none":
+        return None
+    with connection.errors():
+        return scope.con.sql(TEXT, params={"datasets": wanted}).to_arrow_table().column(0)
+
+
+def _batches(files: Sequence[str]) -> Iterator[list[str]]:
+    """Files whose rollouts have at most BATCH_TOKENS tokens together, or one larger file."""
+    batch: list[str] = []
+    tokens = 0
+    for file in files:
+        metadata = pq.read_metadata(parquet_source(file))
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+        sampled = [c for c in columns if c.path_in_schema.startswith("sampled_logprobs.")]
+        size = sum(c.num_values for c in sampled)
+        if batch and tokens + size > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(file)
+        tokens += size
+    if batch:
+        yield batch
+
+
+def _responses(scope: Scope, files: Sequence[str]) -> pa.Table:
+    """rollout_id and response_token_ids of the rollouts that the files hold scores of."""
+    paths = ", ".join(connection.literal(file) for file in files)
+    text = (
+        "SELECT rollout_id, response_token_ids FROM rollouts "
+        f"WHERE rollout_id IN (SELECT rollout_id FROM read_parquet([{paths}]))"
+    )
+    with connection.errors():
+        return scope.con.sql(text).to_arrow_table()
+
+
+def _scorer(file: str) -> str:
+    match = _SCORER.search(file)
+    assert match is not None, "topk is partitioned by scorer"
+    return unquote(match[1])
+
+
+def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, None]:
+    with pq.ParquetFile(parquet_source(file)) as parquet:
+        columns = logit_steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
+        for group in range(parquet.num_row_groups):
+            table = _with_slack(parquet.read_row_group(group, columns=columns))
+            if chosen is not None:
+                table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
+            if table.num_rows:
+                yield table
+
+
+def _with_slack(table: pa.Table) -> pa.Table:
+    """Logprobs as they are read, and by how many nats those of a row were rounded."""
+    slack = logit_steps.rounded_by(table)
+    return logit_steps.plain(table).append_column("rounded_by", pa.array(slack))
+
+
+def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
+    index = pc.index_in(table.column("rollout_id"), value_set=responses.column("rollout_id"))
+    known = _keep(table, pc.is_valid(index))
+    tokens = responses.column("response_token_ids").take(pc.drop_null(index))
+    known = known.append_column("response", tokens)
+    n_tokens = pc.list_value_length(known.column("sampled_logprobs"))
+    known = _keep(known, pc.equal(n_tokens, pc.list_value_length(known.column("response"))))
+    kinds = known.select(_KIND).group_by(_KIND).aggregate([])
+    for kind in kinds.to_pylist():
+        same = known
+        if kinds.num_rows > 1:
+            masks = (pc.equal(known.column(name), kind[name]) for name in _KIND)
+            same = _keep(known, reduce(pc.and_, masks))
+        for rollout, fault in _check(same, kind["k"], kind["support"], vocab_size):
+            yield {
+                "rollout_id": rollout,
+                "support": kind["support"],
+                "k": kind["k"],
+                "fault": fault,
+            }
+
+
+def _keep(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """Rows where the mask is true; the table itself where all are, since filtering copies lists."""
+    return table if pc.all(mask).as_py() else table.filter(mask)
+
+
+def _check(table: pa.Table, k: int, support: Any, vocab_size: int) -> Iterator[tuple[str, str]]:
+    """Yield `(rollout_id, fault)`: all rows at once, and one by one only where that fails."""
+    lengths = pc.list_value_length(table.column("sampled_logprobs")).to_numpy()
+    entries = [
+        pc.list_value_length(table.column(name)).to_numpy() for name in ("token_ids", "logprobs")
+    ]
+    right = (entries[0] == lengths * k) & (entries[1] == lengths * k)
+    for i in np.flatnonzero(~right).tolist():
+        counts = f"{entries[0][i]} ids and {entries[1][i]} logprobs"
+        fault = f"{counts} for {lengths[i]} tokens and k = {k}"
+        yield table.column("rollout_id")[i].as_py(), fault
+    table = _keep(table, pa.chunked_array([right]))
+    pending = [table] if table.num_rows else []
+    while pending:
+        part = pending.pop()
+        try:
+            _check_all(part, k, support, vocab_size)
+        except EngineError as error:
+            if part.num_rows == 1:
+                yield part.column("rollout_id")[0].as_py(), _PLACE.sub("", error.what)
+            else:
+                half = part.num_rows // 2
+                pending += [part.slice(half), part.slice(0, half)]
+
+
+def _check_all(table: pa.Table, k: int, support: Any, vocab_size: int) -> None:
+    topk = TopK(
+        token_ids=_flat(table, "token_ids").reshape(-1, k),
+        logprobs=_flat(table, "logprobs").reshape(-1, k),
+        sampled_logprobs=_flat(table, "sampled_logprobs"),
+    )
+    check_topk_flat(
+        table.column("rollout_id").to_pylist(),
+        pc.list_value_length(table.column("response")).to_pylist(),
+        topk,
+        support=support,
+        vocab_size=vocab_size,
+        response_token_ids=_flat(table, "response"),
+        rounded_by=table.column("rounded_by")[0].as_py(),
+    )
+
+
+def _flat(table: pa.Table, name: str) -> NDArray[Any]:
+    """A list column's values, end to end."""
+    column = table.column(name)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    values: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
+    return values

@@ -1,0 +1,117 @@
+"""The lock of a dataset: its identity, its seal, and reading it. Needs no pyarrow, no SQL."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2d_store.errors import DatasetError, NotFoundError
+from s2d_store.ids import check_name, content_id
+from s2d_store.storage.location import Place, below
+
+if TYPE_CHECKING:
+    from s2d_store.store import Store
+
+SEAL = "seal"
+_PART = re.compile(r"\w[\w.-]*")
+
+
+def dataset_id(lock: Mapping[str, Any]) -> str:
+    """Identity of a dataset: what it was asked to be, and what it turned out to be.
+
+    Raises:
+        KeyError: the lock lacks one of these.
+    """
+    return content_id(
+        "dataset", *(lock[k] for k in ("name", "query_sql", "params", "seed", "fingerprint"))
+    )
+
+
+def sealed(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """The lock with a hash over all of it, so that a change by hand shows."""
+    open_lock = {key: value for key, value in lock.items() if key != SEAL}
+    return open_lock | {SEAL: content_id("seal", open_lock)}
+
+
+def check_seal(lock: Mapping[str, Any]) -> None:
+    """Refuse a lock that was edited; one without a seal passes.
+
+    Raises:
+        DatasetError: the seal does not fit.
+    """
+    if SEAL in lock and sealed(lock)[SEAL] != lock[SEAL]:
+        raise changed(lock, f"its seal {lock[SEAL]} should be {sealed(lock)[SEAL]}")
+
+
+def check_parts(lock: Mapping[str, Any]) -> None:
+    """Refuse a lock whose files lie elsewhere than beside it, as a lock from a stranger may.
+
+    Raises:
+        DatasetError: a path is no bare file name.
+    """
+    for file in lock.get("files") or ():
+        path = file.get("path") if isinstance(file, dict) else None
+        if path is not None and not _PART.fullmatch(str(path)):
+            raise DatasetError(
+                f"the lock of dataset {lock.get('name')} names the file {path!r}",
+                "a dataset's files lie beside its lock, in a folder of their own",
+                "do not use it: s2d writes no such lock",
+            )
+
+
+def changed(lock: Mapping[str, Any], why: str) -> DatasetError:
+    """The error for a lock that is not as it was written."""
+    return DatasetError(
+        f"the lock of dataset {lock.get('name')} was changed after it was written",
+        why,
+        "restore the lock from a copy, or drop the dataset and build it again",
+    )
+
+
+def folder_of(store: Store, name: str) -> Place:
+    """Where a dataset's files lie, whether or not there are any.
+
+    Raises:
+        InputError: a name that would lead out of the store.
+    """
+    return store.root / "datasets" / check_name(name, "dataset")
+
+
+def built(store: Store) -> list[str]:
+    """Names of the datasets whose files are there."""
+    folder = store.root / "datasets"
+    if isinstance(folder, Path):
+        return sorted(p.parent.name for p in folder.glob("[!.]*/lock.json"))
+    found = (file.relative.split("/") for file in below(folder))
+    return sorted(parts[0] for parts in found if parts[1:] == ["lock.json"])
+
+
+def read_lock(store: Store, name: str) -> dict[str, Any]:
+    """The lock of a dataset.
+
+    Raises:
+        InputError: a name that would lead out of the store.
+        NotFoundError: there is none of that name.
+        DatasetError: the lock is not readable JSON, or was changed by hand.
+    """
+    path = folder_of(store, name) / "lock.json"
+    try:
+        lock = dict(json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(
+            f"no dataset {name!r} in this store",
+            f"built: {', '.join(built(store)) or 'none'}",
+            f"s2d dataset build {name} --query warmup --param teacher=NAME",
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(
+            f"the lock of dataset {name} is not readable",
+            str(error),
+            f"restore datasets/{name}/lock.json from a copy, or drop {name} and build it again",
+        ) from error
+    check_seal(lock)
+    check_parts(lock)
+    return lock

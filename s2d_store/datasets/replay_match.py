@@ -1,0 +1,158 @@
+"""Whether a replay control matches its treatment: updates, rows, response tokens, no labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from queries import Query
+from s2d_store.errors import DatasetError, NotFoundError
+from s2d_store.sql import connection
+
+DEFAULT_TOLERANCE = 0.02
+Counts = NDArray[np.int64]
+
+
+def check(
+    con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Any], rows: pa.Table
+) -> None:
+    """Refuse a replay query's rows that do not match the treatment that its parameter names.
+
+    Args:
+        con: a connection to the snapshot that the query ran on.
+        query: a dataset query of kind replay.
+        values: its parameters; `treatment` is a dataset's name or id, `tolerance` the largest
+            relative difference of response tokens in an update and in all.
+        rows: what it gave, with rollout_id and update.
+
+    Raises:
+        NotFoundError: no such treatment.
+        DatasetError: it cannot be matched; says what is missing and which parameter helps.
+    """
+    name = str(values.get("treatment", ""))
+    treated_rows, treated_tokens = _treatment(con, query, name)
+    control_rows, control_tokens = _control(con, rows, len(treated_rows))
+    _check_rows(query, values, name, treated_rows, control_rows, control_tokens, treated_tokens)
+    tolerance = float(values.get("tolerance", DEFAULT_TOLERANCE))
+    _check_tokens(name, tolerance, treated_tokens, control_tokens)
+    if "labelled" in rows.column_names:
+        labelled = int(np.count_nonzero(rows.column("labelled").to_numpy()))
+        if labelled:
+            raise DatasetError(
+                f"{labelled} rows of replay query {query.name} are labelled",
+                "a replay control spends no label",
+                "false AS labelled",
+            )
+
+
+def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple[Counts, Counts]:
+    """Rows and response tokens of each update, int64 (U,) each."""
+    if not name:
+        raise DatasetError(
+            f"replay query {query.name} has no parameter treatment",
+            "a control is checked against the dataset that it stands beside",
+            "--   treatment: VARCHAR -- the dataset to match",
+        )
+    with connection.errors():
+        found = con.execute(
+            "SELECT dataset_id FROM datasets WHERE $name IN (name, dataset_id) "
+            "ORDER BY created_at DESC, dataset_id LIMIT 1",
+            {"name": name},
+        ).fetchone()
+        if found is None:
+            locked = con.execute("SELECT DISTINCT name FROM datasets ORDER BY 1").fetchall()
+            raise NotFoundError(
+                f"no dataset {name!r} to match in this store",
+                f"locked: {', '.join(row[0] for row in locked) or 'none'}",
+                "build the treatment first, then its control: --param treatment=NAME",
+            )
+        counts = con.execute(
+            "SELECT count(*), sum(r.response_tokens) FROM dataset_rows AS d "
+            "JOIN rollouts AS r USING (rollout_id) WHERE d.dataset_id = $id "
+            "GROUP BY d.update ORDER BY d.update",
+            {"id": found[0]},
+        ).fetchall()
+    rows, tokens = np.array(counts, np.int64).reshape(-1, 2).T
+    return rows, tokens
+
+
+def _control(con: duckdb.DuckDBPyConnection, rows: pa.Table, updates: int) -> tuple[Counts, Counts]:
+    """Rows and response tokens of each update, int64 (at least `updates`,) each."""
+    con.register("_control", rows.select(["update", "rollout_id"]))
+    with connection.errors():
+        counts = con.execute(
+            "SELECT c.update::INT, count(*), sum(r.response_tokens) FROM _control AS c "
+            "JOIN rollouts AS r USING (rollout_id) WHERE c.update > 0 GROUP BY ALL"
+        ).fetchall()
+    con.unregister("_control")
+    size = max([updates, *(row[0] for row in counts)])
+    result = np.zeros((2, size), np.int64)
+    for update, n, tokens in counts:
+        result[:, update - 1] = n, tokens
+    return result[0], result[1]
+
+
+def _check_rows(
+    query: Query,
+    values: Mapping[str, Any],
+    name: str,
+    wanted: Counts,
+    got: Counts,
+    tokens: Counts,
+    wanted_tokens: Counts,
+) -> None:
+    needed, found = int(wanted.sum()), int(got.sum())
+    if found == 0:
+        raise DatasetError(
+            f"no bridge rollouts to match dataset {name} with",
+            f"it needs {needed:,} rows; query {query.name} found none with top-k in bridge="
+            f"{values.get('bridge', '')}",
+            "s2d dataset list, then --param bridge=NAME; or score the rollouts of a bridge first",
+        )
+    if found < needed:
+        passes = int(values.get("passes", 1))
+        raise DatasetError(
+            f"{needed - found:,} bridge rollouts are missing to match dataset {name}",
+            f"it has {needed:,} rows and {wanted_tokens.sum():,} response tokens; "
+            f"{found // passes:,} rollouts used at most {passes} times give {found:,} rows and "
+            f"{tokens.sum():,} response tokens",
+            f"--param passes={math.ceil(needed * passes / found)} uses each more often; or widen "
+            "--param bridge=..., or generate and score more",
+        )
+    if not np.array_equal(wanted, got):
+        size = max(len(wanted), len(got))
+        wanted, got = (np.pad(a, (0, size - len(a))) for a in (wanted, got))
+        update = int(np.argmax(wanted != got))
+        raise DatasetError(
+            f"update {update + 1} of replay query {query.name} has {got[update]:,} rows",
+            f"dataset {name} has {wanted[update]:,} there; a control has the same rows an update",
+            "give each row the treatment's `row` and `update`, as queries/datasets/replay.sql does",
+        )
+
+
+def _check_tokens(name: str, tolerance: float, wanted: Counts, got: Counts) -> None:
+    off = np.abs(got - wanted) / np.maximum(wanted, 1)
+    total_off = abs(int(got.sum()) - int(wanted.sum())) / max(int(wanted.sum()), 1)
+    worst = float(max(off.max(), total_off))
+    if worst <= tolerance:
+        return
+    update = int(off.argmax())
+    short = int(np.maximum(wanted - got, 0).sum())
+    excess = int(np.maximum(got - wanted, 0).sum())
+    # Rounded up, so that the value that is shown is accepted.
+    accepted = math.ceil(worst * 1000) / 1000
+    raise DatasetError(
+        f"the bridge rollouts do not match the response tokens of dataset {name}",
+        f"update {update + 1} would have {got[update]:,} against {wanted[update]:,} "
+        f"({off[update]:.1%} off, tolerance {tolerance:.1%}); {np.count_nonzero(off > tolerance)} "
+        f"of {len(off)} updates are off, {short:,} tokens are missing and {excess:,} too many; in "
+        f"all {got.sum():,} against {wanted.sum():,}",
+        "raise --param passes=... so that rollouts of fitting length serve more often, widen "
+        f"--param bridge=..., or accept it: --param tolerance={accepted:g}",
+    )

@@ -1,0 +1,167 @@
+"""What an evaluation refuses, and the questions that it asks of the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+import queries
+from s2d_store.config_identity import differing
+from s2d_store.errors import InputError, NotFoundError
+from s2d_store.rollouts.generate_config import DEFAULTS, GenerateConfig, identity_of
+from s2d_store.rollouts.selection import Prompt
+from s2d_store.sql import connection, parameters
+from s2d_store.store import Store
+
+QUERIES = ("eval_scores", "eval_pairs", "eval_trained")
+_SHOWN_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A policy to evaluate, the generate run that its rollouts belong to, and how it samples."""
+
+    policy_id: str
+    name: str
+    run_id: str
+    settings: GenerateConfig
+
+
+def connect(store: Store) -> duckdb.DuckDBPyConnection:
+    """A connection with what the queries of evaluations call."""
+    con = store.connect()
+    for macro in queries.macros_for("".join(queries.catalog()[name].sql for name in QUERIES)):
+        con.execute(macro)
+    return con
+
+
+def rows(
+    con: duckdb.DuckDBPyConnection, name: str, given: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Rows of one of QUERIES, by column."""
+    query = queries.catalog()[name]
+    values = parameters.resolve(query, given, con)
+    with connection.errors():
+        relation = con.execute(query.sql, parameters.bound(query, values))
+        return [dict(zip(query.columns, row, strict=True)) for row in relation.fetchall()]
+
+
+def labelled(prompts: Sequence[Prompt]) -> None:
+    """Refuse prompts that nothing can be graded against.
+
+    Raises:
+        InputError: how many have no gold answer, and one of them.
+    """
+    without = [prompt for prompt in prompts if prompt.answer is None]
+    if without:
+        raise InputError(
+            f"{len(without)} of {len(prompts)} prompts to evaluate on have no gold answer",
+            f"one is {without[0].prompt_id}: {_shortened(_question(without[0]))}",
+            "add AND answer IS NOT NULL to --where, or s2d prompts add with --answer-field",
+        )
+
+
+def trained(
+    con: duckdb.DuckDBPyConnection,
+    evaluated: Sequence[Evaluated],
+    prompt_ids: Sequence[str],
+    *,
+    allow: bool,
+) -> dict[str, int]:
+    """How many of the prompts each policy, or a policy behind it, was trained on; see query
+    eval_trained.
+
+    Raises:
+        InputError: any, unless `allow`: how many, one of them, and the ways out.
+    """
+    counts = {}
+    for policy in evaluated:
+        found = rows(
+            con, "eval_trained", {"policy": policy.policy_id, "prompts": ",".join(prompt_ids)}
+        )
+        if found and not allow:
+            first = found[0]
+            behind = [name for name in first["trained"].split(",") if name != policy.name]
+            lineage = f", which {policy.name} was made from" if behind else ""
+            raise InputError(
+                f"{len(found)} of {len(prompt_ids)} prompts to evaluate on were trained on by "
+                f"{policy.name} or a policy behind it",
+                f"one is {first['prompt_id']}: {_shortened(first['text'])}, in dataset "
+                f"{first['datasets']} of {first['trained']}{lineage}",
+                "narrow --where to prompts that were held out, or pass --allow-trained",
+            )
+        counts[policy.name] = len(found)
+    return counts
+
+
+def ungraded(
+    con: duckdb.DuckDBPyConnection,
+    evaluated: Iterable[Evaluated],
+    prompt_ids: Sequence[str],
+    n: int,
+    verifier: str,
+) -> list[str]:
+    """Rollouts that the evaluation counts and that have no verdict of the verifier."""
+    found = con.execute(
+        "SELECT rollout_id FROM rollouts AS r SEMI JOIN (SELECT unnest($prompts::VARCHAR[]) AS "
+        "prompt_id) AS p USING (prompt_id) ANTI JOIN (SELECT rollout_id FROM rewards WHERE "
+        "verifier = $verifier) AS w USING (rollout_id) WHERE list_contains($runs, r.run_id) "
+        "AND r.sample_index < $n ORDER BY rollout_id",
+        {
+            "prompts": list(prompt_ids),
+            "verifier": verifier,
+            "runs": [policy.run_id for policy in evaluated],
+            "n": n,
+        },
+    )
+    return [row[0] for row in found.fetchall()]
+
+
+def nothing_stored(
+    con: duckdb.DuckDBPyConnection, policy: Evaluated, n: int, verifier: str
+) -> NotFoundError:
+    """The error for a policy without a prompt to report on, with what is stored instead."""
+    ((held, prompts, graded),) = con.execute(
+        "SELECT count(*), count(DISTINCT r.prompt_id), count(w.rollout_id) FROM rollouts AS r "
+        "LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier "
+        "WHERE r.run_id = $run",
+        {"run": policy.run_id, "verifier": verifier},
+    ).fetchall()
+    if held:
+        why = (
+            f"run {policy.run_id} holds {held} rollouts of {prompts} prompts, "
+            f"{graded} of them graded by {verifier}"
+        )
+    else:
+        others = con.execute(
+            "SELECT run_id, config FROM runs SEMI JOIN generate_runs USING (run_id) WHERE "
+            "kind = 'generate' AND config ->> '$.policy_id' = $id AND config ->> '$.purpose' = "
+            "'eval' ORDER BY started_at DESC, run_id",
+            {"id": policy.policy_id},
+        ).fetchall()
+        shown = [_difference(run, json.loads(text), policy) for run, text in others[:_SHOWN_RUNS]]
+        why = "; ".join(shown) or "the store holds no eval rollouts of it"
+    return NotFoundError(
+        f"nothing to report on {policy.name}: no prompt has {n} graded rollouts of these settings",
+        why,
+        "repeat the settings of a stored run, or leave --report out to sample",
+    )
+
+
+def _difference(run_id: str, stored: Mapping[str, Any], policy: Evaluated) -> str:
+    asked = identity_of(policy.settings, policy.policy_id)
+    found = differing(stored, asked, DEFAULTS)
+    shown = ", ".join(f"{key} {was!r} instead of {now!r}" for key, (was, now) in found.items())
+    return f"eval run {run_id} has {shown or 'another name'}"
+
+
+def _question(prompt: Prompt) -> str:
+    return " ".join(m["content"] for m in prompt.messages if m["role"] != "system")
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,0 +1,289 @@
+"""`s2d eval`: sample and grade what is missing of an evaluation, then report it from the store.
+
+An evaluation of a policy is one generate run of purpose eval: the one that the command's settings
+name (policy, role, seed, sampling parameters, engine, dtype, chat template), so that rollouts of
+other settings never mix in. Of it count the command's prompts and, of each, the first n rollouts by
+sample_index, with the newest verdict of the command's verifier. A prompt with fewer graded rollouts
+is left out, and counted as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import duckdb
+
+from s2d_store.errors import InputError, NotFoundError
+from s2d_store.evaluation import checks as checks
+from s2d_store.policies import registry
+from s2d_store.rollouts.generate import generate
+from s2d_store.rollouts.generate_config import GenerateConfig, run_of
+from s2d_store.rollouts.grade import VerifyConfig, verify
+from s2d_store.rollouts.progress import OnProgress, ignore
+from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
+from s2d_store.sql import connection, parameters
+from s2d_store.store import Store
+from s2d_store.verifiers.cache import KeptPool
+from s2d_store.verifiers.registry import verifier_name
+
+Watch = Callable[[str], AbstractContextManager[OnProgress]]
+"""Given what is being done, a context whose value follows its progress."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """One eval command.
+
+    Attributes:
+        policies: registered names or ids, local folders, or hub ids; the report keeps their order.
+        settings: how rollouts are sampled and graded; its policy, role, purpose, run and round are
+            filled in here.
+        role: teacher or student; empty takes the role that a policy's first rollouts have in the
+            store, or student.
+        k: tries of pass@k; none takes n.
+        baseline: the policy that each other one is compared with; empty compares every pair.
+        allow_trained: evaluate on prompts that were trained on.
+        resamples: bootstrap resamples behind each interval.
+        resample_seed: their seed.
+    """
+
+    policies: tuple[str, ...]
+    settings: GenerateConfig
+    role: Literal["", "teacher", "student"] = ""
+    k: tuple[int, ...] = ()
+    baseline: str = ""
+    allow_trained: bool = False
+    resamples: int = 2000
+    resample_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure over prompts and its 95% interval; None where the verifier extracts no answers."""
+
+    measure: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one policy did.
+
+    Attributes:
+        policy: its name.
+        run_id: the generate run that holds its rollouts.
+        prompts: prompts with n graded rollouts.
+        rollouts: n of each.
+        missing: prompts asked for that have fewer, and are left out.
+        trained: prompts asked for that it, or a policy behind it, was trained on.
+        figures: avg@n, pass@k, maj@n, tokens, truncated.
+    """
+
+    policy: str
+    run_id: str
+    prompts: int
+    rollouts: int
+    missing: int
+    trained: int
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two policies on the prompts that both have: avg@n of `policy` minus that of `against`, its
+    95% paired interval, and the prompts won, lost and tied.
+    """
+
+    policy: str
+    against: str
+    prompts: int
+    difference: float
+    low: float
+    high: float
+    won: int
+    lost: int
+    tied: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found: scores in the order of the policies asked for, and pairs."""
+
+    n: int
+    verifier: str
+    resamples: int
+    scores: tuple[Score, ...] = field(default=())
+    pairs: tuple[Pair, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a command comes to: the runs of its policies, by name, and its prompts."""
+
+    verifier: str
+    baseline: str
+    runs: Mapping[str, checks.Evaluated]
+    prompts: Sequence[Prompt]
+    trained: Mapping[str, int]
+
+
+def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Report:
+    """Sample and grade what is missing, then report; a repeat finds everything stored.
+
+    Raises:
+        InputError, NotFoundError, QueryError: settings, policies or prompts that do not fit, or
+            prompts that were trained on; nothing is sampled.
+        EngineError, StoreError, BudgetError: as for `generate`; what was finished stays.
+    """
+    watch = watch or (lambda _: nullcontext(ignore))
+    plan = _plan(store, config, register=True)
+    with closing(KeptPool()) as pools:
+        for name, found in plan.runs.items():
+            with watch(f"eval {name}") as progress:
+                generate(store, found.settings, progress, pools=pools)
+    _grade(store, config, plan, watch)
+    return _report(store, config, plan)
+
+
+def report(store: Store, config: EvalConfig) -> Report:
+    """Report on what is stored; nothing is sampled or graded.
+
+    Raises:
+        InputError, NotFoundError, QueryError: as for `evaluate`, or nothing is stored.
+    """
+    return _report(store, config, _plan(store, config, register=False))
+
+
+def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
+    _check(config)
+    verifier = verifier_name(config.settings.verifier)
+    con = store.connect()
+    found = [_find(store, con, name, register=register) for name in config.policies]
+    runs: dict[str, checks.Evaluated] = {}
+    for policy_id, name in found:
+        if name in runs:
+            raise InputError(f"policy {name!r} is given twice", "a policy is evaluated once")
+        role: Any = config.role or _role(con, policy_id)
+        settings = replace(config.settings, policy=name, role=role, purpose="eval", run="", round=0)
+        run_id = run_of(settings, policy_id, name)
+        runs[name] = checks.Evaluated(policy_id, name, run_id, settings)
+    baseline = _find(store, con, config.baseline, register=False)[1] if config.baseline else ""
+    if baseline and baseline not in runs:
+        raise InputError(
+            f"baseline {baseline!r} is not one of the policies evaluated",
+            f"they are {', '.join(runs)}",
+            f"s2d eval {' '.join(runs)} {baseline} --baseline {baseline} ...",
+        )
+    prompts = select_prompts(store, config.settings.where, config.settings.limit)
+    checks.labelled(prompts)
+    prompt_ids = [prompt.prompt_id for prompt in prompts]
+    # Policies may have been registered since the connection was made.
+    trained = checks.trained(
+        checks.connect(store), list(runs.values()), prompt_ids, allow=config.allow_trained
+    )
+    return _Plan(verifier, baseline, runs, prompts, trained)
+
+
+def _check(config: EvalConfig) -> None:
+    n = config.settings.n
+    check_counts(
+        ("--n", n, 1), *(("--k", k, 1) for k in config.k), ("resamples", config.resamples, 1)
+    )
+    if max(config.k, default=1) > n:
+        raise InputError(
+            f"--k {max(config.k)} is above --n {n}",
+            "pass@k needs at least k rollouts of each prompt",
+            f"--n {max(config.k)}, or a smaller --k",
+        )
+    if config.role not in ("", "teacher", "student"):
+        raise InputError(f"--role {config.role} is unknown", "it is teacher or student")
+    if not config.policies:
+        raise InputError("no policy to evaluate", fix="s2d eval POLICY")
+
+
+def _find(
+    store: Store, con: duckdb.DuckDBPyConnection, name: str, *, register: bool
+) -> tuple[str, str]:
+    """A policy's id and name; a location that is not registered yet is, where `register`."""
+    try:
+        return parameters.policy(con, name)
+    except NotFoundError:
+        if not register:
+            raise
+        found = registry.find(store, name)
+        return found.policy_id, found.name
+
+
+def _role(con: duckdb.DuckDBPyConnection, policy_id: str) -> str:
+    # The first rollouts stay first whatever is added, so a repeated command derives the same run.
+    found = con.execute(
+        "SELECT role FROM rollouts WHERE policy_id = $id ORDER BY created_at, role LIMIT 1",
+        {"id": policy_id},
+    ).fetchall()
+    return str(found[0][0]) if found else "student"
+
+
+def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
+    """Grade rollouts that were stored before without a verdict of this verifier."""
+    pending = checks.ungraded(
+        store.connect(), plan.runs.values(), _ids(plan), config.settings.n, plan.verifier
+    )
+    if not pending:
+        return
+    settings = config.settings
+    wanted = ", ".join(connection.literal(rollout_id) for rollout_id in pending)
+    grading = VerifyConfig(
+        settings.verifier,
+        f"rollout_id IN ({wanted})",
+        workers=settings.verify_workers,
+        deadline_s=settings.verify_deadline_s,
+        budget=settings.budget,
+    )
+    with watch("verify") as progress:
+        verify(store, grading, progress)
+
+
+def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
+    con = checks.connect(store)
+    n, prompts = config.settings.n, ",".join(_ids(plan))
+    given = {
+        "n": str(n),
+        "eval_runs": ",".join(found.run_id for found in plan.runs.values()),
+        "prompts": prompts,
+        "verifier": plan.verifier,
+        "resamples": str(config.resamples),
+        "resample_seed": str(config.resample_seed),
+    }
+    k = ",".join(map(str, config.k or (n,)))
+    figures: dict[str, list[Figure]] = {name: [] for name in plan.runs}
+    counts: dict[str, tuple[int, int]] = {}
+    for row in checks.rows(con, "eval_scores", given | {"k": k}):
+        figures[row["policy"]].append(Figure(row["measure"], row["value"], row["low"], row["high"]))
+        counts[row["policy"]] = row["prompts"], row["rollouts"]
+    scores = []
+    for name, found in plan.runs.items():
+        if name not in counts:
+            raise checks.nothing_stored(con, found, n, plan.verifier)
+        complete, rollouts = counts[name]
+        missing, trained = len(plan.prompts) - complete, plan.trained[name]
+        scores.append(
+            Score(name, found.run_id, complete, rollouts, missing, trained, tuple(figures[name]))
+        )
+    pairs: tuple[Pair, ...] = ()
+    if len(scores) > 1:
+        baseline = plan.runs[plan.baseline].run_id if plan.baseline else "none"
+        fields = Pair.__dataclass_fields__
+        pairs = tuple(
+            Pair(**{name: row[name] for name in fields})
+            for row in checks.rows(con, "eval_pairs", given | {"baseline": baseline})
+        )
+    return Report(n, plan.verifier, config.resamples, tuple(scores), pairs)
+
+
+def _ids(plan: _Plan) -> list[str]:
+    return [prompt.prompt_id for prompt in plan.prompts]

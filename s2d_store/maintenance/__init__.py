@@ -1,0 +1,1 @@
+"""Compaction, vacuum, and finding and repairing damage."""

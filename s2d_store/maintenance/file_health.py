@@ -1,0 +1,174 @@
+"""The data files that a store answers for: those of every table's newest version, those of older
+versions that a locked dataset pins, and the parts of the locked datasets. Is one whole?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from s2d_store.maintenance.compact import LiveFile, live_files
+from s2d_store.storage import content_hash
+from s2d_store.storage.location import Place, parquet_source
+from s2d_store.storage.location import size as size_of
+from s2d_store.store import Store
+from s2d_store.tables.snapshot import table_path
+
+# A flipped bit in a footer's text reaches Python as undecodable.
+UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file and what was written down about it.
+
+    Attributes:
+        path: absolute, or on the object store.
+        name: relative to the store's folder.
+        table: the table; empty for a part of a locked dataset.
+        dataset: the locked dataset that it is a part of; empty for a table's file.
+        size: bytes.
+        rows: rows.
+        digest: hash of its bytes; None where it was written without one.
+        partition: values of the table's partition columns.
+        live: as the newest version of its table holds it; None where that does not.
+        pinned_by: locked datasets whose pinned versions read it.
+    """
+
+    path: Place
+    name: str
+    table: str
+    dataset: str
+    size: int
+    rows: int
+    digest: str | None
+    partition: Mapping[str, str] = field(default_factory=dict)
+    live: LiveFile | None = None
+    pinned_by: tuple[str, ...] = ()
+
+
+def of_table(
+    store: Store, name: str, pins: Mapping[str, Mapping[str, int]]
+) -> tuple[list[DataFile], list[str]]:
+    """A table's files, and what is wrong with its log in words.
+
+    Args:
+        store: the store.
+        name: the table.
+        pins: the versions that each locked dataset pins, by dataset and table.
+    """
+    wanted: dict[int | None, set[str]] = {None: set()}
+    for dataset, versions in pins.items():
+        if name in versions:
+            wanted.setdefault(versions[name], set()).add(dataset)
+    found: dict[str, LiveFile] = {}
+    newest: set[str] = set()
+    pinned: dict[str, set[str]] = {}
+    faults: list[str] = []
+    folder = table_path(store.root, name)
+    for version, users in wanted.items():
+        try:
+            files = live_files(DeltaTable(str(folder), version=version))
+        except (DeltaError, ValueError, OSError) as error:
+            at = "" if version is None else f" at version {version}, pinned by {_names(users)}"
+            faults.append(
+                f"the log of table {name} cannot be read{at}: {line(error)}; "
+                f"mend: restore tables/{name}/_delta_log from a copy"
+            )
+            continue
+        for file in files:
+            found.setdefault(file.path, file)
+            pinned.setdefault(file.path, set()).update(users)
+        if version is None:
+            newest = {file.path for file in files}
+    return [
+        DataFile(
+            path=folder / unquote(path),
+            name=f"tables/{name}/{unquote(path)}",
+            table=name,
+            dataset="",
+            size=file.size,
+            rows=file.rows,
+            digest=content_hash.stated(path),
+            partition=dict(file.partition_values),
+            live=file if path in newest else None,
+            pinned_by=tuple(sorted(pinned[path])),
+        )
+        for path, file in found.items()
+    ], faults
+
+
+def of_dataset(store: Store, lock: Mapping[str, Any]) -> list[DataFile]:
+    """The parts of a locked dataset."""
+    folder = store.root / "datasets" / lock["name"]
+    return [
+        DataFile(
+            path=folder / part["path"],
+            name=f"datasets/{lock['name']}/{part['path']}",
+            table="",
+            dataset=lock["name"],
+            size=part["bytes"],
+            rows=part["rows"],
+            digest=part.get("sha256"),
+        )
+        for part in lock["files"]
+    ]
+
+
+def fault(file: DataFile, *, full: bool) -> str | None:
+    """What is wrong with a file, in a few words; None when it is whole.
+
+    Args:
+        file: the file.
+        full: read it whole and compare its hash; one that was written without is decoded instead,
+            which most flipped bits survive. Else look at size and footer alone.
+    """
+    try:
+        size = size_of(file.path)
+        if size != file.size:
+            return f"it has {size:,} bytes, {file.size:,} were written"
+        if full and file.digest is not None:
+            same = content_hash.hash_of(file.path) == file.digest
+            return None if same else "its bytes are not those that were written"
+        with pq.ParquetFile(parquet_source(file.path)) as parquet:
+            rows = parquet.metadata.num_rows
+            if rows != file.rows:
+                return f"it has {rows:,} rows, {file.rows:,} were written"
+            for group in range(parquet.num_row_groups if full else 0):
+                parquet.read_row_group(group).validate(full=True)
+    except FileNotFoundError:
+        return "it is missing"
+    except UNREADABLE as error:
+        return f"it cannot be read: {line(error)}"
+    return None
+
+
+def salvaged(path: Place, columns: Sequence[str]) -> pa.Table:
+    """Those of a damaged file's columns that can still be decoded; a value may be wrong."""
+    found: dict[str, pa.ChunkedArray] = {}
+    for name in columns:
+        try:
+            with pq.ParquetFile(parquet_source(path)) as file:
+                column = file.read(columns=[name]).column(name)
+                column.validate(full=True)
+        except (*UNREADABLE, KeyError):
+            continue
+        found[name] = column
+    return pa.table(found)
+
+
+def line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _names(users: set[str]) -> str:
+    return ", ".join(sorted(users))

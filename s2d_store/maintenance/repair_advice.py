@@ -1,0 +1,273 @@
+"""What a damaged file held, as far as that is still known, and the commands that make it again.
+
+A command resumes by what is missing, so repeating the one that wrote the rows writes exactly the
+missing ones: the same ids, and on the same engine and hardware the same tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2d_store.config_identity import ASKED
+from s2d_store.datasets import lock_file
+from s2d_store.maintenance.file_health import DataFile, salvaged
+from s2d_store.maintenance.repeat_command import command_line, generate_command, score_command
+from s2d_store.store import Store
+
+# Columns that say what the rows of a file belong to, beside its partition.
+_TELLING = {
+    "prompts": ("source", "split"),
+    "policies": ("name", "location", "run_id", "policy_id"),
+    "vocabularies": ("tokenizer_fingerprint",),
+    "runs": ("run_id", "kind", "config"),
+    "rollouts": ("prompt_id", "policy_id"),
+    "rewards": ("run_id", "verifier_version", "rollout_id"),
+    "topk": ("run_id", "support", "k", "rollout_id"),
+    "datasets": ("name",),
+    "dataset_rows": (),
+    "updates": ("run_id", "dataset_id"),
+}
+_SHOWN = 3
+_AS_GIVEN = "the command of run {}, as it was given: it records itself again"
+
+
+class Advisor:
+    """Answers from the rows that are left: `con` must read none of the damaged files."""
+
+    def __init__(self, store: Store, con: duckdb.DuckDBPyConnection) -> None:
+        self._store, self._con = store, con
+
+    def describe(self, file: DataFile, held: pa.Table) -> str:
+        """Whose rows they were, in words: values of the partition and of the telling columns."""
+        parts = [f"{name} {value}" for name, value in file.partition.items()]
+        for name in held.column_names:
+            if name == "config":
+                continue
+            values = sorted(map(str, pc.drop_null(held.column(name).unique()).to_pylist()))
+            few = len(values) <= _SHOWN
+            parts.append(f"{name} {', '.join(values)}" if few else f"{len(values)} of {name}")
+        return "; ".join(parts)
+
+    def held(self, file: DataFile) -> pa.Table:
+        """The telling columns of a damaged file that can still be read; row aligned."""
+        return salvaged(file.path, _TELLING[file.table])
+
+    def commands(self, file: DataFile, held: pa.Table) -> list[str]:
+        """The commands that write a table's lost rows again, each once."""
+        by_table = {
+            "prompts": self._prompts,
+            "policies": self._policies,
+            "vocabularies": self._vocabularies,
+            "runs": self._runs_again,
+            "rollouts": self._rollouts,
+            "rewards": self._rewards,
+            "topk": self._topk,
+            "datasets": self._datasets,
+            "dataset_rows": self._datasets,
+            "updates": self._updates,
+        }
+        return list(dict.fromkeys(by_table[file.table](file, held)))
+
+    def hanging(self) -> list[tuple[str, int]]:
+        """Rewards and scores of rollouts that are lost: a command each, and the rows it writes.
+
+        Those that the lost rollouts' own run made come back with it.
+        """
+        result = []
+        for table, by in (("rewards", "verifier"), ("topk", "scorer_policy_id")):
+            more = ", support, k" if table == "topk" else ""
+            rows = self._con.execute(
+                f"SELECT {by}, run_id{more}, count(*) FROM raw.{table} "
+                "ANTI JOIN raw.rollouts USING (rollout_id) GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+            for name, run_id, *key, count in rows:
+                kinds = {kind for kind, _ in self._runs.get(run_id, ())}
+                again: Iterable[str] = ()
+                if kinds != {"generate"}:
+                    again = (
+                        self._verify_again(name, [run_id])
+                        if table == "rewards"
+                        else self._score_again(name, [run_id], [tuple(key)])
+                    )
+                result += [(command, count) for command in again] or [("", count)]
+        return result
+
+    @cached_property
+    def _runs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+        """Kind and configuration of every run, one entry for each that its commands had."""
+        found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        for run_id, kind, config in self._con.execute(
+            "SELECT run_id, kind, config FROM raw.runs GROUP BY ALL ORDER BY min(entered_at)"
+        ).fetchall():
+            found.setdefault(run_id, []).append((kind, json.loads(config)))
+        return found
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        rows = self._con.execute("SELECT policy_id, name FROM raw.policies").fetchall()
+        return dict(rows)
+
+    def _prompts(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        sources = (
+            held.column("source").unique().to_pylist()
+            if "source" in held.schema.names
+            else ["SOURCE"]
+        )
+        for source in sources:
+            yield command_line("prompts add FILE_THAT_WAS_ADDED", source=source)
+
+    def _policies(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        if {"name", "location", "run_id"} <= set(held.schema.names):
+            for row in held.to_pylist():
+                if row["run_id"]:
+                    yield from self._train_again([row["run_id"]])
+                else:
+                    yield command_line(f"policies add {row['name']} {shlex.quote(row['location'])}")
+            return
+        made = self._con.execute(
+            "SELECT DISTINCT run_id FROM raw.policies WHERE run_id IS NOT NULL"
+        ).fetchall()
+        lost = self._runs.keys() - {run for (run,) in made}
+        yield from self._train_again(sorted(lost))
+        for (policy_id,) in self._con.execute(
+            "SELECT DISTINCT policy_id FROM raw.rollouts ANTI JOIN raw.policies USING (policy_id)"
+        ).fetchall():
+            yield f"s2d policies add NAME FOLDER_OF_POLICY_{policy_id}"
+
+    def _vocabularies(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        rows = self._con.execute(
+            "SELECT name, location, tokenizer_fingerprint FROM raw.policies ORDER BY created_at"
+        ).fetchall()
+        named = held.column(0).unique().to_pylist() if held.num_columns else []
+        known = [row for row in rows if row[2] in named]
+        for name, location, _ in known or rows:
+            yield command_line(f"policies add {name} {shlex.quote(location)}")
+
+    def _runs_again(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        if {"run_id", "kind", "config"} <= set(held.schema.names):
+            for row in held.to_pylist():
+                try:
+                    config = json.loads(row["config"])
+                    yield from self._repeat(row["run_id"], row["kind"], config)
+                except (ValueError, KeyError):  # damaged as well
+                    yield _AS_GIVEN.format(row["run_id"])
+        elif "run_id" in held.schema.names:
+            for run_id in held.column("run_id").unique().to_pylist():
+                yield _AS_GIVEN.format(run_id)
+        else:
+            yield "the commands of the runs that are lost, as they were given"
+
+    def _rollouts(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        run_id = file.partition["run_id"]
+        for kind, config in self._runs.get(run_id, ()):
+            yield from self._repeat(run_id, kind, config)
+        if run_id not in self._runs:
+            yield f"s2d generate --run {run_id} ..., with the settings that it had"
+
+    def _rewards(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        runs = self._known_runs(held)
+        return self._verify_again(file.partition["verifier"], runs)
+
+    def _topk(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        runs = self._known_runs(held)
+        keys = None
+        if {"support", "k"} <= set(held.schema.names):
+            distinct = held.select(["support", "k"]).group_by(["support", "k"]).aggregate([])
+            keys = [(row["support"], row["k"]) for row in distinct.to_pylist()]
+        return self._score_again(file.partition["scorer_policy_id"], runs, keys)
+
+    def _datasets(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        if file.table == "dataset_rows":
+            wanted = {file.partition["dataset_id"]}
+            names = [
+                name
+                for name in lock_file.built(self._store)
+                if lock_file.read_lock(self._store, name)["dataset_id"] in wanted
+            ]
+        elif "name" in held.schema.names:
+            names = held.column("name").unique().to_pylist()
+        else:
+            names = lock_file.built(self._store)
+        return [f"s2d dataset restore {name}" for name in names]
+
+    def _updates(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        runs = self._known_runs(held)
+        return self._train_again(runs or sorted(self._runs))
+
+    def _known_runs(self, held: pa.Table) -> list[str]:
+        """Runs that a damaged file's rows name and the store knows."""
+        named = held.column("run_id").unique().to_pylist() if "run_id" in held.schema.names else []
+        return [run_id for run_id in named if run_id in self._runs]
+
+    def _verify_again(self, verifier: str, runs: Iterable[str]) -> Iterable[str]:
+        """Grade again what these runs graded; without any, what every run of the verifier did."""
+        for run_id in list(runs) or sorted(self._runs):
+            for kind, config in self._runs.get(run_id, ()):
+                asked = config.get(ASKED, {})
+                if kind == "verify" and config.get("verifier") == verifier:
+                    yield from self._repeat(run_id, kind, config)
+                elif kind == "generate" and asked.get("verifier") == verifier:
+                    yield command_line("verify", verifier=verifier, where=f"run_id = '{run_id}'")
+
+    def _score_again(
+        self, scorer: str, runs: Iterable[str], keys: list[tuple[Any, ...]] | None
+    ) -> Iterable[str]:
+        for run_id in list(runs) or sorted(self._runs):
+            for kind, config in self._runs.get(run_id, ()):
+                if kind == "score" and config.get("scorer_policy_id") == scorer:
+                    yield from self._repeat(run_id, kind, config)
+                elif kind == "generate" and config.get("policy_id") == scorer:
+                    k = config["keep_top_k"]
+                    if k and (keys is None or ("own", k) in keys):
+                        yield command_line(
+                            "score",
+                            scorer=self._name(scorer),
+                            top_k=k,
+                            lossy=config.get("lossy_nats") or "",
+                            where=f"run_id = '{run_id}'",
+                        )
+
+    def _train_again(self, runs: Iterable[str]) -> Iterable[str]:
+        for run_id in runs:
+            for kind, config in self._runs.get(run_id, ()):
+                if kind == "train":
+                    yield from self._repeat(run_id, kind, config)
+
+    def _name(self, policy_id: str) -> str:
+        return self._names.get(policy_id, policy_id)
+
+    def _repeat(self, run_id: str, kind: str, config: Mapping[str, Any]) -> Iterable[str]:
+        """The command that a run's record tells of."""
+        if kind == "generate":
+            yield generate_command(run_id, self._name(config["policy_id"]), config)
+        elif kind == "verify":
+            asked = config.get(ASKED, {})
+            options = {"verifier": config["verifier"], "where": asked.get("where", "")}
+            yield command_line("verify", **options, deadline=config["deadline_s"])
+        elif kind == "score":
+            yield score_command(self._name(config["scorer_policy_id"]), config)
+        elif kind == "train":
+            yield self._train_command(config)
+
+    def _train_command(self, config: Mapping[str, Any]) -> str:
+        asked = config.get(ASKED, {})
+        rows = self._con.execute(
+            "SELECT name FROM raw.datasets WHERE dataset_id = $id", {"id": config["dataset_id"]}
+        ).fetchall()
+        own = ("policy_id", "dataset_id", ASKED)
+        return command_line(
+            f"train {asked.get('trainer', 'TRAINER')}",
+            dataset=rows[0][0] if rows else config["dataset_id"],
+            student=self._name(config["policy_id"]),
+            output=asked.get("output", "ITS_OUTPUT_FOLDER"),
+            name=asked.get("name", ""),
+            **{key: value for key, value in config.items() if key not in own},
+        )

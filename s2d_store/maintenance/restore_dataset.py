@@ -1,0 +1,121 @@
+"""Make a locked dataset whole again: its files, its lock, its record, from what the store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from s2d_store.datasets import folders
+from s2d_store.datasets.catalog import record, recorded_as
+from s2d_store.datasets.lock_file import folder_of, read_lock, sealed
+from s2d_store.datasets.parts import fingerprint_of, write_parts
+from s2d_store.datasets.plan import Plan
+from s2d_store.datasets.read import LockedDataset
+from s2d_store.datasets.verify import fingerprint_of_files, plan_of
+from s2d_store.errors import DatasetError, NotFoundError, S2DError, StoreError
+from s2d_store.maintenance.examine import damaged_pins
+from s2d_store.maintenance.file_health import UNREADABLE, line
+from s2d_store.storage import locks
+from s2d_store.storage.disk_errors import disk_errors
+from s2d_store.store import Store
+
+
+def restore(store: Store, name: str) -> list[str]:
+    """Rebuild what is damaged of a locked dataset; gives what was done, in words.
+
+    The rows come from the versions that it pins or, where a file of those is damaged, from the
+    newest ones, which it then pins; their fingerprint must be the locked one.
+
+    Raises:
+        NotFoundError: no dataset of that name was ever recorded.
+        DatasetError: the store does not give the locked rows any more; nothing has changed.
+        StoreError: another process builds it, or the disk is full.
+    """
+    with store.run_lock(f"dataset-{name}"[:100]), locks.writer(store.root):
+        lock, is_written = _lock(store, name)
+        whole = is_written and _files_hold(store, lock)
+        with folders.draft(store, name) as draft:
+            with disk_errors(store.root):
+                draft.mkdir(parents=True, exist_ok=True)
+            made, versions, parts = _rebuild(store, lock, None if whole else draft)
+            done = []
+            if versions != lock["versions"]:
+                done.append("it pins the newest versions now: its old ones hold damaged files")
+            if not whole:
+                done.append(f"{len(parts['files'])} files written again, with the locked rows")
+            if done:
+                lock = sealed({**lock, **parts, "versions": versions})
+                _replace(store, lock, draft, keep_files=whole)
+            if record(store, lock, made.rows, again=True):
+                done.append("its record in the tables datasets and dataset_rows written again")
+            return done
+
+
+def _lock(store: Store, name: str) -> tuple[dict[str, Any], bool]:
+    """The dataset's lock, and whether it came from its file and not from the store's record."""
+    try:
+        return read_lock(store, name), True
+    except (DatasetError, NotFoundError):
+        found = recorded_as(store, name)
+        if found is None:
+            raise
+        return found, False
+
+
+def _files_hold(store: Store, lock: Mapping[str, Any]) -> bool:
+    """Whether the dataset's files hold the locked rows."""
+    try:
+        LockedDataset.open(folders.local_folder(store, lock["name"]))
+        return bool(
+            fingerprint_of_files(folder_of(store, lock["name"]), lock) == lock["fingerprint"]
+        )
+    except (DatasetError, NotFoundError, StoreError, *UNREADABLE):
+        return False
+
+
+def _rebuild(
+    store: Store, lock: Mapping[str, Any], folder: Path | None
+) -> tuple[Plan, dict[str, int], dict[str, Any]]:
+    """The dataset planned on the first versions that give its rows, and those versions.
+
+    Args:
+        store: the store.
+        lock: the lock.
+        folder: where to write its parts; None only compares the fingerprint.
+    """
+    reasons = []
+    for label, versions in (
+        ("pinned", dict(lock["versions"])),
+        ("newest", dict(store.snapshot().versions)),
+    ):
+        try:
+            if label == "pinned" and (wrong := damaged_pins(store, lock)):
+                reasons.append(f"the pinned versions: {wrong[0]}")
+                continue
+            made = plan_of(store, lock, versions)
+            parts = write_parts(folder, made) if folder else {}
+            found = parts["fingerprint"] if folder else fingerprint_of(made)
+        except (S2DError, *UNREADABLE, duckdb.Error) as error:
+            what = error.what if isinstance(error, S2DError) else line(error)
+            reasons.append(f"the {label} versions: {what}")
+            continue
+        if found == lock["fingerprint"]:
+            return made, versions, parts
+        reasons.append(f"the {label} versions give other rows, fingerprint {found}")
+    raise DatasetError(
+        f"dataset {lock['name']} cannot be made again from this store",
+        "; ".join(reasons),
+        "mend what s2d doctor names and run its commands, or restore the store from a copy",
+    )
+
+
+def _replace(store: Store, lock: Mapping[str, Any], draft: Path, *, keep_files: bool) -> None:
+    with disk_errors(store.root):
+        if keep_files:
+            folders.replace_lock(store, lock)
+        else:
+            folders.write_lock(draft, lock)
+            folders.publish(store, lock["name"], draft)

@@ -1,0 +1,283 @@
+"""Sweep what nobody needs: files that killed writers left and, past an age, compacted ones.
+
+Files of the versions that a locked dataset pins stay, however old.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2d_store.datasets.lock_file import built, read_lock
+from s2d_store.errors import InputError
+from s2d_store.schema import TABLES
+from s2d_store.storage import leases, location, locks
+from s2d_store.storage.disk_errors import disk_errors
+from s2d_store.storage.location import Found, Place, below
+from s2d_store.storage.object_path import ObjectPath
+from s2d_store.store import Store
+from s2d_store.tables import delta_commit, delta_log, journal
+from s2d_store.tables.delta_log import Life
+from s2d_store.tables.snapshot import table_path
+
+# A live writer may have written a file that it has not committed yet, and a reader that opened its
+# snapshot before a compaction reads the files that this replaced.
+GRACE_S = 3600.0
+_CHECKPOINT = ".checkpoint.parquet"
+UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files old enough to go, and their bytes, that stay for a locked dataset."""
+
+    dataset: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What went, or in a dry run would go.
+
+    Attributes:
+        recovered: unfinished commits that were completed.
+        files: files that nobody committed.
+        bytes: their size.
+        replaced_files: files that a compaction replaced.
+        replaced_bytes: their size.
+        checkpoint_bytes: size of log checkpoints that nothing begins to read from.
+        kept: what stays, by locked dataset that pins any; one file may be pinned by several.
+        busy: somebody was writing, so files that nobody committed were left alone.
+    """
+
+    recovered: int
+    files: int
+    bytes: int
+    replaced_files: int = 0
+    replaced_bytes: int = 0
+    checkpoint_bytes: int = 0
+    kept: tuple[Kept, ...] = ()
+    busy: bool = False
+
+
+def vacuum(
+    store: Store,
+    *,
+    dry_run: bool = False,
+    grace_s: float = GRACE_S,
+    older_than_s: float | None = None,
+) -> Swept:
+    """Complete dead writers' commits, then remove files that nobody needs.
+
+    Args:
+        store: the store.
+        dry_run: change nothing.
+        grace_s: seconds since its last change after which an uncommitted file is nobody's.
+        older_than_s: seconds since its replacement after which a compacted file goes, unless a
+            locked dataset pins a version that holds it; None keeps all. Older versions and
+            readers that opened one can be read no longer.
+
+    Raises:
+        DatasetError: a lock cannot be read, so that nobody knows what it pins.
+        StoreError: a table's log is not whole.
+    """
+    if dry_run:
+        return _vacuum(store, True, True, grace_s, older_than_s)
+    with disk_errors(store.root), locks.no_writer(store.root) as quiet:
+        return _vacuum(store, False, quiet, grace_s, older_than_s)
+
+
+def _vacuum(
+    store: Store, dry_run: bool, quiet: bool, grace_s: float, older_than_s: float | None
+) -> Swept:
+    recovered = 0 if dry_run else journal.recover(store.root)
+    # Before the logs: an entry that goes between the two is in them.
+    pending = journal.pending_files(store.root)
+    lives = {name: delta_log.lives(table_path(store.root, name)) for name in TABLES}
+    there = {name: below(table_path(store.root, name)) for name in TABLES}
+    now = location.now(store.root)
+    # An age alone would not do: where the clock jumps, a file of this minute looks old.
+    found = _orphans(store, lives, there, pending) if quiet else ()
+    orphans = [file for file in found if now - file.modified > grace_s]
+    replaced: list[Found] = []
+    checkpoints: list[Found] = []
+    kept: tuple[Kept, ...] = ()
+    if older_than_s is not None:
+        old = _replaced_before(lives, there, now - older_than_s)
+        locks = [read_lock(store, name) for name in built(store)]
+        checkpoints = [
+            file
+            for name in TABLES
+            for file in _superseded(
+                table_path(store.root, name),
+                there[name],
+                [lock["versions"].get(name, 0) for lock in locks],
+            )
+            if now - file.modified > older_than_s
+        ]
+        kept = tuple(_kept(lock["name"], old, lock["versions"]) for lock in locks)
+        replaced = [
+            file
+            for file, table, life in old
+            if not any(_pins(lock["versions"], table, life) for lock in locks)
+        ]
+    sizes = [sum(file.size for file in files) for files in (orphans, replaced, checkpoints)]
+    if not dry_run:
+        _fence(store, orphans)
+        for file in orphans + replaced + checkpoints:
+            _remove(file.path)
+    return Swept(
+        recovered,
+        len(orphans),
+        sizes[0],
+        len(replaced),
+        sizes[1],
+        sizes[2],
+        tuple(entry for entry in kept if entry.files),
+        not quiet,
+    )
+
+
+def _fence(store: Store, orphans: Sequence[Found]) -> None:
+    """Let nobody commit a file that is about to go: on an object store, a compaction that slept and
+    was taken for dead wakes up to find its version taken.
+    """
+    if isinstance(store.root, ObjectPath):
+        folders = [table_path(store.root, name) for name in TABLES]
+        for folder in folders:
+            if any(str(file.path).startswith(f"{folder}/") for file in orphans):
+                while not delta_commit.commit(
+                    folder, delta_commit.newest(folder) + 1, [], "VACUUM"
+                ):
+                    pass
+
+
+def _remove(path: Place) -> None:
+    if isinstance(path, Path) and path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age such as 7d, 12h or 2w.
+
+    Raises:
+        InputError: it is no age, or shorter than what a reader or writer may take.
+    """
+    units = ", ".join(UNITS_S)
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)([{''.join(UNITS_S)}])", text.strip())
+    if not match:
+        raise InputError(
+            f"--older-than {text!r} is no age",
+            f"an age is a number and one of {units} (minutes, hours, days, weeks)",
+            "--older-than 7d",
+        )
+    age_s = float(match[1]) * UNITS_S[match[2]]
+    if age_s < GRACE_S:
+        raise InputError(
+            f"--older-than {text} is too short",
+            "whoever began to read before a compaction still needs the files that it replaced",
+            "--older-than 1h at least; longer than any query or build takes",
+        )
+    return age_s
+
+
+Replaced = tuple[Found, str, Life]
+
+
+def _replaced_before(
+    lives: Mapping[str, Mapping[str, Life]], there: Mapping[str, Sequence[Found]], moment: float
+) -> list[Replaced]:
+    """Files, still there, that the newest version has not held since `moment`."""
+    found = []
+    for table, files in there.items():
+        for file in files:
+            life = lives[table].get(file.relative)
+            if life and life.removed is not None and life.removed_ms < moment * 1000:
+                found.append((file, table, life))
+    return found
+
+
+def _pins(versions: Mapping[str, int], table: str, life: Life) -> bool:
+    """Whether one of these table versions holds the file."""
+    return table in versions and life.in_version(versions[table])
+
+
+def _kept(dataset: str, old: Sequence[Replaced], versions: Mapping[str, int]) -> Kept:
+    mine = [life.size for _, table, life in old if _pins(versions, table, life)]
+    return Kept(dataset, len(mine), sum(mine))
+
+
+def _superseded(folder: Place, files: Sequence[Found], pinned: Sequence[int]) -> list[Found]:
+    """Checkpoints from which neither the newest nor a pinned version is read.
+
+    Each lists every file of the table, so a log of n commits holds of the order of n^2 entries.
+    Any version can still be read, from an earlier checkpoint or the first commit.
+    """
+    found = {
+        int(file.path.name[:20]): file
+        for file in files
+        if file.relative.startswith("_delta_log/") and file.relative.endswith(_CHECKPOINT)
+    }
+    if not found:
+        return []
+    needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
+    # Of two writers, the slower may have named an older one as the last.
+    needed |= {max(found), delta_log.last_checkpoint(folder)}
+    return [file for version, file in found.items() if version not in needed]
+
+
+def _orphans(
+    store: Store,
+    lives: Mapping[str, Mapping[str, Life]],
+    there: Mapping[str, Sequence[Found]],
+    pending: Set[tuple[str, str]],
+) -> Iterator[Found]:
+    """Drafts, and Parquet files that no version ever held and no commit under way is adding."""
+    yield from _drafts(store)
+    for table, files in there.items():
+        for file in files:
+            is_data = file.relative.endswith(".parquet") and "_delta_log/" not in file.relative
+            known = file.relative in lives[table] or (table, file.relative) in pending
+            if is_data and not known:
+                yield file
+
+
+def _drafts(store: Store) -> Iterator[Found]:
+    """What killed builds and commits left: on a local disk drafts; on an object store parts
+    without a lock, locks and sessions of the dead.
+    """
+    if not isinstance(store.root, Path):
+        whole = set(built(store))
+        parts = below(store.root / "datasets")
+        yield from (file for file in parts if file.relative.split("/")[0] not in whole)
+        yield from _of_the_dead(store.root)
+        return
+    for pattern in ("datasets/.*.draft", "pending/*.draft", "tables/*/_delta_log/.*.draft"):
+        for path in store.root.glob(pattern):
+            inside = below(path) if path.is_dir() else []
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                continue
+            size = sum(file.size for file in inside) if path.is_dir() else state.st_size
+            yield Found(path, path.name, size, state.st_mtime)
+
+
+def _of_the_dead(root: ObjectPath) -> Iterator[Found]:
+    """Locks and sessions on an object store whose process is dead."""
+    for file in below(root / "locks"):
+        with suppress(FileNotFoundError):
+            session = json.loads(file.path.read_text())["session"]
+            if leases.is_dead(root, session, wait=False):
+                yield file
+    for file in below(root / "sessions"):
+        if leases.is_dead(root, file.relative, wait=False):
+            yield file

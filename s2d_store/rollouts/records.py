@@ -1,0 +1,170 @@
+"""Engine output and verdicts as Arrow rows of the store's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from s2d_store.encoding import topk
+from s2d_store.encoding.list_columns import list_array
+from s2d_store.encoding.topk import TopK
+from s2d_store.encoding.topk_rounding import Rounding
+from s2d_store.engines.base import Sample, SamplingParams
+from s2d_store.engines.output_checks import check_topk
+from s2d_store.rollouts.requests import Job
+from s2d_store.schema import TABLES
+from s2d_store.store import Store
+from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.pool import VerifierPool
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all rollouts of a run share."""
+
+    run_id: str
+    policy_id: str
+    role: str
+    purpose: str
+    round: int
+    params: SamplingParams
+    engine: str
+    engine_version: str
+    vocab_size: int
+    rounding: Rounding
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job and what the engine sampled for it."""
+
+    job: Job
+    sample: Sample
+
+
+def stored_rollouts(store: Store, run_id: str) -> set[str]:
+    """Ids of a run's committed rollouts."""
+    text = "SELECT rollout_id FROM rollouts WHERE run_id = $run"
+    return {row[0] for row in store.sql(text, {"run": run_id}).fetchall()}
+
+
+def rollout_tables(
+    context: RunContext, done: Sequence[Finished], tokenizer: Any
+) -> dict[str, pa.Table]:
+    """Rows of table rollouts and, where the engine kept it, of table topk.
+
+    Raises:
+        EngineError: a top-k that fails its checks; names the rollout and position.
+    """
+    samples = [f.sample for f in done]
+    n, now = len(done), datetime.now(UTC)
+    texts = tokenizer.batch_decode(
+        [s.response_token_ids.tolist() for s in samples], skip_special_tokens=True
+    )
+    schema = TABLES["rollouts"].schema
+    same = {
+        "role": context.role,
+        "run_id": context.run_id,
+        "policy_id": context.policy_id,
+        "purpose": context.purpose,
+        "round": context.round,
+        "temperature": context.params.temperature,
+        "top_p": context.params.top_p,
+        "top_k": context.params.top_k,
+        "max_tokens": context.params.max_tokens,
+        "engine": context.engine,
+        "engine_version": context.engine_version,
+        "created_at": now,
+    }
+    prompt_ids = [list(f.job.request.prompt_token_ids) for f in done]
+    columns: dict[str, Any] = {
+        name: pa.repeat(pa.scalar(value, schema.field(name).type), n)
+        for name, value in same.items()
+    }
+    columns |= {
+        "rollout_id": [s.rollout_id for s in samples],
+        "prompt_id": [f.job.prompt.prompt_id for f in done],
+        "sample_index": pa.array([f.job.sample_index for f in done], pa.int32()),
+        "seed": pa.array([f.job.request.seed for f in done], pa.int64()),
+        "prompt_token_ids": pa.array(prompt_ids, pa.list_(pa.int32())),
+        "response_token_ids": list_array([s.response_token_ids for s in samples], pa.int32()),
+        "response_logprobs": list_array([s.response_logprobs for s in samples], pa.float32()),
+        "response_text": texts,
+        "finish_reason": [s.finish_reason for s in samples],
+        "prompt_tokens": pa.array([len(ids) for ids in prompt_ids], pa.int32()),
+        "response_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
+    }
+    tables = {"rollouts": pa.table(columns)}
+    scored = [(s.rollout_id, s.topk) for s in samples if s.topk is not None]
+    if scored:
+        for sample in samples:
+            if sample.topk is not None:
+                check_topk(
+                    sample.rollout_id,
+                    sample.topk,
+                    len(sample.response_token_ids),
+                    support="own",
+                    vocab_size=context.vocab_size,
+                    response_token_ids=sample.response_token_ids,
+                )
+        topk_rows = topk_table(scored, context.policy_id, "own", context.run_id)
+        tables["topk"] = context.rounding(topk_rows)
+    return tables
+
+
+def topk_table(
+    scored: Sequence[tuple[str, TopK]], scorer_policy_id: str, support: str, run_id: str
+) -> pa.Table:
+    """Rows of table topk."""
+    n = len(scored)
+    return pa.table(
+        {
+            "rollout_id": [rollout_id for rollout_id, _ in scored],
+            "scorer_policy_id": [scorer_policy_id] * n,
+            "support": [support] * n,
+            **topk.to_columns([entry for _, entry in scored]),
+            "run_id": [run_id] * n,
+            "created_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
+        }
+    )
+
+
+def grade(
+    context: RunContext, done: Sequence[Finished], texts: Sequence[str], pool: VerifierPool
+) -> tuple[pa.Table, int, float]:
+    """Verdicts on the labelled rollouts as rewards rows, their number and sum of rewards."""
+    items = [
+        (f.sample.rollout_id, text, f.job.prompt.answer)
+        for f, text in zip(done, texts, strict=True)
+        if f.job.prompt.answer is not None
+    ]
+    verdicts = list(pool.verify_many(items))
+    table = reward_table(verdicts, pool.name, pool.version, context.run_id)
+    return table, len(verdicts), sum(verdict.reward for _, verdict, _ in verdicts)
+
+
+def reward_table(
+    verdicts: Iterable[tuple[str, Verdict, float]], verifier: str, version: str, run_id: str
+) -> pa.Table:
+    """Rows of table rewards from `(rollout_id, verdict, seconds)`."""
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "rollout_id": rollout_id,
+            "verifier": verifier,
+            "verifier_version": version,
+            "reward": verdict.reward,
+            "outcome": verdict.outcome,
+            "extracted": verdict.extracted,
+            "detail": verdict.detail,
+            "seconds": seconds,
+            "run_id": run_id,
+            "created_at": now,
+        }
+        for rollout_id, verdict, seconds in verdicts
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLES["rewards"].schema)

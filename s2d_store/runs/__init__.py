@@ -1,0 +1,1 @@
+"""What ran: settings, status, and the updates that training wrote back."""

@@ -1,0 +1,131 @@
+"""Runs: what ran, with its full configuration and code version, recorded as it begins and ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from s2d_store.config_identity import ASKED, differing
+from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
+from s2d_store.redact import redacted
+from s2d_store.schema import TABLES
+from s2d_store.store import Store
+from s2d_store.version import __version__
+
+
+@cache
+def code_version() -> str:
+    """Version of s2d, with the git commit when it runs from a checkout."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return __version__
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+g{described}"
+
+
+@contextmanager
+def running(
+    store: Store,
+    run_id: str,
+    kind: str,
+    config: Mapping[str, Any],
+    parents: Sequence[str] = (),
+    stage: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    asked: Mapping[str, Any] | None = None,
+) -> Iterator[None]:
+    """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
+
+    A run that was killed stays `running`; the same command takes it up again. One that was done
+    stays `done` when a later command of its name is refused for its input. `stage` names the stage
+    of the experiment that budgets count the run's spending for; it is not its identity. Neither is
+    `asked`: the command's other settings, such as which rows it chose, kept under ASKED so that the
+    command can be repeated. Secrets are stored masked. `defaults` are those of `config`: see
+    `s2d_store.config_identity`.
+
+    Raises:
+        StoreError: another process holds the run.
+        InputError: the run exists with another configuration and holds something already.
+    """
+    config = redacted(dict(config))
+    noted = {**config, ASKED: redacted(dict(asked))} if asked else config
+    with store.run_lock(run_id):
+        before, entered_at = _check_same(store, run_id, config, defaults)
+        status = "failed"
+        row = {
+            "run_id": run_id,
+            "kind": kind,
+            "stage": stage or None,
+            "config": json.dumps(noted, sort_keys=True),
+            "code_version": code_version(),
+            "parents": list(parents),
+        }
+        entered_at = _record(store, row, "running", entered_at)
+        try:
+            yield
+            status = "done"
+        except (KeyboardInterrupt, BudgetError):
+            status = "interrupted"
+            raise
+        except (InputError, NotFoundError, QueryError):
+            status = "done" if before == "done" else "failed"
+            raise
+        finally:
+            _record(store, row, status, entered_at)
+
+
+def _check_same(
+    store: Store, run_id: str, config: Mapping[str, Any], defaults: Mapping[str, Any] | None
+) -> tuple[str, datetime | None]:
+    """The status that the run has and when it was entered; empty and None for a new one."""
+    text = "SELECT config, status, entered_at FROM runs WHERE run_id = $run"
+    rows = store.sql(text, {"run": run_id}).fetchall()
+    if not rows:
+        return "", None
+    found = differing(json.loads(rows[0][0]), config, defaults)
+    if found and not _is_empty(store, run_id):
+        shown = "; ".join(f"{k}: stored {was!r}, now {now!r}" for k, (was, now) in found.items())
+        raise InputError(
+            f"run {run_id} exists with another configuration",
+            shown,
+            "repeat the stored settings to continue it, or pass another --run name",
+        )
+    return str(rows[0][1]), rows[0][2].astimezone(UTC)
+
+
+def _is_empty(store: Store, run_id: str) -> bool:
+    """Whether a run left nothing behind, as one that was refused before it began."""
+    facts = " UNION ALL ".join(
+        f"SELECT run_id FROM {name}" for name in ("rollouts", "rewards", "topk", "updates")
+    )
+    text = f"SELECT count(*) FROM ({facts}) WHERE run_id = $run"
+    return bool(store.sql(text, {"run": run_id}).fetchall() == [(0,)])
+
+
+def _record(store: Store, row: Mapping[str, Any], status: str, after: datetime | None) -> datetime:
+    """Enter a status; gives when. The newest counts, so it comes after the one before it even where
+    the clock has gone back.
+    """
+    now = datetime.now(UTC)
+    entered_at = now if after is None else max(now, after + timedelta(microseconds=1))
+    entered = {**row, "status": status, "entered_at": entered_at}
+    table = pa.Table.from_pylist([entered], schema=TABLES["runs"].schema)
+    store.commit({"runs": table}, fresh=True)
+    return entered_at

@@ -1,0 +1,189 @@
+"""DuckDB over a snapshot: schema `raw` holds the tables, `main` the views and macros."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import queries
+from s2d_store.errors import QueryError, StoreError
+from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
+from s2d_store.storage import location
+from s2d_store.storage.location import Place
+from s2d_store.tables.snapshot import Snapshot
+
+# SQL that asks what there is needs all of it.
+_CATALOG = re.compile(
+    r"\b(SHOW|DESCRIBE|SUMMARIZE|PRAGMA|INFORMATION_SCHEMA|SQLITE_MASTER|DUCKDB_\w+)\b",
+    re.IGNORECASE,
+)
+
+
+def connect(
+    root: Place, snap: Snapshot, *, unsafe: bool = False, text: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB whose views read the snapshot's Parquet files.
+
+    Args:
+        root: the store's folder.
+        snap: the snapshot.
+        unsafe: let SQL reach files outside the store.
+        text: SQL that will be run; only what it names is made, since binding every view takes most
+            of the time of a small query. None makes all.
+
+    Unless `unsafe`, SQL reaches no file but the store's and its own spill files, no network, and no
+    setting. It could still write in those folders, which is why a user's text goes through
+    `statements.only_reads` first.
+
+    Raises:
+        StoreError: a file of the snapshot is missing, damaged, or lacks a column; or the folder for
+            spill files is somebody else's.
+    """
+    tables = tuple(TABLES)
+    made, wanted = queries.definitions(tables), set(tables)
+    names = set(made)
+    if text is not None and not _CATALOG.search(text):
+        names = wanted = queries.named_in(text, tables)
+    con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
+    for name, statement in made.items():
+        if name in names:
+            con.execute(statement)
+    if not unsafe:
+        spill = _spill_folder()
+        con.execute(f"SET temp_directory = {literal(spill)}")
+        con.execute(f"SET allowed_directories = [{literal(f'{root}/')}, {literal(f'{spill}/')}]")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+    return con
+
+
+def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB with some tables in schema `raw`, without any view or macro.
+
+    Args:
+        root: the store's folder, for messages.
+        files: Parquet files by table name.
+
+    Raises:
+        StoreError: a file is missing, damaged, or lacks a column.
+    """
+    con = duckdb.connect(
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+    location.register(con, root)
+    con.execute("SET preserve_insertion_order = false")
+    con.execute("CREATE SCHEMA raw")
+    if set(FILES_ALONE) & set(files):
+        for macro in queries.raw_macros():
+            con.execute(macro)
+    for name, paths in files.items():
+        try:
+            _create_raw(con, TABLES[name], paths)
+        except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
+            raise StoreError(
+                f"the files of table {name} cannot be read",
+                _first_line(error),
+                f"restore the folder {root / 'tables' / name} from a copy; "
+                "s2d query --as-of reads an older snapshot",
+            ) from error
+    return con
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong; DuckDB hands on the whole traceback of a file system in Python."""
+    lines = str(error).strip().splitlines()
+    if lines[0].startswith("Traceback"):
+        lines = [line for line in lines[1:] if line and not line.startswith(" ")]
+    return lines[0]
+
+
+def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, ...]) -> None:
+    # DDL takes no bound values: names come from schema.py, paths are quoted.
+    # Times are plain UTC timestamps in SQL: zone arithmetic would need DuckDB's icu extension.
+    hidden = FILES_ALONE.get(table.name, ())
+    expressions = {
+        c.name: f'"{c.name}"::TIMESTAMP' if c.type == TIMESTAMP else f'"{c.name}"'
+        for c in table.columns
+        if c.name not in hidden
+    }
+    # Stores of format 1 have files without steps; a store has files of one format alone.
+    if hidden and (
+        not files or hidden[0] in pq.read_schema(location.parquet_source(files[0])).names
+    ):
+        expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
+    columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
+    if files:
+        paths = ", ".join(literal(file) for file in files)
+        source = f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)"
+        con.execute(f"CREATE VIEW raw.{table.name} AS SELECT {columns} FROM {source}")
+    else:
+        con.register("_empty", pa.Table.from_batches([], table.schema))
+        con.execute(f"CREATE TABLE raw.{table.name} AS SELECT {columns} FROM _empty")
+        con.unregister("_empty")
+
+
+def _spill_folder() -> str:
+    """A folder for spill files that nobody else can read: they hold what queries sort and join.
+
+    Its name can be guessed, so another user may have made it first.
+    """
+    folder = Path(tempfile.gettempdir()) / f"s2d-spill-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError("it belongs to somebody else")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot hold the spill files of queries",
+            error.strerror or str(error),
+            "set TMPDIR to a folder of your own",
+        ) from error
+    return str(folder)
+
+
+def literal(text: str) -> str:
+    """Quote text as an SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn a DuckDB error into a QueryError with its message and the next command.
+
+    DuckDB reports Ctrl-C as a RuntimeError, which becomes a KeyboardInterrupt again.
+    """
+    try:
+        yield
+    except duckdb.PermissionException as error:
+        raise QueryError(
+            "the query reaches outside the store",
+            _message(error),
+            "s2d query --unsafe lets SQL read and write other files",
+        ) from error
+    except duckdb.Error as error:
+        raise QueryError(
+            "the query failed",
+            _message(error),
+            "s2d query --list shows the named queries; s2d query 'DESCRIBE rollouts' a view's "
+            "columns",
+        ) from error
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _message(error: duckdb.Error) -> str:
+    """DuckDB's message without its empty lines."""
+    return "\n       ".join(line for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,1 @@
+"""Where bytes lie and who holds what: local disks, object stores, locks. Knows no table."""

@@ -1,0 +1,1 @@
+"""Delta tables: Parquet files, the log, atomic commits, snapshots."""

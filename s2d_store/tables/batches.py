@@ -1,0 +1,47 @@
+"""Batches of rows: made to fit their table's schema, split by its partition columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2d_store.errors import InputError
+from s2d_store.schema import Table
+
+
+def conform(kind: Table, table: pa.Table) -> pa.Table:
+    """Select, order and cast a batch to a table's schema.
+
+    Raises:
+        InputError: a column is missing, unknown, of another type, or null where none may be.
+    """
+    missing = set(kind.column_names) - set(table.column_names)
+    unknown = set(table.column_names) - set(kind.column_names)
+    if missing or unknown:
+        raise InputError(
+            f"rows for table {kind.name} have the wrong columns",
+            f"missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}",
+        )
+    try:
+        return table.select(kind.column_names).cast(kind.schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise InputError(f"rows do not fit table {kind.name}", str(error)) from error
+
+
+def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Split rows by their partition values; the parts no longer hold the partition columns."""
+    if not by or rows.num_rows == 0:
+        if rows.num_rows:
+            yield {}, rows
+        return
+    parts = rows.select(list(by)).group_by(list(by)).aggregate([]).to_pylist()
+    if len(parts) == 1:  # as most commits: filtering would copy every list
+        yield parts[0], rows.drop_columns(list(by))
+        return
+    for values in parts:
+        mask = pa.scalar(True)
+        for name, value in values.items():
+            mask = pc.and_(mask, pc.equal(rows.column(name), value))
+        yield values, rows.filter(mask).drop_columns(list(by))

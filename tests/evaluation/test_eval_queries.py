@@ -1,0 +1,295 @@
+"""The figures of `s2d eval` against plain Python, on rows made by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from s2d_store.evaluation import checks as checks
+from s2d_store.store import Store
+from tests.support import audit_rows as rows
+from tests.support.synthetic import NOW, table
+
+N, STORED = 3, 4
+UNREADABLE = ""
+ROLLOUT = {
+    "role": "student",
+    "purpose": "eval",
+    "round": 0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "max_tokens": 8,
+    "seed": 0,
+    "engine": "vllm",
+    "engine_version": "0",
+    "prompt_token_ids": [1, 2, 3],
+    "response_text": "text",
+    "prompt_tokens": 3,
+    "created_at": NOW,
+}
+VERDICT = {
+    "verifier": "math-verify",
+    "verifier_version": "1",
+    "detail": "",
+    "seconds": 0.0,
+    "run_id": "verify",
+    "created_at": NOW,
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """One made rollout: the answer read from it, whether it is right, its tokens, cut or not."""
+
+    answer: str
+    right: bool
+    tokens: int = 5
+    cut: bool = False
+
+
+def add_eval(
+    store: Store, name: str, prompts: Sequence[str], said: Sequence[Sequence[Said]]
+) -> str:
+    """An eval run of a new policy, with what it said to each prompt, in order of sample_index."""
+    rows.add_policy(store, name)
+    run, made, verdicts = f"eval-{name}", [], []
+    for prompt, answers in zip(prompts, said, strict=True):
+        for index, it in enumerate(answers):
+            at = {"rollout_id": f"{run}-{prompt}-{index}"}
+            place = {"run_id": run, "policy_id": rows.policy_id(name), "prompt_id": prompt}
+            tokens = {"response_tokens": it.tokens, "finish_reason": "length" if it.cut else "stop"}
+            lists = {"response_token_ids": [1] * it.tokens, "response_logprobs": [-1.0] * it.tokens}
+            made.append(ROLLOUT | at | place | tokens | lists | {"sample_index": index})
+            outcome = "correct" if it.right else "wrong"
+            judged = {"reward": float(it.right), "outcome": outcome, "extracted": it.answer}
+            judged |= {} if it.answer else {"outcome": "unparseable"}
+            verdicts.append(VERDICT | at | judged)
+    rows.put(store, rollouts=table("rollouts", made), rewards=table("rewards", verdicts))
+    return run
+
+
+def random_answers(seed: int, prompts: int, n: int = STORED) -> list[list[Said]]:
+    """Answers 0 (right), 1, 2 or none, so that votes often tie and some prompts have no vote."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, 4, (prompts, n))
+    return [
+        [
+            Said(
+                UNREADABLE if answer == 3 else f" {answer} ",
+                bool(answer == 0),
+                int(rng.integers(1, 9)),
+                bool(rng.integers(0, 2)),
+            )
+            for answer in row
+        ]
+        for row in drawn
+    ]
+
+
+def majority(answers: Sequence[Said]) -> float:
+    votes = Counter(it.answer for it in answers if it.answer)
+    if not votes:
+        return 0.0
+    tied = [answer for answer, count in votes.items() if count == max(votes.values())]
+    return sum(answer.strip() == "0" for answer in tied) / len(tied)
+
+
+def by_prompt(said: Sequence[Sequence[Said]], k: Sequence[int]) -> dict[str, list[float]]:
+    """Every measure of each prompt, from the first N rollouts."""
+    taken = [answers[:N] for answers in said]
+    right = [sum(it.right for it in answers) for answers in taken]
+    found = {f"avg@{N}": [c / N for c in right]}
+    for tries in k:
+        found[f"pass@{tries}"] = [1 - math.comb(N - c, tries) / math.comb(N, tries) for c in right]
+    found[f"maj@{N}"] = [majority(answers) for answers in taken]
+    found["tokens"] = [sum(it.tokens for it in answers) / N for answers in taken]
+    found["truncated"] = [sum(it.cut for it in answers) / N for answers in taken]
+    return found
+
+
+def resampled(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float]:
+    """The interval from the same draws, made with hashlib and NumPy."""
+    size, means = len(values), []
+    for resample in range(resamples):
+        draws: list[int] = []
+        for quarter in range(-(-size // 4)):
+            digest = hashlib.md5(f"{seed}/{resample}/{quarter}".encode()).digest()
+            word = int.from_bytes(digest, "little")
+            draws += [(word >> shift) & 0xFFFFFFFF for shift in (0, 32, 64, 96)]
+        places = [(draw * size) >> 32 for draw in draws[:size]]
+        means.append(float(np.mean(np.asarray(values)[places])))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def prompts_of(store: Store, n: int) -> list[str]:
+    """n new prompts, in order of their id."""
+    return sorted(rows.add_prompts(store, [f"question {i}" for i in range(n)], "test"))
+
+
+def scores(store: Store, **given: object) -> list[dict[str, Any]]:
+    return checks.rows(checks.connect(store), "eval_scores", {k: str(v) for k, v in given.items()})
+
+
+def pairs(store: Store, **given: object) -> list[dict[str, Any]]:
+    return checks.rows(checks.connect(store), "eval_pairs", {k: str(v) for k, v in given.items()})
+
+
+def test_scores_and_intervals_are_those_of_plain_python(store: Store) -> None:
+    prompts = prompts_of(store, 10)
+    said = {"a": random_answers(1, 10), "b": random_answers(2, 7)}
+    for name, answers in said.items():
+        add_eval(store, name, prompts[: len(answers)], answers)
+    found = scores(store, n=N, k="3,1", resamples=60, resample_seed=5)
+    assert [(row["policy"], row["measure"]) for row in found] == [
+        (name, measure) for name in said for measure in by_prompt(said[name], (1, 3))
+    ]
+    for row in found:
+        values = by_prompt(said[row["policy"]], (1, 3))[row["measure"]]
+        assert (row["prompts"], row["rollouts"]) == (len(values), N * len(values))
+        assert row["value"] == pytest.approx(np.mean(values), abs=6e-5), row
+        expected = resampled(values, 60, 5)
+        assert (row["low"], row["high"]) == pytest.approx(expected, abs=6e-5), row
+
+
+def test_intervals_agree_with_another_bootstrap(store: Store) -> None:
+    said = random_answers(3, 50)
+    add_eval(store, "a", prompts_of(store, 50), said)
+    (row,) = (r for r in scores(store, n=N, resamples=4000) if r["measure"] == f"avg@{N}")
+    values = np.array(by_prompt(said, ())[f"avg@{N}"])
+    drawn = np.random.default_rng(0).choice(values, (40_000, 50)).mean(1)
+    assert (row["low"], row["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+
+
+def test_a_95_percent_interval_holds_the_truth_about_95_times_in_100(store: Store) -> None:
+    """2,000 evaluations of a policy that is right with probability 0.4, each on 60 prompts."""
+    weights = drawn_weights(store, 60, 1000)
+    right = np.random.default_rng(0).random((60, 2000)) < 0.4
+    low, high = np.quantile(weights @ right / 60, [0.025, 0.975], axis=0)
+    assert 0.92 < np.mean((low <= 0.4) & (high >= 0.4)) < 0.97
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 60])
+def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(store: Store, size: int) -> None:
+    weights = drawn_weights(store, size, 2000)
+    assert (weights.sum(1) == size).all()
+    # Multinomial counts: mean 1, variance 1 - 1/size, covariance -1/size.
+    assert weights.mean(0) == pytest.approx(np.ones(size), abs=0.12)
+    covariance = np.cov(weights.T).reshape(size, size)
+    expected = np.eye(size) - 1 / size
+    assert np.abs(covariance - expected).max() < 0.2
+    assert np.trace(covariance) == pytest.approx(size - 1, rel=0.05)
+
+
+def drawn_weights(store: Store, size: int, resamples: int) -> np.ndarray:
+    """(resamples, size): how often each place is drawn in each resample."""
+    text = "SELECT resample, place FROM bootstrap_draws([$size], $resamples, 0)"
+    given = {"size": size, "resamples": resamples}
+    drawn = checks.connect(store).execute(text, given).fetchnumpy()
+    weights = np.zeros((resamples, size))
+    np.add.at(weights, (drawn["resample"], drawn["place"]), 1)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("0 0 1", 1.0),
+        ("0 1 1", 0.0),
+        ("0 1 2", 1 / 3),
+        ("0 1 -", 0.5),
+        ("1 - -", 0.0),
+        ("0 - -", 1.0),
+        ("- - -", 0.0),
+    ],
+)
+def test_a_majority_counts_readable_answers_and_shares_ties(
+    store: Store, answers: str, expected: float
+) -> None:
+    said = [Said(UNREADABLE if a == "-" else a, a == "0") for a in answers.split()]
+    add_eval(store, "a", prompts_of(store, 1), [said])
+    (row,) = (r for r in scores(store, n=N) if r["measure"] == f"maj@{N}")
+    assert row["value"] == pytest.approx(expected, abs=6e-5)
+
+
+def test_a_verifier_that_extracts_nothing_has_no_majority(store: Store) -> None:
+    prompts = prompts_of(store, 2)
+    rows.add_policy(store, "a")
+    rollouts = rows.add_rollouts(store, "run", "a", prompts, n=1, purpose="eval")
+    rows.grade(store, rollouts, [1.0, 0.0])
+    graded = store.sql("FROM raw.rewards").to_arrow_table().to_pylist()
+    bare = {"verifier": "bare", "extracted": "", "created_at": NOW}
+    rows.put(store, rewards=table("rewards", [row | bare for row in graded]))
+    (row,) = (r for r in scores(store, verifier="bare") if r["measure"] == "maj@1")
+    assert (row["prompts"], row["value"], row["low"], row["high"]) == (2, None, None, None)
+
+
+def test_only_graded_eval_rollouts_below_n_count(store: Store) -> None:
+    prompts = prompts_of(store, 3)
+    add_eval(store, "a", prompts, [[Said("0", True), Said("1", False)]] * 3)
+    # One prompt has a single rollout more, one is sampled for training, one has no verdict.
+    rows.add_rollouts(store, "train", "a", prompts, n=2)
+    (late,) = rows.add_rollouts(
+        store, "eval-a", "a", prompts[:1], n=1, purpose="eval", sample_index=2, rollout_id="late"
+    )
+    assert {r["prompts"] for r in scores(store, n=2)} == {3}
+    assert scores(store, n=3) == []
+    rows.grade(store, [late], [1.0])
+    assert {(r["prompts"], r["rollouts"]) for r in scores(store, n=3)} == {(1, 3)}
+    some = ",".join(prompts[1:])
+    assert {r["prompts"] for r in scores(store, n=1, prompts=some)} == {2}
+    assert scores(store, n=1, verifier="other") == scores(store, n=1, eval_runs="none") == []
+
+
+def test_the_seed_alone_decides_the_figures(store: Store, tmp_path: Any) -> None:
+    texts = [f"question {i}" for i in range(12)]
+    said = {text: answers for text, answers in zip(texts, random_answers(4, 12), strict=True)}
+    other = Store.init(tmp_path / "other")
+    for each, order in ((store, texts), (other, texts[::-1])):
+        prompts = rows.add_prompts(each, order, "test")
+        add_eval(each, "a", prompts, [said[text] for text in order])
+    one = scores(store, n=N, resamples=200)
+    assert scores(other, n=N, resamples=200) == scores(store, n=N, resamples=200) == one
+    again = scores(store, n=N, resamples=200, resample_seed=1)
+    assert [r["value"] for r in again] == [r["value"] for r in one]
+    assert [r["low"] for r in again] != [r["low"] for r in one]
+
+
+def test_pairs_differ_prompt_by_prompt(store: Store) -> None:
+    prompts = prompts_of(store, 12)
+    said = {name: random_answers(seed, 12) for seed, name in enumerate("abc")}
+    for name in "abc":
+        add_eval(store, name, prompts, said[name])
+    means = {name: np.array(by_prompt(said[name], ())[f"avg@{N}"]) for name in "abc"}
+    # Policy d lacks the last prompts: only those that both have are compared.
+    add_eval(store, "d", prompts[:9], random_answers(9, 9))
+    means["d"] = np.array(by_prompt(random_answers(9, 9), ())[f"avg@{N}"])
+    found = pairs(store, n=N, resamples=50, eval_runs="eval-c,eval-a,eval-d")
+    assert [(r["policy"], r["against"]) for r in found] == [("a", "c"), ("d", "c"), ("d", "a")]
+    for row in found:
+        size = min(len(means[row["policy"]]), len(means[row["against"]]))
+        difference = means[row["policy"]][:size] - means[row["against"]][:size]
+        assert row["prompts"] == size
+        assert row["difference"] == pytest.approx(difference.mean(), abs=6e-5)
+        expected = resampled(list(difference), 50, 0)
+        assert (row["low"], row["high"]) == pytest.approx(expected, abs=6e-5)
+        won, lost = int((difference > 1e-9).sum()), int((difference < -1e-9).sum())
+        assert (row["won"], row["lost"], row["tied"]) == (won, lost, size - won - lost)
+    held = pairs(store, n=N, resamples=50, baseline="eval-b")
+    assert [(r["policy"], r["against"]) for r in held] == [("a", "b"), ("c", "b"), ("d", "b")]
+    assert pairs(store, n=N, eval_runs="eval-a") == []
+
+
+def test_policies_that_share_no_prompt_make_no_pair(store: Store) -> None:
+    first, second = prompts_of(store, 2)
+    add_eval(store, "a", [first], random_answers(1, 1))
+    add_eval(store, "b", [second], random_answers(1, 1))
+    assert pairs(store, n=N) == []

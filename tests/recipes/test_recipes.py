@@ -1,0 +1,253 @@
+"""`s2d run`: recipes carried out, continued, refused."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import cli.recipes.run_stage as rounds
+from cli.recipes.parse import read_recipe
+from cli.recipes.tasks import tasks
+from s2d_store.errors import BudgetError, InputError, S2DError
+from s2d_store.store import Store
+from tests.conftest import Cli
+from tests.support.tiny_recipe import Write, held_out, written
+
+
+def weights(file: Path, name: str) -> dict[str, Any]:
+    return load_file(file.parent / "policies" / name / "final" / "model.safetensors")
+
+
+def counts(store: Store) -> list[tuple[int, ...]]:
+    return store.sql(
+        "SELECT (SELECT count(*) FROM rollouts), (SELECT count(*) FROM rewards), "
+        "(SELECT count(*) FROM topk), (SELECT count(*) FROM updates), "
+        "(SELECT count(*) FROM policies), (SELECT count(*) FROM datasets)"
+    ).fetchall()
+
+
+def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe: Write) -> None:
+    file = recipe()
+    planned = cli("run", file, "--plan")
+    assert planned.code == 0 and not (file.parent / "store").exists()
+    header, *lines = planned.out.splitlines()[1:8]
+    assert header.split()[:3] == ["stage", "kind", "from"]
+    # Dependencies first, whatever the file's order.
+    order = ["warmup", "bridge", "stage3", "control", "longer", "eval"]
+    assert [line.split()[0] for line in lines] == order
+    assert lines[1].split()[1:] == ["opd", "warmup", "teacher", "0", "3", "24", "144", "6", "0"]
+    assert lines[2].split()[1:] == ["grpo", "bridge", "-", "0", "2", "32", "192", "4", "8"]
+
+    done = cli("run", file)
+    assert done.code == 0, done.err
+    assert "bridge.r002: opd from bridge.r001" in done.err
+    assert "avg@2 difference" in done.out and "what each policy cost in all" in done.out
+    store = Store.open(file.parent / "store")
+    parents = dict(
+        store.sql(
+            "SELECT p.name, q.name FROM policies AS p "
+            "JOIN policies AS q ON q.policy_id = p.parent_policy_id"
+        ).fetchall()
+    )
+    assert parents == {
+        "warmup": "student",
+        "longer": "student",
+        "bridge.r000": "warmup",
+        "bridge.r001": "bridge.r000",
+        "bridge.r002": "bridge.r001",
+        "stage3.r000": "bridge.r002",
+        "stage3.r001": "stage3.r000",
+        "control.r000": "bridge.r002",
+        "control.r001": "control.r000",
+    }
+    # Every round samples from its own start, other prompts each time until all had their turn.
+    sampled = store.sql(
+        "SELECT round, any_value(p.name), count(DISTINCT prompt_id), list(DISTINCT prompt_id) "
+        "FROM rollouts AS r JOIN policies AS p USING (policy_id) "
+        "WHERE r.run_id LIKE 'tiny.bridge%' GROUP BY round ORDER BY round"
+    ).fetchall()
+    assert [row[:3] for row in sampled] == [
+        (0, "warmup", 4),
+        (1, "bridge.r000", 4),
+        (2, "bridge.r001", 4),
+    ]
+    assert not set(sampled[0][3]) & set(sampled[1][3])
+    # Two stages on the same rollouts; the control spends no label and takes as many updates.
+    assert store.sql("SELECT count(*) FROM rollouts WHERE role = 'teacher'").fetchall() == [(16,)]
+    control, treated = (store.dataset(f"{name}.r001").lock.counts for name in ("control", "stage3"))
+    assert control["labels"] == 0 < treated["labels"]
+    assert control["updates"] == treated["updates"] and control["rows"] == treated["rows"]
+    stages = store.sql("SELECT DISTINCT stage FROM runs WHERE kind = 'train' ORDER BY 1").fetchall()
+    assert [name for (name,) in stages] == ["bridge", "control", "longer", "stage3", "warmup"]
+    # Only the last round's weights stay.
+    policies = file.parent / "policies"
+    assert not (policies / "bridge.r000" / "final").exists()
+    assert (policies / "bridge.r002" / "final").exists()
+
+    before = counts(store)
+    again = cli("run", file)
+    assert again.code == 0 and "opd from" not in again.err, again.err
+    assert counts(store) == before
+    assert again.out == done.out
+    assert "eval" in again.out
+    assert cli("run", file, "--plan").out.splitlines()[3].split()[4:6] == ["3", "3"]
+
+    changed = recipe("a", ("dataset.rows_per_update = 4", "dataset.rows_per_update = 2"))
+    refused = cli("run", changed)
+    assert refused.code == 1 and "bridge.r000 was begun with other settings" in refused.err
+    assert "dataset.rows_per_update was 4, is 2" in refused.err
+    assert counts(store) == before
+    assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A warmup and a bridge of two rounds, run without a stop.
+
+    Attributes:
+        half: folder with `store` and `policies` as they were when the second round began.
+        warmup, end: weights that the two stages made.
+    """
+
+    half: Path
+    warmup: dict[str, Any]
+    end: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def bridge(
+    tmp_path_factory: pytest.TempPathFactory,
+    questions: Path,
+    teacher_folder: Path,
+    student_folder: Path,
+) -> Bridge:
+    from cli.run import run
+
+    place, half = (tmp_path_factory.mktemp("bridge") / name for name in ("whole", "half"))
+    place.mkdir()
+    changes = (*TWO_ROUNDS, ("verify_workers", 'keep_rounds = "all"\nverify_workers'))
+    models = {"teacher": teacher_folder, "student": student_folder}
+    written(place, changes, held_out(place), questions=questions, **models)
+    sample = rounds._Round._sample
+
+    def kept(self: Any) -> None:
+        if self.name == "bridge.r001":
+            shutil.copytree(place, half)
+        sample(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds._Round, "_sample", kept)
+        run(place / "recipe.toml", stage=["bridge"], quiet=True)
+    ends = [weights(place / "recipe.toml", name) for name in ("warmup", "bridge.r001")]
+    return Bridge(half, *ends)
+
+
+# Nothing is graded on the way to the bridge's end but the warmup's rollouts, in another process.
+TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "math-verify"))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_stopped_anywhere_it_goes_on_to_the_same_weights(
+    cli: Cli, recipe: Write, monkeypatch: pytest.MonkeyPatch, bridge: Bridge, after: bool
+) -> None:
+    """At every step of a round in turn, before it or after it, and taken up again each time."""
+    file = recipe("b", *TWO_ROUNDS)
+    shutil.copytree(bridge.half / "store", file.parent / "store")
+    for step in ("_sample", "_score", "_build", "_train"):
+        whole = getattr(rounds._Round, step)
+
+        def stopped(self: Any, whole: Callable[[Any], None] = whole) -> None:
+            if after:
+                whole(self)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds._Round, step, stopped)
+            done = cli("run", file, "--stage", "bridge")
+        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, step
+    done = cli("run", file, "--stage", "bridge")
+    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
+    found = weights(file, "bridge.r001")
+    assert all(found[name].equal(bridge.end[name]) for name in bridge.end)
+
+
+def test_rounds_that_change_no_weight_pass_their_start_on(
+    cli: Cli, recipe: Write, bridge: Bridge
+) -> None:
+    # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
+    file = recipe("same", *TWO_ROUNDS, ('start = "bridge"\nprompts', 'start = "warmup"\nprompts'))
+    for name in ("store", "policies"):
+        shutil.copytree(bridge.half / name, file.parent / name)
+    for _ in range(2):
+        done = cli("run", file, "--stage", "stage3")
+        assert done.code == 0 and "warmup:" not in done.err, done.err
+    store = Store.open(file.parent / "store")
+    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
+    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
+    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
+        (4,)
+    ]
+    assert weights(file, "warmup")
+
+
+def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> None:
+    file = recipe("c", ("verify_workers = 1", "verify_workers = 1\nseeds = [3, 5]"))
+    assert [task.name for task in tasks(read_recipe(file), [5])][:2] == ["warmup.s5", "bridge.s5"]
+    for seed in (5, 3):
+        assert cli("run", file, "--seed", seed, "--stage", "warmup", "--quiet").code == 0
+    store = Store.open(file.parent / "store")
+    names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
+    # The recipe's own policies are the same for both seeds.
+    assert names == [("student",), ("teacher",), ("warmup.s3",), ("warmup.s5",)]
+    a, b = (weights(file, f"warmup.s{seed}") for seed in (3, 5))
+    assert any(not a[name].equal(b[name]) for name in a)
+    assert "--seed 4 is not a seed of the recipe" in cli("run", file, "--seed", 4).err
+
+
+def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, bridge: Bridge) -> None:
+    def launched(by: str) -> Path:
+        return recipe("d", ("verify_workers = 1", f'verify_workers = 1\nlauncher = ["{by}"]'))
+
+    failed = cli("run", launched("no-such"), "--stage", "warmup", "--quiet")
+    assert failed.code == 1 and "cannot start the launcher no-such" in failed.err
+    file = launched(sys.executable)
+    done = cli("run", file, "--stage", "warmup", "--quiet")
+    assert done.code == 0, done.err
+    found = weights(file, "warmup")
+    assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
+
+
+def test_every_key_is_explained() -> None:
+    from dataclasses import fields
+
+    from cli.recipes import schema
+    from trainers.config_options import field_help
+
+    for table in (
+        schema.Recipe,
+        schema.Prompts,
+        schema.Engine,
+        schema.Stage,
+        schema.Generate,
+        schema.Score,
+    ):
+        help_of = field_help(table)
+        assert all(help_of[field.name] for field in fields(table))
+
+
+def test_ready_recipes_are_valid() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    found = sorted(examples.glob("*.toml"))
+    assert found
+    for file in found:
+        try:
+            assert tasks(read_recipe(file)), file
+        except (InputError, BudgetError, S2DError) as error:
+            pytest.fail(f"{file.name}: {error}")

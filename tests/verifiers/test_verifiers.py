@@ -1,0 +1,489 @@
+"""Verifiers: what math-verify's answers become, and what the pool does when a worker misbehaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from s2d_store.errors import InputError, NotFoundError, S2DError
+from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.math import MathVerifier, closing_brace, final_boxed
+from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
+from s2d_store.verifiers.registry import available, load_verifier
+from s2d_store.verifiers.worker import checked
+from tests.support.processes import REPOSITORY
+
+SPEC = "tests.verifiers.test_verifiers:Obedient"
+
+
+class Obedient:
+    """Does what the response tells it to; the gold answer is its argument."""
+
+    name, version = "obedient", "7"
+
+    def verify(self, response: str, answer: str) -> Verdict:
+        match response:
+            case "hang":
+                time.sleep(3600)
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "exit":
+                os._exit(3)
+            case "raise":
+                raise ValueError(answer)
+            case "hog":
+                bytearray(16 << 30)
+            case "print":
+                print("not a message")
+                sys.stdin.read()
+            case "bad outcome":
+                return Verdict(0.0, "maybe")  # type: ignore[arg-type]
+            case "nan":
+                return Verdict(float("nan"), "correct")
+            case "pid":
+                return Verdict(0.0, "wrong", str(os.getpid()))
+        return Verdict(0.5, "correct", f"{response}/{answer}")
+
+
+class Unborn:
+    name, version = "unborn", "1"
+
+    def __init__(self) -> None:
+        raise RuntimeError("no weights here")
+
+    def verify(self, response: str, answer: str) -> Verdict:
+        raise AssertionError("never created")
+
+
+class Nameless:
+    def verify(self, response: str, answer: str) -> Verdict:
+        raise AssertionError("never accepted")
+
+
+class ExitsAtBirth(Unborn):
+    def __init__(self) -> None:
+        os._exit(9)
+
+
+@pytest.fixture(scope="module")
+def math() -> MathVerifier:
+    return MathVerifier()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[VerifierPool]:
+    with VerifierPool(SPEC, workers=2, deadline_s=2.0) as pool:
+        yield pool
+
+
+def outcomes(pool: VerifierPool, *responses: str) -> dict[str, Verdict]:
+    graded = list(pool.verify_many((text, text, "gold") for text in responses))
+    assert sorted(key for key, _, _ in graded) == sorted(responses)
+    assert all(seconds >= 0 for _, _, seconds in graded)
+    return {key: verdict for key, verdict, _ in graded}
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    end = time.monotonic() + 20
+    while any(map(alive, pids)):
+        assert time.monotonic() < end, f"still alive: {[pid for pid in pids if alive(pid)]}"
+        time.sleep(0.02)
+
+
+# --- math-verify ---------------------------------------------------------------------------------
+
+CORRECT = [
+    ("72", "72"),
+    ("72", r"Adding up, \boxed{71} is wrong, so it is \boxed{72}."),
+    ("72", "She sold 48 + 24 clips.\n#### 72"),
+    ("1,234", "1234"),
+    ("1234", "The total is $1,234."),
+    ("1234", r"\boxed{1{,}234}"),
+    ("0.5", r"\boxed{\frac{1}{2}}"),
+    (r"\frac{1}{2}", "The answer is 0.5"),
+    (r"(3, \pi/2)", r"It is \boxed{\left(3, \frac{\pi}{2}\right)}."),
+    ("x+1", "$1+x$"),
+    ("1331 and 1728", r"\boxed{1728} and \boxed{1331}"),
+    (r"\{1, 2\}", r"\boxed{2, 1}"),
+    ("5", r"\boxed{x = 5}"),
+    ("113", r"\boxed{m+n=113}"),
+    ("73", "437 + 2*234 = 905\n\nFinal Answer: **73**"),
+    ("3", r"so \boxed{3}. An unfinished \boxed{4"),
+]
+WRONG = [
+    ("72", "47"),
+    ("72", r"It is 72, no, \boxed{73}"),
+    ("1331 and 1728", "1728"),
+    ("1331 and 1728", r"\boxed{1331}"),
+    ("1331", r"\boxed{1331} and \boxed{1728}"),
+    ("1,2,3", r"\boxed{1,2}"),
+    (r"\{1,2\}", r"\boxed{\{1,2,3\}}"),
+    ("0", "3x=0"),
+    ("0", r"\boxed{3x=0}"),
+    ("6", r"\boxed{2x=6}"),
+    ("3x+4y+14=0", "3*x-1*y+13=0"),
+    (r"\frac{1}{2^{99}}", r"\boxed{\frac{1}{2^{98}}}"),
+]
+
+
+@pytest.mark.parametrize(("answer", "response"), CORRECT)
+def test_math_correct(math: MathVerifier, answer: str, response: str) -> None:
+    verdict = math.verify(response, answer)
+    assert (verdict.outcome, verdict.reward, verdict.detail) == ("correct", 1.0, "")
+    assert verdict.extracted
+
+
+@pytest.mark.parametrize(("answer", "response"), WRONG)
+def test_math_wrong(math: MathVerifier, answer: str, response: str) -> None:
+    verdict = math.verify(response, answer)
+    assert (verdict.outcome, verdict.reward) == ("wrong", 0.0)
+
+
+@pytest.mark.parametrize("response", ["", "I cannot tell.", r"\boxed{}", "\u221e\u00e9"])
+def test_math_unparseable(math: MathVerifier, response: str) -> None:
+    assert math.verify(response, "5").outcome == "unparseable"
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "???"])
+def test_math_gold_that_cannot_be_read_is_an_error(math: MathVerifier, answer: str) -> None:
+    verdict = math.verify("5", answer)
+    assert verdict.outcome == "error"
+    assert "gold answer" in verdict.detail and repr(answer.strip()) in verdict.detail
+
+
+def test_math_extracts_the_text_of_the_answer(math: MathVerifier) -> None:
+    assert math.verify(r"first 3, then \boxed{\frac{1}{2}}.", "1").extracted == r"\frac{1}{2}"
+    assert math.verify("We get 3, then 47 apples.", "1").extracted == "47"
+
+
+def test_math_reads_only_the_tail(math: MathVerifier) -> None:
+    assert math.verify(r"\boxed{5} " + "so " * 10_000, "5").outcome == "unparseable"
+    assert math.verify("so " * 10_000 + r"\boxed{5}", "5").outcome == "correct"
+
+
+def test_math_raises_what_the_comparison_raises(
+    math: MathVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> bool:
+        raise TypeError("no order between these")
+
+    monkeypatch.setattr("math_verify.grader.sympy_expr_eq", broken)
+    with pytest.raises(TypeError, match="no order"):
+        math.verify("5", "6")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        r"\boxed{" * 2800,
+        r"\boxed{" * 1400 + "}" * 1400,
+        r"\boxed{1" + " " * 19_000 + "x}",
+        r"\boxed{1}" + " " * 19_000 + r"\boxed{2}",
+        "####" + " " * 19_000 + "x\ny",
+        "#" * 19_000 + "\ny",
+        "1" + " " * 190 + "?",
+    ],
+    ids=["unclosed", "nested", "space", "between", "mark", "marks", "bare"],
+)
+def test_math_own_patterns_take_linear_time(
+    math: MathVerifier, monkeypatch: pytest.MonkeyPatch, response: str
+) -> None:
+    # Linear time is some milliseconds; quadratic was seconds and cubic, hours.
+    monkeypatch.setattr(math, "_parse", lambda text, targets, mode: (None, ""))
+    began = time.thread_time()
+    math.verify(response, "72")
+    assert time.thread_time() - began < 0.5
+
+
+def test_boxes_are_balanced() -> None:
+    assert final_boxed(r"{ \boxed{1 \boxed{2} } \\boxed{3}") == "3"
+    assert final_boxed(r"\boxed{1 \boxed{2} \}}") == r"1 \boxed{2} \}"
+    assert final_boxed(r"\boxed{\frac{1}{2}} and \boxed{\{3\}}") == r"\frac{1}{2}, \{3\}"
+    assert final_boxed(r"\boxed{1} then \boxed{2}") == "2"
+    assert final_boxed(r"\boxed{1") is None
+    assert closing_brace(r"{a\}b{}}", 1) == 7
+
+
+# --- registry ------------------------------------------------------------------------------------
+
+
+def test_registry_has_math_verify_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2d_store.verifiers.registry.entry_points", lambda group: ())
+    assert available() == {"math-verify": "s2d_store.verifiers.math:MathVerifier"}
+    verifier = load_verifier("math-verify")
+    assert verifier.name == "math-verify" and verifier.version.endswith("+s2d2")
+
+
+def test_registry_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(NotFoundError, match=r"(?s)'maths'.*available.*math-verify.*s2d\.verifiers"):
+        load_verifier("maths")
+    with pytest.raises(
+        NotFoundError, match=r"cannot import tests\.verifiers\.test_verifiers:Missing"
+    ):
+        load_verifier("tests.verifiers.test_verifiers:Missing")
+    with pytest.raises(InputError, match="module:Class"):
+        load_verifier("tests.verifiers.test_verifiers:")
+    with pytest.raises(InputError, match="is not a verifier"):
+        load_verifier("tests.verifiers.test_verifiers:Nameless")
+
+
+# --- pool ----------------------------------------------------------------------------------------
+
+
+def test_pool_grades_a_stream_and_attributes_by_key(pool: VerifierPool) -> None:
+    assert (pool.name, pool.version) == ("obedient", "7")
+    items = [(f"key{i}", f"response{i}", f"gold{i}") for i in range(700)]
+    graded = {key: verdict for key, verdict, _ in pool.verify_many(iter(items))}
+    assert graded == {
+        key: Verdict(0.5, "correct", f"{response}/{answer}") for key, response, answer in items
+    }
+    assert list(pool.verify_many([])) == []
+
+
+def test_pool_stuck_item_alone_times_out(pool: VerifierPool) -> None:
+    others = [f"ok{i}" for i in range(100)]
+    graded = outcomes(pool, *others[:50], "hang", *others[50:])
+    assert graded.pop("hang").outcome == "timeout"
+    assert {verdict.outcome for verdict in graded.values()} == {"correct"}
+
+
+def test_pool_dead_worker_costs_one_item(pool: VerifierPool) -> None:
+    graded = outcomes(pool, *"abcdefgh", "segfault", *"ijklmn", "exit", *"opqrst")
+    segfault, left = graded.pop("segfault"), graded.pop("exit")
+    assert segfault.outcome == left.outcome == "error"
+    assert "SIGSEGV" in segfault.detail and "exit code 3" in left.detail
+    assert {verdict.outcome for verdict in graded.values()} == {"correct"}
+
+
+def test_pool_exceptions_and_memory_are_errors(pool: VerifierPool) -> None:
+    graded = outcomes(pool, "raise", "hog", "print", "bad outcome", "nan", "ok")
+    assert graded["raise"] == Verdict(0.0, "error", detail="ValueError: gold")
+    assert graded["hog"].outcome == "error" and "memory" in graded["hog"].detail
+    assert graded["print"].outcome == graded["ok"].outcome == "correct"
+    assert "'maybe'" in graded["bad outcome"].detail and "nan" in graded["nan"].detail
+
+
+def test_pool_item_too_large_to_be_read_is_alone_to_blame() -> None:
+    with VerifierPool(SPEC, workers=1, memory_bytes=160 << 20) as pool:
+        graded = outcomes(pool, "a", "b", "x" * (50 << 20), "c", "d")
+    assert [verdict.outcome for verdict in graded.values()].count("error") == 1
+    assert {graded[key].outcome for key in "abcd"} == {"correct"}
+
+
+def test_pool_worker_that_dies_idle_costs_nothing() -> None:
+    with VerifierPool(SPEC, workers=1) as pool:
+        pid = int(outcomes(pool, "pid")["pid"].extracted)
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone([pid])
+        assert outcomes(pool, "a")["a"].outcome == "correct"
+
+
+def test_pool_sends_and_receives_more_than_a_pipe_holds(pool: VerifierPool) -> None:
+    texts = [f"{i}" + "x" * 50_000 for i in range(100)]
+    graded = outcomes(pool, *texts, "y" * 5_000_000)
+    assert all(graded[text].extracted == f"{text}/gold" for text in texts)
+
+
+def test_pool_replaces_a_worker_after_a_memory_error() -> None:
+    with VerifierPool(SPEC, workers=1) as pool:
+        first, _, second = (
+            verdict for text in ("pid", "hog", "pid") for verdict in outcomes(pool, text).values()
+        )
+    assert first.extracted != second.extracted
+
+
+def test_pool_is_lazy_and_can_be_left(pool: VerifierPool) -> None:
+    taken = 0
+
+    def endless() -> Iterator[tuple[str, str, str]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield str(taken), "text", "gold"
+
+    stream = pool.verify_many(endless())
+    for _ in range(10):
+        next(stream)
+    assert taken <= 2 * IN_FLIGHT_PER_WORKER + 10
+    stream.close()  # type: ignore[attr-defined]
+    assert outcomes(pool, "after")["after"].outcome == "correct"
+
+
+def test_pool_serves_other_threads(pool: VerifierPool) -> None:
+    seen: list[dict[str, Verdict]] = []
+    threads = [
+        threading.Thread(target=lambda: seen.append(outcomes(pool, *"abcdefgh", "exit")))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 3
+    assert all(graded["exit"].outcome == "error" for graded in seen)
+    assert all(graded["h"].outcome == "correct" for graded in seen)
+
+
+def test_pool_made_in_a_thread_outlives_it() -> None:
+    made: list[VerifierPool] = []
+    thread = threading.Thread(target=lambda: made.append(VerifierPool(SPEC, workers=1)))
+    thread.start()
+    thread.join()
+    with made[0] as pool:
+        pid = outcomes(pool, "pid")["pid"].extracted
+        assert outcomes(pool, "pid")["pid"].extracted == pid
+
+
+def test_pool_source_errors_reach_the_caller(pool: VerifierPool) -> None:
+    def failing() -> Iterator[tuple[str, str, str]]:
+        yield "a", "b", "c"
+        raise KeyError("source")
+
+    with pytest.raises(KeyError, match="source"):
+        list(pool.verify_many(failing()))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tests.verifiers.test_verifiers:Unborn", r"(?s)Unborn.*no weights here"),
+        ("tests.verifiers.test_verifiers:ExitsAtBirth", r"(?s)ExitsAtBirth.*exit code 9"),
+        ("tests.verifiers.test_verifiers:Nameless", "is not a verifier"),
+        ("no_such_module_here:V", "cannot import no_such_module_here:V"),
+        ("maths", "available: math-verify"),
+    ],
+)
+def test_pool_that_cannot_start_says_so_at_once(spec: str, message: str) -> None:
+    before = threading.active_count()
+    with pytest.raises(S2DError, match=message):
+        VerifierPool(spec, workers=2)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("bad", [{"workers": 0}, {"deadline_s": 0.0}, {"memory_bytes": -1}])
+def test_pool_limits_are_positive(bad: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(bad))} = .* must be positive"):
+        VerifierPool(SPEC, **{"workers": 1, **bad})
+
+
+def test_pool_close_ends_workers_and_running_calls() -> None:
+    pool = VerifierPool(SPEC, workers=2)
+    pids = [int(verdict.extracted) for verdict in outcomes(pool, "pid").values()]
+    raised: list[S2DError] = []
+
+    def grade() -> None:
+        try:
+            list(pool.verify_many([("a", "hang", ""), ("b", "hang", "")]))
+        except S2DError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=grade)
+    thread.start()
+    pool.close()
+    pool.close()
+    thread.join(timeout=20)
+    assert not thread.is_alive() and "closed" in str(raised[0])
+    wait_until_gone(pids)
+    with pytest.raises(S2DError, match="closed"):
+        list(pool.verify_many([("a", "b", "c")]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    program = """
+        from s2d_store.verifiers.pool import VerifierPool
+
+        # No `if __name__` guard: workers must not import this file again.
+        print("main", flush=True)
+        pool = VerifierPool("tests.verifiers.test_verifiers:Obedient", workers=2, deadline_s=600)
+        for _, verdict, _ in pool.verify_many([(str(i), "pid", "") for i in range(200)]):
+            print(verdict.extracted, flush=True)
+        print("hanging", flush=True)
+        list(pool.verify_many([("a", "hang", ""), ("b", "hang", "")]))
+    """
+    script = tmp_path / "user_script.py"
+    script.write_text(textwrap.dedent(program))
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    parent = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=env,
+        # pytest may run with SIGINT ignored, as in the background, which a child would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert parent.stdout is not None
+    try:
+        lines = []
+        while (line := parent.stdout.readline().strip()) != "hanging":
+            assert line, "the parent ended early"
+            lines.append(line)
+        pids = sorted({int(line) for line in lines if line != "main"})
+        assert lines.count("main") == 1 and pids and all(map(alive, pids))
+        parent.send_signal(number)
+        assert parent.wait(timeout=20) == -number
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+    wait_until_gone(pids)
+
+
+def test_pool_leaves_no_zombies() -> None:
+    before = children()
+    with VerifierPool(SPEC, workers=2, deadline_s=0.5) as pool:
+        outcomes(pool, "segfault", "hang", "hog", "exit", "ok")
+        left = children() - before
+        assert len(left) == 2 and all(map(alive, left))
+    assert children() == before
+
+
+def children() -> set[int]:
+    """Processes this one started and has not reaped yet."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
+
+
+def test_importing_the_pool_is_light() -> None:
+    code = (
+        "import sys, s2d_store.verifiers.pool;"
+        "assert not {'sympy', 'math_verify', 'torch'} & set(sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_checked_makes_texts_storable() -> None:
+    assert checked(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
+        0.0, "wrong", "a?", "?\x00"
+    )
+
+
+def test_checked_passes_good_verdicts_through() -> None:
+    good = Verdict(0.25, "wrong", "1/4")
+    assert checked(good) is good
+    assert checked(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
+    assert checked("correct").outcome == "error"  # type: ignore[arg-type]

@@ -1,0 +1,174 @@
+"""`s2d verify` on real rollouts, with math-verify and with verifiers of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from s2d_store.store import Store
+from tests.conftest import Cli, Result
+from tests.support import made_stores
+
+Verify = Callable[..., Result]
+
+LENGTH_VERIFIER = '''
+from s2d_store.verifiers.base import Verdict
+
+class Length:
+    """Rewards long responses; dies on demand."""
+    name = "length"
+    version = "1"
+
+    def verify(self, response, answer):
+        if answer == "die":
+            raise RuntimeError("told to")
+        return Verdict(len(response) / 10, "correct" if response else "wrong", response[:3])
+
+class Nameless:
+    def verify(self, response, answer):
+        return Verdict(1.0, "correct")
+'''
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Store:
+    """16 rollouts of 8 prompts: 6 with a number as gold, one without, one that nobody can read."""
+    golds = ["1", "2", "3", "4", "5", "6", None, "not a number at all ("]
+    records = [{"question": f"q{i}", "answer": gold} for i, gold in enumerate(golds)]
+    root = tmp_path_factory.mktemp("made") / "store"
+    return made_stores.make(root, records, teacher_folder, role="teacher", n=2)
+
+
+@pytest.fixture
+def generated(made: Store, tmp_path: Path) -> Store:
+    return made_stores.copy(made, tmp_path / "generated")
+
+
+@pytest.fixture
+def verify(cli: Cli, tmp_path: Path) -> Verify:
+    def run(*options: object, root: Path = tmp_path / "generated") -> Result:
+        return cli("verify", "--n-workers", 1, *options, "--store", root)
+
+    return run
+
+
+def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
+    done = verify("--quiet")
+    assert (done.code, done.err) == (0, "")
+    first, outcomes, problem = done.out.splitlines()
+    assert ": 14 rollouts graded, pass rate 0." in first
+    assert "error 2" in outcomes
+    assert "first error: rollout" in problem and "cannot read the gold answer 'not a nu" in problem
+    rows = generated.sql(
+        "SELECT outcome, reward, answer, detail FROM rewards JOIN rollouts USING (rollout_id) "
+        "JOIN prompts USING (prompt_id)"
+    ).fetchall()
+    assert len(rows) == 14
+    for outcome, reward, answer, detail in rows:
+        assert answer is not None
+        assert (outcome == "error") == answer.startswith("not a") == bool(detail)
+        assert reward == (1.0 if outcome == "correct" else 0.0)
+        assert outcome in ("correct", "wrong", "unparseable", "error")
+    version = generated.snapshot().versions["rewards"]
+    done = verify()
+    assert done.code == 0 and "nothing left to grade" in done.out
+    assert generated.snapshot().versions["rewards"] == version
+    statuses = generated.sql("SELECT status FROM runs WHERE kind = 'verify'").fetchall()
+    assert statuses == [("done",)]
+
+
+def test_a_refused_command_leaves_its_run_as_it_was(generated: Store, verify: Verify) -> None:
+    assert verify().code == 0
+    refused = verify("--where", "round = 7")
+    assert refused.code == 1 and "no rollouts to verify" in refused.err
+    statuses = generated.sql("SELECT status FROM runs WHERE kind = 'verify'").fetchall()
+    assert statuses == [("done",)]
+
+
+def test_limit_and_chunks_continue_where_they_stopped(generated: Store, verify: Verify) -> None:
+    assert "5 rollouts graded" in verify("--limit", 5).out
+    assert "9 rollouts graded" in verify("--chunk", 4).out
+    assert generated.snapshot().versions["rewards"] == 1 + 3
+    assert generated.sql("SELECT count(DISTINCT rollout_id) FROM rewards").fetchall() == [(14,)]
+
+
+def test_another_verifier_adds_its_own_rows(
+    generated: Store, verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_verifiers.py").write_text(LENGTH_VERIFIER)
+    monkeypatch.syspath_prepend(tmp_path)
+    verify("--where", "answer = '1'")
+    done = verify("--verifier", "my_verifiers:Length")
+    assert "run verify-length-" in done.out and ": 14 rollouts graded" in done.out
+    counts = generated.sql("SELECT verifier, count(*) FROM rewards GROUP BY 1 ORDER BY 1")
+    assert counts.fetchall() == [("length", 14), ("math-verify", 2)]
+    rewards = generated.sql(
+        "SELECT reward, response_text, extracted FROM graded_rollouts WHERE verifier = 'length'"
+    ).fetchall()
+    assert all(r == pytest.approx(len(t) / 10) and x == t[:3] for r, t, x in rewards)
+    assert "nothing left to grade" in verify("--verifier", "my_verifiers:Length").out
+    for name, says in (
+        ("my_verifiers:Nameless", "my_verifiers:Nameless is not a verifier"),
+        ("my_verifiers:Missing", "cannot import my_verifiers:Missing"),
+        ("no_such_module:V", "cannot import no_such_module:V"),
+        ("my verifiers:V", "does not name a verifier class"),
+        ("maths-verify", "no verifier is named 'maths-verify'; available: math-verify"),
+    ):
+        done = verify("--verifier", name)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("error: ") and says in done.err
+
+
+def test_a_verifier_that_raises_is_an_error_outcome(
+    generated: Store, verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raising_verifiers.py").write_text(LENGTH_VERIFIER.replace('"die"', '"2"'))
+    monkeypatch.syspath_prepend(tmp_path)
+    done = verify("--verifier", "raising_verifiers:Length")
+    assert done.code == 0 and "error 2" in done.out
+    assert "RuntimeError: told to" in done.out
+    rows = generated.sql("SELECT detail FROM rewards WHERE outcome = 'error'").fetchall()
+    assert len(rows) == 2 and all("told to" in row[0] for row in rows)
+
+
+def test_where_chooses_rollouts(generated: Store, verify: Verify) -> None:
+    done = verify("--where", "sample_index = 0 AND answer < '3'")
+    assert ": 2 rollouts graded" in done.out
+    done = verify("--where", "outcomes = 'wrong'")
+    assert done.code == 1
+    assert "error: --where \"outcomes = 'wrong'\" does not work on graded_rollouts" in done.err
+    assert "DESCRIBE graded_rollouts" in done.err
+    done = verify("--where", "sample_index = 9")
+    assert done.code == 1 and "no rollouts to verify" in done.err
+    assert "0 rollouts match 'sample_index = 9'" in done.err
+
+
+def test_unlabelled_prompts_cannot_be_verified(generated: Store, verify: Verify) -> None:
+    done = verify("--where", "answer IS NULL")
+    assert done.code == 1
+    assert "no rollouts to verify: none of their prompts has an answer" in done.err
+    assert "--answer-field" in done.err
+
+
+def test_a_store_without_rollouts_says_what_to_do(store: Store, verify: Verify) -> None:
+    done = verify(root=store.root)
+    assert (done.code, done.out) == (1, "")
+    assert "error: no rollouts to verify" in done.err and "s2d generate" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--limit", -1), "--limit -1 is not usable"),
+        (("--chunk", 0), "--chunk 0 is not usable"),
+        (("--deadline", 0), "deadline_s = 0.0 must be positive"),
+    ],
+)
+def test_bad_settings_are_refused(
+    made: Store, verify: Verify, options: tuple[object, ...], says: str
+) -> None:
+    done = verify(*options, root=made.root)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ") and says in done.err
