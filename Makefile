@@ -38,7 +38,7 @@ lint: $(VENV)/.dev ## style, format, types, generated docs, dependency audit
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python requirements/audit.py
 
-format: $(VENV)/.dev ## mend what ruff can mend, regenerate docs
+format: $(VENV)/.dev ## repair what ruff can repair, regenerate docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py

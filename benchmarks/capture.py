@@ -35,7 +35,7 @@ def discard(engine: Engine, jobs: list[Job], config: GenerateConfig) -> tuple[fl
     """Seconds and tokens of a generation whose samples are dropped."""
     began, tokens = time.perf_counter(), 0
     requests = [job.request for job in jobs]
-    for sample in engine.sample(requests, config.params, config.keep_top_k):
+    for sample in engine.sample(requests, config.params, config.top_logprobs):
         tokens += len(sample.response_token_ids)
     return time.perf_counter() - began, tokens
 
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path, required=True, help="JSONL: question, answer")
     parser.add_argument("--n-prompts", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--top-k", type=int, default=20)
-    parser.add_argument("--chunk", type=int, default=16, help="rollouts a commit")
+    parser.add_argument("--top-logprobs", type=int, default=20)
+    parser.add_argument("--chunk", type=int, default=16, help="rollouts per commit")
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--pairs", type=int, default=3)
@@ -64,12 +64,16 @@ def main() -> None:
             policy="model",
             role="teacher",
             params=SamplingParams(max_tokens=args.max_tokens),
-            keep_top_k=args.top_k,
+            top_logprobs=args.top_logprobs,
             chunk_rows=args.chunk,
             batch_size=args.chunk,
         )
         engine = open_engine(
-            args.engine, str(args.model), top_k=args.top_k, dtype=args.dtype, max_model_len=2048
+            args.engine,
+            str(args.model),
+            top_logprobs=args.top_k,
+            dtype=args.dtype,
+            max_model_len=2048,
         )
         jobs = [
             Job(
@@ -96,7 +100,7 @@ def main() -> None:
         finally:
             engine.close()
     ratios = [b / a for a, b in zip(seconds["discard"], seconds["store"], strict=True)]
-    print(f"{len(jobs)} rollouts, {tokens:,} tokens, top-k {args.top_k}, {args.pairs} pairs")
+    print(f"{len(jobs)} rollouts, {tokens:,} tokens, top-k {args.top_logprobs}, {args.pairs} pairs")
     for kind, values in seconds.items():
         median = statistics.median(values)
         print(f"{kind:<8}{median:8.2f} s{tokens / median:10.1f} tokens/s")

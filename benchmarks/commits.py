@@ -2,7 +2,7 @@
 
     python -m benchmarks.commits
 
-One table (`updates`), one row a commit, all by `Store.commit`. At each size, in one process, in
+One table (`updates`), one row per commit, all by `Store.commit`. At each size, in one process, in
 milliseconds: a commit of rows known to be new, also in CPU time, and one that looks its keys up; in
 a copy, a commit by delta-rs's own transaction and an opening without checkpoints; the look-up in
 every file, which is what noting no key ranges comes to; opening the table; a snapshot of the whole

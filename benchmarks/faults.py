@@ -69,7 +69,17 @@ def cases(models: Path) -> list[Case]:
     teacher, student = str(models / "teacher"), str(models / "student")
     engine = ("--batch-size", "4", "--chunk", str(CHUNK))
     generate = (
-        *("generate", "--policy", teacher, "--role", "teacher", "--n", str(N), "--top-k", "3"),
+        *(
+            "generate",
+            "--policy",
+            teacher,
+            "--role",
+            "teacher",
+            "--n",
+            str(N),
+            "--top-logprobs",
+            "3",
+        ),
         *("--max-tokens", "6", *engine),
     )
     # A deadline that no machine is too busy for: a timeout would be another verdict.
@@ -85,7 +95,9 @@ def cases(models: Path) -> list[Case]:
     return [
         Case("generate", (), generate),
         Case("verify", ("generate",), verify),
-        Case("score", ("generate",), ("score", "--scorer", student, "--top-k", "4", *engine)),
+        Case(
+            "score", ("generate",), ("score", "--scorer", student, "--top-logprobs", "4", *engine)
+        ),
         Case("dataset build", ("generate",), build),
         Case("train", ("generate", "dataset build"), train),
         Case("compact", ("generate", "dataset build"), ("compact",)),
@@ -166,7 +178,7 @@ class Harness:
             made[*case.after, case.name] = store
 
     def run(self, kills: int, minutes: float) -> list[str]:
-        """Kill commands in turn until `kills` hit; gives what went wrong, in words."""
+        """Kill commands in turn until `kills` hit; returns what went wrong, in words."""
         failures: list[str] = []
         trial, end = 0, time.monotonic() + 60 * minutes
         while sum(self.kills.values()) < kills and time.monotonic() < end:
@@ -292,7 +304,7 @@ def _state(found: dict[str, Any], before: dict[str, Any]) -> str:
 
 
 def _fork(work: Callable[[], object], log: Path) -> int:
-    """Run work in a child with its output in a file; gives the child's id."""
+    """Run work in a child with its output in a file; returns the child's id."""
     pid = os.fork()
     if pid:
         return pid
@@ -406,12 +418,12 @@ def _after_kill(folder: Path, out: Path) -> dict[str, Any]:
 
 def _after_the_end(folder: Path, out: Path) -> dict[str, Any]:
     """Contents and faults of a store after a command has ended."""
-    from s2d_store.datasets.lock_file import built
+    from s2d_store.datasets.lock_file import list_built
     from s2d_store.datasets.verify import verify
     from s2d_store.store import Store
 
     store, faults = Store.open(folder), _faults(folder)
-    for name in built(store):
+    for name in list_built(store):
         if not verify(store, name).matches:
             faults.append(f"lock {name} does not rebuild")
     faults += [f"{path} is pending" for path in (folder / "pending").glob("*.json")]

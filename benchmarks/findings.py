@@ -62,14 +62,14 @@ def sizes(report: Report) -> Iterator[Row]:
     }
     for row in report["rows"]:
         for name, peer in peers.items():
-            yield less(f"bytes a token, k = {row['k']}", peer, row["s2d"], row[name])
+            yield less(f"bytes per token, k = {row['k']}", peer, row["s2d"], row[name])
         yield less(f"time of a sum in SQL, k = {row['k']}", peers["floats"], row["sql"], 1.0)
 
 
 def ingesting(report: Report) -> Iterator[Row]:
     """Of ingest."""
     ours, theirs = (median(report["tokens_per_cpu_s"][name]) for name in ("s2d", "bare"))
-    what = f"tokens a CPU second, k = {report['k']}"
+    what = f"tokens per CPU second, k = {report['k']}"
     yield Row(what, "bare pyarrow, nothing checked", ours, theirs, median(report["ratios"]))
 
 

@@ -1,12 +1,12 @@
-"""Ingest: vLLM's logprob objects to committed files, tokens a second of one core.
+"""Ingest: vLLM's logprob objects to committed files, tokens per second of one core.
 
-    python -m benchmarks.ingest --top-k 64
-    python -m benchmarks.ingest --top-k 64 --alone --rollouts 2048     # peak of memory
+    python -m benchmarks.ingest --top-logprobs 64
+    python -m benchmarks.ingest --top-logprobs 64 --alone --rollouts 2048     # peak of memory
 
 No model and no vLLM: an engine that gives back made `FlatLogprobs` (lists of Python numbers, as
 vLLM's) by way of `last_positions`, under the driver of `s2d generate`: checks, rows of rollouts and
 topk, steps, Parquet, commits, the writer's thread. Only decoding text is left out, which is the
-tokenizer's. Logits are rounded to bfloat16; bytes a token come out as those of a real model. Making
+tokenizer's. Logits are rounded to bfloat16; sizes come out as those of a real model. Making
 the objects is not timed. Seconds are CPU seconds of the process, all its threads together, on one
 core to which it is bound. The peer takes turns with it: pyarrow alone writes the same lists, chunk
 by chunk, with nothing checked, cut, aligned or committed (zstd, no dictionary). Other work on the
@@ -93,7 +93,7 @@ class Tokenizer:
 
 
 class MadeEngine:
-    """Gives the made objects again and again, as `VllmEngine` gives vLLM's."""
+    """Returns the made objects again and again, as `VllmEngine` gives vLLM's."""
 
     name, version, vocab_size, max_model_len = "made", "0", VOCAB, 1 << 20
     tokenizer = Tokenizer()
@@ -102,12 +102,12 @@ class MadeEngine:
         self.pool = pool
 
     def sample(
-        self, requests: Sequence[SampleRequest], params: SamplingParams, top_k: int
+        self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
         """One sample a request."""
         for i, request in enumerate(requests):
             tokens, flat = self.pool[i % len(self.pool)]
-            topk = last_positions(request.rollout_id, flat, tokens, top_k)
+            topk = last_positions(request.rollout_id, flat, tokens, top_logprobs)
             yield Sample(request.rollout_id, tokens, topk.sampled_logprobs, "length", topk)
 
     def score(self, requests: Any, k: int) -> Any:
@@ -121,7 +121,11 @@ class MadeEngine:
 def ingest(store: Store, engine: MadeEngine, run: str, rollouts: int, args: Any) -> float:
     """Store that many rollouts; CPU seconds of the process."""
     config = GenerateConfig(
-        policy="made", role="teacher", keep_top_k=args.top_k, chunk_rows=args.chunk, batch_size=1
+        policy="made",
+        role="teacher",
+        top_logprobs=args.top_logprobs,
+        chunk_rows=args.chunk,
+        batch_size=1,
     )
     policy = Registered("made", "made", "", "", 1)
     prompt = Prompt("prompt", [], None)
@@ -132,7 +136,7 @@ def ingest(store: Store, engine: MadeEngine, run: str, rollouts: int, args: Any)
 
 
 def bare(folder: Path, pool: list[tuple[Any, Flat]], rollouts: int, chunk: int) -> float:
-    """The same lists by pyarrow alone, one file a chunk; CPU seconds of the process."""
+    """The same lists by pyarrow alone, one file per chunk; CPU seconds of the process."""
     began = time.process_time()
     for first in range(0, rollouts, chunk):
         flats = [pool[i % len(pool)][1] for i in range(first, min(rollouts, first + chunk))]
@@ -153,10 +157,10 @@ def _quiet(_: Progress) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--top-k", type=int, default=64)
-    parser.add_argument("--response", type=int, default=512, help="tokens a rollout")
+    parser.add_argument("--top-logprobs", type=int, default=64)
+    parser.add_argument("--response", type=int, default=512, help="tokens per rollout")
     parser.add_argument("--rollouts", type=int, default=512, help="rollouts a repeat")
-    parser.add_argument("--chunk", type=int, default=256, help="rollouts a commit")
+    parser.add_argument("--chunk", type=int, default=256, help="rollouts per commit")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pool", type=int, default=64, help="different rollouts among them")
     parser.add_argument("--alone", action="store_true", help="no peer: for the peak of memory")
@@ -168,7 +172,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rng = np.random.default_rng(0)
-    pool = [made(args.response, args.top_k, rng) for _ in range(args.pool)]
+    pool = [made(args.response, args.top_logprobs, rng) for _ in range(args.pool)]
     engine, tokens = MadeEngine(pool), args.rollouts * args.response
     seconds: dict[str, list[float]] = {"s2d": [], "bare": []}
     peaks = []
@@ -191,16 +195,23 @@ def main() -> None:
     speeds = {name: [tokens / s for s in values] for name, values in seconds.items()}
     for name, found in ((name, values) for name, values in speeds.items() if values):
         print(
-            f"k = {args.top_k}, {name}: {median(found):,.0f} tokens a CPU second, median of "
+            f"k = {args.top_logprobs}, {name}: {median(found):,.0f} tokens per CPU s, median of "
             f"{args.repeats} ({min(found):,.0f} to {max(found):,.0f})"
         )
     ratios = [a / b for a, b in zip(*speeds.values(), strict=not args.alone)]
     if ratios:
         print(f"s2d / bare: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     memory = ", ".join(f"{peak:.0f}" for peak in peaks)
-    print(f"{size / stored:.1f} bytes a token; peak memory {before:.0f} MiB before, then {memory}")
+    print(
+        f"{size / stored:.1f} bytes per token; peak memory {before:.0f} MiB before, then {memory}"
+    )
     if args.json:
-        report = {"k": args.top_k, "tokens_per_cpu_s": speeds, "ratios": ratios, "peak_mib": peaks}
+        report = {
+            "k": args.top_logprobs,
+            "tokens_per_cpu_s": speeds,
+            "ratios": ratios,
+            "peak_mib": peaks,
+        }
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -20,7 +20,7 @@ OF_SCALE = (
 
 
 def draw(reports: Mapping[str, Report], folder: Path) -> dict[str, str]:
-    """Draw what there are figures for; gives the files' names by benchmark."""
+    """Draw what there are figures for; returns the files' names by benchmark."""
     import matplotlib
 
     matplotlib.use("svg")

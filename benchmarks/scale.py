@@ -78,7 +78,7 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
                 con.execute(macro)
                 made.add(macro)
         given = parameters.resolve(query, {p.name: POLICY for p in required}, con)
-        values = parameters.bound(query, given | {"seed": 0})
+        values = parameters.bind(query, given | {"seed": 0})
         times[f"{query.folder} {query.name}"] = median_seconds(
             lambda query=query, values=values: con.sql(query.sql, params=values).fetchall(), repeats
         )

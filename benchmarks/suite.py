@@ -137,7 +137,7 @@ SUITE = (
     ),
     Benchmark(
         "commits",
-        "One row a commit, again and again; at each size, means of 50 commits.",
+        "One row per commit, again and again; at each size, means of 50 commits.",
         ("benchmarks.commits --seconds 420 --json {json}",),
         600,
         findings.committing,

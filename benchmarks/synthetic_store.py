@@ -281,7 +281,7 @@ class Builder:
         )
 
     def training(self, run: str, before: str, after: str, kind: str, source: str) -> None:
-        """A locked dataset's rows (one a rollout of its source), updates, and the run."""
+        """A locked dataset's rows (one per rollout of its source), updates, and the run."""
         rows = self.store.sql(
             "SELECT rollout_id, prompt_id, prompt_tokens, response_tokens FROM rollouts "
             "WHERE run_id = $run",

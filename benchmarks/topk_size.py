@@ -1,4 +1,4 @@
-"""Bytes a token of top-k logprobs on disk: our layout against nested lists and JSONL.
+"""Bytes per token of top-k logprobs on disk: our layout against nested lists and JSONL.
 
     python -m benchmarks.topk_size --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
     python -m benchmarks.topk_size     # no model: made logprobs, as in benchmarks/ingest.py
@@ -128,10 +128,10 @@ def topk_rows(entries: list[TopK]) -> pa.Table:
 
 def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
     """Table topk; bytes of the file, of its ids and of its logprobs."""
-    stored = logit_steps.stored(topk_rows(entries))
+    stored = logit_steps.encode(topk_rows(entries))
     sizes = {"s2d": parquet_writer.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
     for entry, back in zip(
-        entries, topk.from_columns(logit_steps.plain(pq.read_table(path))), strict=True
+        entries, topk.from_columns(logit_steps.decode(pq.read_table(path))), strict=True
     ):
         assert entry.logprobs.tobytes() == back.logprobs.tobytes(), "lossless"
         assert np.array_equal(entry.token_ids, back.token_ids), "lossless"
@@ -151,7 +151,7 @@ def write_lossy(entries: list[TopK], path: Path, nats: float) -> dict[str, float
     """Table topk rounded by at most `nats`: bytes of the file, and errors of what it gives back."""
     stored = Rounding(nats)(topk_rows(entries))
     size = parquet_writer.write(path, [stored], stored.schema)
-    back = topk.from_columns(logit_steps.plain(pq.read_table(path)))
+    back = topk.from_columns(logit_steps.decode(pq.read_table(path)))
     exact, read = (
         np.concatenate([entry.logprobs.reshape(-1) for entry in rows]).astype(np.float64)
         for rows in (entries, back)
@@ -194,7 +194,7 @@ def main() -> None:
     else:
         whole = made_rows(args.rows, max(args.k))
     tokens = sum(len(entry.sampled_logprobs) for entry in whole)
-    print(f"{len(whole)} solutions, {tokens:,} tokens; bytes a token")
+    print(f"{len(whole)} solutions, {tokens:,} tokens; bytes per token")
     names = ("jsonl", "nested", "floats", "s2d", "ids", "logprobs")
     names += ("jsonl/s2d", "nested/s2d", "floats/s2d", "SQL")
     print(f"{'k':>5}" + "".join(f"{name:>12}" for name in names))

@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def show(outcomes: Counter[tuple[str, str]]) -> None:
-    """One row a class and one for all, one column an outcome."""
+    """One row per class and one for all, one column an outcome."""
     print("| class | answers | " + " | ".join(OUTCOMES) + " |")
     print("| --- " * (len(OUTCOMES) + 2) + "|")
     for kind in ["monsters", *CLASSES, "all"]:

@@ -1,1 +1,1 @@
-"""The s2d command line: one Typer file a noun."""
+"""The s2d command line: one Typer file per noun."""

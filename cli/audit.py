@@ -81,7 +81,7 @@ def _print(results: list[AuditResult]) -> None:
 
 
 def _summary(result: AuditResult) -> str:
-    """What was found and looked at: in one line, or one a row of figures where there are more."""
+    """What was found and looked at: in one line, or one per row of figures where there are more."""
     if result.status == "skipped":
         return result.reason
     parts = [f"{result.offending:,} offending rows"] if result.offending else []

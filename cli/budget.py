@@ -129,7 +129,7 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
     con = store.connect()
     values = parameters.resolve(query, {"policy": policy, "purpose": purpose}, con)
     with connection.errors():
-        relation = con.sql(query.sql, params=parameters.bound(query, values))
+        relation = con.sql(query.sql, params=parameters.bind(query, values))
         columns, rows = relation.columns, relation.fetchall()
     records = [dict(zip(columns, row, strict=True)) for row in rows]
     _, name = parameters.policy(con, policy)

@@ -62,10 +62,10 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 def list_(store: StoreOption = DEFAULT_STORE) -> None:
     """Show the datasets whose files are there."""
     from cli.output import print_rows
-    from s2d_store.datasets.lock_file import built, read_lock
+    from s2d_store.datasets.lock_file import list_built, read_lock
 
     opened = open_store(store)
-    locks = [read_lock(opened, name) for name in built(opened)]
+    locks = [read_lock(opened, name) for name in list_built(opened)]
     columns = ["rows", "updates", "response_tokens", "labels"]
     rows = [
         (k["name"], k["kind"], *(k["counts"][c] for c in columns), k["fingerprint"]) for k in locks

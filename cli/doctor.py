@@ -12,7 +12,7 @@ import typer
 from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
 
 if TYPE_CHECKING:
-    from s2d_store.maintenance.report import Patient
+    from s2d_store.maintenance.report import DamagedFile
 
 
 def doctor(
@@ -42,7 +42,7 @@ def doctor(
 
     opened = open_store(store)
     found = examine(opened, full=not quick, on_file=None if quiet else _show())
-    patients = report.patients(opened, found)
+    patients = report.damaged_files(opened, found)
     suffix = "" if store == DEFAULT_STORE else f" --store {store}"
     print("\n".join(report.lines(opened, found, patients, suffix)))
     if drop_damaged and any(p.damage.file.live for p in patients):
@@ -73,7 +73,7 @@ def _show() -> Callable[[int, int], None]:
     return show
 
 
-def _confirm(patients: list[Patient], yes: bool) -> None:
+def _confirm(patients: list[DamagedFile], yes: bool) -> None:
     from s2d_store.errors import InputError
 
     if yes:

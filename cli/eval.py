@@ -41,7 +41,7 @@ def evaluate(
     policies: Annotated[
         list[str], typer.Argument(help="Registered names or ids, local folders, or hub ids.")
     ],
-    n: Annotated[int, typer.Option("--n", "-n", help="Rollouts a prompt.")] = 4,
+    n: Annotated[int, typer.Option("--n", "-n", help="Rollouts per prompt.")] = 4,
     where: PromptsOption = "",
     limit: LimitOption = 0,
     k: Annotated[
@@ -67,7 +67,7 @@ def evaluate(
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 1.0,
-    sampling_top_k: SamplingTopKOption = 0,
+    top_k: SamplingTopKOption = 0,
     seed: SeedOption = 0,
     verifier: Annotated[str, typer.Option(help="Whose verdicts count.")] = "math-verify",
     verify_workers: WorkersOption = 0,
@@ -90,7 +90,7 @@ def evaluate(
     from functools import partial
 
     from cli import eval_output
-    from cli.progress import shown
+    from cli.progress import progress_bar
     from s2d_store.engines.base import SamplingParams
     from s2d_store.errors import InputError
     from s2d_store.evaluation import evaluate
@@ -104,7 +104,7 @@ def evaluate(
         purpose="eval",
         stage=stage,
         n=n,
-        params=SamplingParams(temperature, top_p, sampling_top_k, max_tokens),
+        params=SamplingParams(temperature, top_p, top_k, max_tokens),
         seed=seed,
         where=where,
         limit=limit,
@@ -136,5 +136,5 @@ def evaluate(
     if report:
         found = evaluate.report(opened, config)
     else:
-        found = evaluate.evaluate(opened, config, partial(shown, quiet=quiet))
+        found = evaluate.evaluate(opened, config, partial(progress_bar, quiet=quiet))
     eval_output.print_report(found, format_)

@@ -44,20 +44,20 @@ def generate(
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     purpose: Annotated[str, typer.Option(help="train or eval.")] = "train",
     stage: Annotated[str, typer.Option(help="Stage that budgets count this run for.")] = "",
-    n: Annotated[int, typer.Option("--n", "-n", help="Rollouts a prompt.")] = 1,
+    n: Annotated[int, typer.Option("--n", "-n", help="Rollouts per prompt.")] = 1,
     where: PromptsOption = "",
     limit: LimitOption = 0,
     prompts_per_round: Annotated[
         int, typer.Option(help="Of these prompts, the N whose turn it is in --round; 0: all.")
     ] = 0,
-    top_k: Annotated[
-        int, typer.Option("--top-k", help="Keep the policy's own top-k logprobs; 0: none.")
+    top_logprobs: Annotated[
+        int, typer.Option("--top-logprobs", help="Keep the policy's own top-k logprobs; 0: none.")
     ] = 0,
     lossy: LossyOption = 0.0,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 1.0,
-    sampling_top_k: SamplingTopKOption = 0,
+    top_k: SamplingTopKOption = 0,
     seed: SeedOption = 0,
     round_: Annotated[int, typer.Option("--round", help="On-policy round.")] = 0,
     run: Annotated[str, typer.Option(help="Run id; default: derived from the settings.")] = "",
@@ -80,7 +80,7 @@ def generate(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Sample rollouts and store them. Killed and started again, it continues."""
-    from cli.progress import shown
+    from cli.progress import progress_bar
     from s2d_store.engines.base import SamplingParams
     from s2d_store.rollouts.generate import generate as run_generate
     from s2d_store.rollouts.generate_config import GenerateConfig
@@ -92,8 +92,8 @@ def generate(
         purpose=cast(Any, purpose),
         stage=stage,
         n=n,
-        params=SamplingParams(temperature, top_p, sampling_top_k, max_tokens),
-        keep_top_k=top_k,
+        params=SamplingParams(temperature, top_p, top_k, max_tokens),
+        top_logprobs=top_logprobs,
         lossy_nats=lossy,
         seed=seed,
         round=round_,
@@ -117,7 +117,7 @@ def generate(
         budget=budget,
     )
     opened = open_store(store)
-    with shown("generate", quiet) as progress:
+    with progress_bar("generate", quiet) as progress:
         done = run_generate(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts stored, {done.tokens:,} tokens")
     if lossy and done.stored:

@@ -97,9 +97,9 @@ def _damage_behind(error: Exception) -> S2DError | None:
     )
     if says_so or not opened:
         return None
-    from s2d_store.maintenance.diagnose_error import behind
+    from s2d_store.maintenance.diagnose_error import diagnose_file_error
 
-    return behind(error, opened[-1])
+    return diagnose_file_error(error, opened[-1])
 
 
 def _print_traceback(

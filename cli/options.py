@@ -41,7 +41,7 @@ EngineArgOption = Annotated[
 MaxModelLenOption = Annotated[
     int, typer.Option("--max-model-len", help="Most tokens of prompt and response; 0: the model's.")
 ]
-ChunkOption = Annotated[int, typer.Option("--chunk", help="Rollouts a commit.")]
+ChunkOption = Annotated[int, typer.Option("--chunk", help="Rollouts per commit.")]
 WorkersOption = Annotated[int, typer.Option(help="Grading processes; 0: one a core.")]
 DeadlineOption = Annotated[
     float,
@@ -51,7 +51,7 @@ MaxTokensOption = Annotated[int, typer.Option(help="Most response tokens.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
 TopPOption = Annotated[float, typer.Option(help="Nucleus mass to sample from.")]
 SamplingTopKOption = Annotated[
-    int, typer.Option("--sampling-top-k", help="Sample from the k likeliest tokens; 0: all.")
+    int, typer.Option("--top-k", help="Sample from the k likeliest tokens; 0: all.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Every rollout's own seed derives from it.")]
 PromptsOption = Annotated[

@@ -13,7 +13,7 @@ LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def shown(verb: str, quiet: bool) -> Iterator[OnProgress]:
+def progress_bar(verb: str, quiet: bool) -> Iterator[OnProgress]:
     """A callback for drivers that displays rates, pass rate so far and time left on stderr."""
     if quiet:
         yield ignore

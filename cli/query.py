@@ -46,7 +46,7 @@ def query(
     from cli.options import pairs
     from s2d_store.errors import InputError
     from s2d_store.sql import connection, parameters, read_only
-    from s2d_store.storage.reserved_paths import check_outside
+    from s2d_store.storage.reserved_paths import refuse_store_path
     from s2d_store.tables.snapshot import parse_as_of
 
     if list_:
@@ -59,14 +59,14 @@ def query(
     moment = parse_as_of(as_of) if as_of else None
     opened = open_store(store)
     if output:
-        check_outside(opened.root, output)
+        refuse_store_path(opened.root, output)
     con = opened.connect(moment, unsafe=unsafe)
     given = pairs(param, "--param")
     if isinstance(asked, queries.Query):
         statement, values = asked.sql, parameters.resolve(asked, given, con)
         if "$seed" in statement:
             values["seed"] = 0
-        bound = parameters.bound(asked, values)
+        bound = parameters.bind(asked, values)
     else:
         statement, bound = asked, given or None
     for macro in queries.macros_for(statement):

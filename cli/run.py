@@ -32,17 +32,17 @@ def run(
     """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on."""
     from functools import partial
 
-    from cli.progress import shown
+    from cli.progress import progress_bar
     from cli.recipes import estimate as planning
     from cli.recipes import preflight, results, run_stage
     from cli.recipes.parse import read_recipe
     from cli.recipes.tasks import policy_names
     from cli.recipes.tasks import tasks as tasks_of
     from cli.recipes.train_from_store import require_torch
-    from s2d_store.engines.cache import KeptEngines
+    from s2d_store.engines.cache import EngineCache
     from s2d_store.policies import registry
     from s2d_store.store import Store
-    from s2d_store.verifiers.cache import KeptPool
+    from s2d_store.verifiers.cache import PoolCache
 
     asked = read_recipe(recipe)
     tasks = tasks_of(_only(asked, stage), seed or ())
@@ -61,14 +61,14 @@ def run(
     planning.add_prompts(store, asked.prompts)
     for name, location in locations.items():
         registry.register(store, name, location)
-    engines, pools = KeptEngines(asked.engine.keep), KeptPool()
+    engines, pools = EngineCache(asked.engine.keep), PoolCache()
     work = run_stage.Work(
         asked,
         store,
         by_name,
         engines,
         pools,
-        partial(shown, quiet=quiet),
+        partial(progress_bar, quiet=quiet),
         {line.task.name: line.updates for line in lines},
         quiet,
     )

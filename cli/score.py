@@ -27,8 +27,9 @@ from cli.options import (
 def score(
     scorer: Annotated[str, typer.Option("--scorer", "--teacher", help="The policy that scores.")],
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", help="Entries a token; with --support policy 0: as stored.")
+    top_logprobs: Annotated[
+        int,
+        typer.Option("--top-logprobs", help="Entries a token; with --support policy 0: as stored."),
     ] = 0,
     support: Annotated[
         str,
@@ -51,14 +52,14 @@ def score(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Store a policy's top-k logprobs on stored rollouts, from their token ids."""
-    from cli.progress import shown
+    from cli.progress import progress_bar
     from s2d_store.rollouts.score import ScoreConfig
     from s2d_store.rollouts.score import score as run_score
 
     config = ScoreConfig(
         scorer=scorer,
         revision=revision,
-        k=top_k,
+        k=top_logprobs,
         support=cast(Any, support),
         lossy_nats=lossy,
         where=where,
@@ -73,7 +74,7 @@ def score(
         budget=budget,
     )
     opened = open_store(store)
-    with shown("score", quiet) as progress:
+    with progress_bar("score", quiet) as progress:
         done = run_score(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts scored, {done.tokens:,} tokens")
     if lossy and done.stored:

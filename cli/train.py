@@ -34,12 +34,12 @@ TRAINERS: dict[str, tuple[type[TrainerConfig], str]] = {
     "replay": (ReplayConfig, "The replay control: the bridge's objective on a Stage 3 schedule."),
     "sft": (SFTConfig, "A baseline: cross-entropy on the teacher's samples."),
 }
-_LEAD = {
+_REQUIRED = {
     "dataset": Annotated[str, typer.Option(help="A locked dataset of the store.")],
     "student": Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")],
     "output": Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
 }
-_TRAIL: dict[str, tuple[Any, Any]] = {
+_COMMON: dict[str, tuple[Any, Any]] = {
     "name": (
         Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")],
         "",
@@ -63,11 +63,13 @@ def _command(trainer: str, config_class: type[TrainerConfig], summary: str) -> C
         _train(trainer, config_class, given)
 
     hints, help_of = get_type_hints(config_class), field_help(config_class)
-    options: dict[str, tuple[Any, Any]] = {name: (kind, MISSING) for name, kind in _LEAD.items()}
+    options: dict[str, tuple[Any, Any]] = {
+        name: (kind, MISSING) for name, kind in _REQUIRED.items()
+    }
     for field in fields(config_class):
-        if field.name not in _LEAD:
+        if field.name not in _REQUIRED:
             options[field.name] = _option(field.name, hints[field.name], help_of, field.default)
-    options |= _TRAIL
+    options |= _COMMON
     parameters = [
         Parameter(
             name,
@@ -105,7 +107,7 @@ def _train(trainer: str, config_class: type[TrainerConfig], given: dict[str, Any
     from cli.recipes.train_from_store import train_from_store
 
     store = open_store(given.pop("store"))
-    quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _LEAD}
+    quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _REQUIRED}
     books = {name: given.pop(name) for name in ("name", "stage", "budget")}
     settings = {k: tuple(v or ()) if k == "trackers" else v for k, v in given.items()}
     report = _reporting(store, lead["dataset"], quiet)

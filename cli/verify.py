@@ -32,13 +32,13 @@ def verify(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Grade stored rollouts that this verifier version has not graded yet."""
-    from cli.progress import shown
+    from cli.progress import progress_bar
     from s2d_store.rollouts.grade import VerifyConfig
     from s2d_store.rollouts.grade import verify as run_verify
 
     config = VerifyConfig(verifier, where, limit, workers(n_workers), deadline, chunk, budget)
     opened = open_store(store)
-    with shown("verify", quiet) as progress:
+    with progress_bar("verify", quiet) as progress:
         done = run_verify(opened, config, progress)
     if not done.graded:
         print(f"run {done.run_id}: nothing left to grade")

@@ -131,8 +131,8 @@ def recipes_page() -> str:
         parts.append(head + "\n".join(rows) + "\n")
     parts.append("## Which stage takes what\n")
     rows = [
-        f"| `{kind}` | {_names(schema.NEEDS[kind])} | {_names(schema.MAY[kind])} |"
-        for kind in schema.NEEDS
+        f"| `{kind}` | {_names(required)} | {_names(schema.OPTIONAL_KEYS[kind])} |"
+        for kind, required in schema.REQUIRED_KEYS.items()
     ]
     parts.append("| kind | needs | may have |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 # What a run's record keeps beside its settings, so that its command can be repeated.
-ASKED = "asked"
+INVOCATION = "asked"
 
 
 def defaults(config_class: type) -> dict[str, Any]:
@@ -28,12 +28,12 @@ def defaults(config_class: type) -> dict[str, Any]:
     return {name: json_value(value) for name, value in found.items() if _is_plain(value)}
 
 
-def chosen(values: Mapping[str, Any], unless: Mapping[str, Any]) -> dict[str, Any]:
+def non_default(values: Mapping[str, Any], unless: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not at their default: what an id is made of."""
     return {k: v for k, v in values.items() if k not in unless or json_value(v) != unless[k]}
 
 
-def differing(
+def diff_settings(
     stored: Mapping[str, Any], now: Mapping[str, Any], unless: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Settings whose stored value is another than today's, as (stored, now), in order of name.
@@ -45,12 +45,12 @@ def differing(
     """
     now, unless = json_value(now), unless or {}
     found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted((stored.keys() | now.keys()) - {ASKED}):
+    for name in sorted((stored.keys() | now.keys()) - {INVOCATION}):
         default = unless.get(name)
         before, after = stored.get(name, default), now.get(name, default)
         if isinstance(before, dict) and isinstance(after, dict):
             below = default if isinstance(default, dict) else {}
-            nested = differing(before, after, below)
+            nested = diff_settings(before, after, below)
             found |= {f"{name}.{key}": pair for key, pair in nested.items()}
         elif before != after:
             found[name] = (before, after)

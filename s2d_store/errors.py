@@ -29,7 +29,7 @@ class S2DError(Exception):
         return "\n".join(lines)
 
 
-def not_loaded(error: Exception, why: str, fix: str) -> tuple[str, str]:
+def load_failure_hint(error: Exception, why: str, fix: str) -> tuple[str, str]:
     """Why transformers or vLLM did not load a model folder, and what to do about it.
 
     Args:

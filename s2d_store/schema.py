@@ -69,7 +69,7 @@ def _table(
 
 PROMPTS = _table(
     "prompts",
-    "one row a prompt",
+    "one row per prompt",
     ("prompt_id",),
     (),
     ("prompt_id", STRING, "hash of the messages"),
@@ -83,7 +83,7 @@ PROMPTS = _table(
 
 POLICIES = _table(
     "policies",
-    "one row a policy: a model at one moment of its training",
+    "one row per policy: a model at one moment of its training",
     ("policy_id",),
     (),
     ("policy_id", STRING, "fingerprint of weights, config and tokenizer"),
@@ -101,7 +101,7 @@ POLICIES = _table(
 
 VOCABULARIES = _table(
     "vocabularies",
-    "one row a token of a registered tokenizer",
+    "one row per token of a registered tokenizer",
     ("tokenizer_fingerprint", "token_id"),
     (),
     ("tokenizer_fingerprint", STRING, "which tokenizer"),
@@ -111,7 +111,7 @@ VOCABULARIES = _table(
 
 ROLLOUTS = _table(
     "rollouts",
-    "one row a sampled response",
+    "one row per sampled response",
     ("rollout_id",),
     ("role", "run_id"),
     ("rollout_id", STRING, "hash of run, prompt, policy, sample_index, round"),
@@ -141,7 +141,7 @@ ROLLOUTS = _table(
 
 REWARDS = _table(
     "rewards",
-    "one row a verdict of one verifier version on one rollout",
+    "one row per verdict of one verifier version on one rollout",
     ("rollout_id", "verifier", "verifier_version"),
     ("verifier",),
     ("rollout_id", STRING, "the rollout"),
@@ -158,13 +158,13 @@ REWARDS = _table(
 
 TOPK = _table(
     "topk",
-    "one row a rollout, scorer and support: top-k logprobs at every response token",
+    "one row per rollout, scorer and support: top-k logprobs at every response token",
     ("rollout_id", "scorer_policy_id", "support", "k"),
     ("scorer_policy_id",),
     ("rollout_id", STRING, "the rollout"),
     ("scorer_policy_id", STRING, "the policy whose logprobs these are"),
     ("support", STRING, "own: the scorer's top k; policy: the sampling policy's top-k ids"),
-    ("k", INT32, "entries a token"),
+    ("k", INT32, "entries per token"),
     ("token_ids", INT32_LIST, "T*k ids, row-major by token"),
     (
         "logprobs",
@@ -190,14 +190,14 @@ TOPK = _table(
     (
         "logit_unit",
         FLOAT32,
-        "nats a step, a power of two, above 2^-12 where rounded; in files alone",
+        "nats per step, a power of two, above 2^-12 where rounded; in files alone",
         True,
     ),
 )
 
 RUNS = _table(
     "runs",
-    "one row a change of a run's status; the view runs shows the latest",
+    "one row per change of a run's status; the view runs shows the latest",
     ("run_id", "status", "entered_at"),
     (),
     ("run_id", STRING, "the run"),
@@ -212,7 +212,7 @@ RUNS = _table(
 
 UPDATES = _table(
     "updates",
-    "one row an optimizer update",
+    "one row per optimizer update",
     ("run_id", "update"),
     (),
     ("run_id", STRING, "the training run"),
@@ -222,9 +222,9 @@ UPDATES = _table(
     ("prompt_tokens", INT64, "prompt tokens in it"),
     ("response_tokens", INT64, "response tokens trained on"),
     ("labels", INT32, "distinct labelled prompts whose reward the rows depend on"),
-    ("loss", FLOAT64, "objective a response token"),
-    ("kl", FLOAT64, "KL a response token, nats", True),
-    ("entropy", FLOAT64, "policy entropy a response token, nats", True),
+    ("loss", FLOAT64, "objective per response token"),
+    ("kl", FLOAT64, "KL per response token, nats", True),
+    ("entropy", FLOAT64, "policy entropy per response token, nats", True),
     ("clip_fraction", FLOAT64, "share of tokens whose importance ratio was clipped", True),
     ("topk_mass", FLOAT64, "the student's probability on the stored support", True),
     ("grad_norm", FLOAT64, "before clipping"),
@@ -234,7 +234,7 @@ UPDATES = _table(
 
 DATASETS = _table(
     "datasets",
-    "one row a locked dataset; stays when its files are dropped",
+    "one row per locked dataset; stays when its files are dropped",
     ("dataset_id",),
     (),
     ("dataset_id", STRING, "hash of name, query, parameters, versions and fingerprint"),
@@ -247,7 +247,7 @@ DATASETS = _table(
 
 DATASET_ROWS = _table(
     "dataset_rows",
-    "one row a row of a locked dataset, without its tokens",
+    "one row per row of a locked dataset, without its tokens",
     ("dataset_id", "row"),
     ("dataset_id",),
     ("dataset_id", STRING, "the dataset"),

@@ -65,11 +65,11 @@ class Store:
             InputError: a URL that no store can lie at.
             StoreError: the folder holds something else, or cannot be written.
         """
-        path = location.place(root)
-        with preflight.reachable(path):
+        path = location.parse_location(root)
+        with preflight.connection_errors(path):
             if (path / MANIFEST).exists():
                 return cls.open(path)
-            foreign = preflight.holds_something_else(path)
+            foreign = preflight.is_foreign(path)
         if foreign:
             raise StoreError(
                 f"{path} is not empty and not an s2d store",
@@ -79,7 +79,7 @@ class Store:
         with disk_errors(path):
             location.make_folder(path)
             if isinstance(path, ObjectPath):
-                preflight.require_conditions(path)
+                preflight.require_conditional_writes(path)
             for table in TABLES.values():
                 folder = snapshot.table_path(path, table.name)
                 DeltaTable.create(
@@ -107,8 +107,8 @@ class Store:
     @staticmethod
     def is_at(root: str | Place) -> bool:
         """Whether there is a store."""
-        path = location.place(root)
-        with preflight.reachable(path):
+        path = location.parse_location(root)
+        with preflight.connection_errors(path):
             return (path / MANIFEST).exists()
 
     @classmethod
@@ -119,9 +119,9 @@ class Store:
             NotFoundError: there is no store in that folder.
             StoreError: it was written by a newer s2d.
         """
-        path = location.place(root)
+        path = location.parse_location(root)
         try:
-            with preflight.reachable(path):
+            with preflight.connection_errors(path):
                 manifest = json.loads((path / MANIFEST).read_text())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
@@ -142,7 +142,7 @@ class Store:
         return cls(path, manifest["format_version"])
 
     def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
-        """Append rows to one or several tables, all or nothing; gives rows added by table.
+        """Append rows to one or several tables, all or nothing; returns rows added by table.
 
         Rows whose key is stored already, or stands twice in the batch, add nothing.
 
@@ -160,7 +160,7 @@ class Store:
         added: dict[str, int] = {}
         held = lock_keys(self.root, () if fresh else tuple(tables))
         written: list[Place] = []
-        with disk_errors(self.root, written), locks.writer(self.root), held:
+        with disk_errors(self.root, written), locks.register_writer(self.root), held:
             journal.recover(self.root)
             for name, table in tables.items():
                 rows = self._as_stored(name, table)
@@ -244,11 +244,13 @@ class Store:
         return LockedDataset.open(local_folder(self, name))
 
     @contextmanager
-    def alone(self, lock: str, busy: StoreError) -> Iterator[None]:
+    def exclusive(self, lock: str, busy: StoreError) -> Iterator[None]:
         """Hold a lock of the store's that one process has at a time, or raise `busy`."""
         with ExitStack() as held:
             with disk_errors(self.root):
-                got = held.enter_context(locks.sole(self.root, f"{lock}.lock", wait=False))
+                got = held.enter_context(
+                    locks.exclusive_lock(self.root, f"{lock}.lock", wait=False)
+                )
             if not got:
                 raise busy
             yield
@@ -265,7 +267,7 @@ class Store:
             "a run has one writer at a time",
             "wait for it to end, or pass another --run name",
         )
-        with self.alone(check_name(run_id, "run"), busy):
+        with self.exclusive(check_name(run_id, "run"), busy):
             journal.recover(self.root)
             yield
 
@@ -273,7 +275,7 @@ class Store:
         if name in FILES_ALONE and not set(FILES_ALONE[name]) & set(table.column_names):
             table = conform(declared(name, 1), table)
             if self.format_version > 1:
-                table = logit_steps.stored(table)
+                table = logit_steps.encode(table)
         return conform(declared(name, self.format_version), table)
 
     def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:

@@ -87,7 +87,7 @@ def disk_errors(output: Path) -> Iterator[None]:
         raise TrainingError(
             f"cannot write to {output}: {reason or error}",
             "the newest checkpoint is whole",
-            "free disk space or mend the permissions, then run the same command again: it "
+            "free disk space or repair the permissions, then run the same command again: it "
             "continues from there",
         ) from error
 

@@ -163,11 +163,11 @@ def check_lengths(rows: UpdateRows) -> None:
         wrong = (rows.lengths("topk_token_ids") != entries) | (
             rows.lengths("topk_logprobs") != entries
         )
-        why = "its top-k lists do not hold k entries a response token"
+        why = "its top-k lists do not hold k entries per response token"
     for name in (POLICY_LOGPROBS, TEACHER_LOGPROBS):
         if not wrong.any() and name in rows.lists:
             wrong = rows.lengths(name) != responses
-            why = f"its {name} are not one a response token"
+            why = f"its {name} are not one per response token"
     if wrong.any():
         raise DatasetError(
             f"row {int(wrong.argmax())} of update {rows.update} cannot be trained on",

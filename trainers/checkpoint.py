@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from s2d_store.config_identity import defaults, differing
+from s2d_store.config_identity import defaults, diff_settings
 from s2d_store.errors import TrainingError
 from trainers.atomic_files import atomic_folder, remove_folder
 from trainers.config import TrainerConfig
@@ -40,7 +40,7 @@ class CheckpointState:
         base: where the model was loaded from before anything was trained: what adapters are trained
             on. In a run that goes on with the adapters of the run that made its student, it is that
             run's, since the student holds those adapters already, merged.
-        first_length: response tokens a row of the first update, of the first of the runs.
+        first_length: response tokens per row of the first update, of the first of the runs.
         format_version: of the checkpoint's layout.
     """
 
@@ -105,7 +105,7 @@ def latest_checkpoint(
         "dataset fingerprint": state.dataset_fingerprint,
         **state.config,
     }
-    other = differing(actual, expected, defaults(type(config)))
+    other = diff_settings(actual, expected, defaults(type(config)))
     if other:
         raise TrainingError(
             f"{found[-1]} belongs to another run",

@@ -70,7 +70,7 @@ class TrainerConfig:
     grad_clip_norm: float = 1.0
     """Largest gradient norm of an update; 0 never clips."""
     max_kl: float = 50.0
-    """Stop before an update whose mean KL is above this, in nats a token."""
+    """Stop before an update whose mean KL is above this, in nats per token."""
     max_length_ratio: float = 0.0
     """Stop before an update whose mean response is this many times the first's; 0 never stops."""
 

@@ -2,7 +2,7 @@
 
     python -m trainers.replay --dataset datasets/NAME --student FOLDER --output runs/NAME
 
-What is matched (updates, rows an update, response tokens, no label) is the dataset's doing; here
+What is matched (updates, rows per update, response tokens, no label) is the dataset's doing; here
 only the objective is chosen, that of the bridge which Stage 3 follows.
 """
 

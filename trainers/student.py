@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from s2d_store.errors import TrainingError, not_loaded
+from s2d_store.errors import TrainingError, load_failure_hint
 from trainers.batches import Layout, MicroBatch
 from trainers.config import TrainerConfig
 from trainers.fused import LossOf, fused_sums
@@ -205,7 +205,8 @@ def load_model(location: str, dtype: torch.dtype, attention: str = "auto") -> An
     except (OSError, ValueError, ImportError) as error:
         usual = "give --student a folder with config.json and *.safetensors, or a model id"
         raise TrainingError(
-            f"cannot load the student {location}", *not_loaded(error, str(error).strip(), usual)
+            f"cannot load the student {location}",
+            *load_failure_hint(error, str(error).strip(), usual),
         ) from error
 
 

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from s2d_store.datasets.prefetch import ahead
+from s2d_store.datasets.prefetch import prefetch
 from s2d_store.datasets.read import UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers.batches import MicroBatch, deal, micro_batches, row_groups, sequence_lengths
@@ -81,7 +81,7 @@ def accumulate_gradients(
     totals = torch.zeros(len(objective.sums), device=device)
     limit = config.max_tokens_per_micro_batch
     # The next micro-batch is built and pinned while this one is computed.
-    for batch, share in ahead(_micro_batches(rows, student, accelerator, limit), "pack-ahead"):
+    for batch, share in prefetch(_micro_batches(rows, student, accelerator, limit), "pack-ahead"):
         sums = student.run(partial(objective, student, batch.to(device)))
         (sums["loss"] * share / loss_over).backward()  # type: ignore[no-untyped-call]
         totals += share * torch.stack([sums[name].detach() for name in objective.sums])
@@ -178,7 +178,7 @@ def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: flo
         )
     if means.get("kl", 0.0) > max_kl:
         raise TrainingError(
-            f"update {update} has a KL of {means['kl']:.4g} nats a token, above {max_kl:.4g}",
+            f"update {update} has a KL of {means['kl']:.4g} nats per token, above {max_kl:.4g}",
             "the weights are kept as they were before it, in the newest checkpoint",
             "start again in another --output with a lower --lr, or continue with a higher --max-kl",
         )
@@ -192,7 +192,7 @@ def guard_length(rows: UpdateRows, first: float, max_ratio: float) -> None:
 
     Args:
         rows: the update's.
-        first: response tokens a row of the first update, of the first of the runs that go on with
+        first: response tokens per row of the first update, of the first of the runs that go on with
             one optimizer.
         max_ratio: largest ratio to `first`; 0 never stops.
 
@@ -211,7 +211,7 @@ def guard_length(rows: UpdateRows, first: float, max_ratio: float) -> None:
 
 
 def mean_response(rows: UpdateRows) -> float:
-    """Response tokens a row."""
+    """Response tokens per row."""
     return float(rows.lengths("response_token_ids").mean())
 
 

@@ -1,4 +1,4 @@
-"""`updates.jsonl`: one line an optimizer update, written as it happens."""
+"""`updates.jsonl`: one line per optimizer update, written as it happens."""
 
 from __future__ import annotations
 

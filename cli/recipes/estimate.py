@@ -15,9 +15,9 @@ from cli.recipes.run_stage import GRADED, labels, n_rounds, round_run
 from cli.recipes.schema import Prompts, Recipe
 from cli.recipes.tasks import Task
 from s2d_store import prompts
-from s2d_store.accounting.guard import Charge, Guard
+from s2d_store.accounting.guard import Guard, PlannedSpend
 from s2d_store.errors import InputError
-from s2d_store.rollouts.selection import Prompt, select_prompts, turn
+from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.store import Store
 
 
@@ -100,7 +100,7 @@ def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
     """
     guard = Guard.open(store, recipe.budget)
     charges = [
-        Charge(
+        PlannedSpend(
             "",
             line.task.name,
             line.task.stage.role if line.task.stage.kind == "grpo" else "student",
@@ -111,7 +111,7 @@ def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
         for line in lines
         if line.task.stage.kind != "eval"
     ]
-    guard.require(f"recipe {recipe.name}", charges)
+    guard.check(f"recipe {recipe.name}", charges)
 
 
 def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Prompt]]) -> None:
@@ -149,7 +149,7 @@ def _line(
     prompts, size = chosen.get(source.stage.prompts, ()), source.stage.prompts_per_round
     asked = len(stage.policies) if stage.kind == "eval" else rounds
     turns = [
-        turn(prompts, size, round_, source.sampling_seed) if size else list(prompts)
+        prompts_of_round(prompts, size, round_, source.sampling_seed) if size else list(prompts)
         for round_ in range(asked)
     ]
     n = source.stage.generate.n

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cli.recipes.schema import MAY, Recipe
+from cli.recipes.schema import OPTIONAL_KEYS, Recipe
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.ids import check_name
 
@@ -57,7 +57,7 @@ def _merge_defaults(path: Path, document: dict[str, Any]) -> None:
             raise _wrong(path, f"defaults.{key}", table, "a table")
         for stage in stages.values():
             given = isinstance(stage, dict) and isinstance(stage.get(key, {}), dict)
-            if given and key in MAY.get(stage.get("kind"), ()):
+            if given and key in OPTIONAL_KEYS.get(stage.get("kind"), ()):
                 stage[key] = table | stage.get(key, {})
 
 

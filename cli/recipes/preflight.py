@@ -57,10 +57,10 @@ def require_possible(
 
 
 def _require_engine(name: str, engine: Engine) -> None:
-    from s2d_store.engines.registry import check_possible
+    from s2d_store.engines.registry import check_engine_available
 
     with of_recipe("[engine]", "engine"):
-        check_possible(name, engine.device, engine.dtype)
+        check_engine_available(name, engine.device, engine.dtype)
 
 
 def _require_machine(task: Task) -> None:

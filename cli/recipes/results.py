@@ -7,8 +7,8 @@ from functools import partial
 
 from cli.eval_output import print_report
 from cli.output import print_rows
-from cli.progress import shown
-from cli.recipes.run_stage import Work, generate_config, made_by, n_rounds, policy_of
+from cli.progress import progress_bar
+from cli.recipes.run_stage import Work, generate_config, n_rounds, policy_after_round, policy_of
 from cli.recipes.tasks import Task
 from s2d_store.accounting import policy_cost
 from s2d_store.evaluation import evaluate
@@ -29,7 +29,7 @@ def run_eval(work: Work, task: Task) -> None:
         k=tuple({1, stage.generate.n}),
         baseline=names.get(stage.baseline, ""),
     )
-    found = evaluate.evaluate(work.store, config, partial(shown, quiet=work.quiet))
+    found = evaluate.evaluate(work.store, config, partial(progress_bar, quiet=work.quiet))
     print(f"\n{task.name}")
     print_report(found, "table")
 
@@ -37,8 +37,10 @@ def run_eval(work: Work, task: Task) -> None:
 def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
     """Print what each trained policy cost, teachers and parents included."""
     trained = [task for task in tasks if task.stage.kind != "eval"]
-    names = [made_by(store, by_name, task, n_rounds(by_name, task) - 1) for task in trained]
-    found = policy_cost.of_policies(store.connect(), names)
+    names = [
+        policy_after_round(store, by_name, task, n_rounds(by_name, task) - 1) for task in trained
+    ]
+    found = policy_cost.policy_costs(store.connect(), names)
     rows = [
         (name, task.stage.kind, *spent.values())
         for name, task, spent in zip(names, trained, found, strict=True)

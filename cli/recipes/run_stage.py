@@ -21,11 +21,11 @@ from cli.recipes import launch
 from cli.recipes.schema import Recipe
 from cli.recipes.tasks import Task, trainer_config
 from cli.train import TRAINERS
-from s2d_store.config_identity import defaults, differing
+from s2d_store.config_identity import defaults, diff_settings
 from s2d_store.datasets.build import build
 from s2d_store.datasets.lock_file import read_lock
 from s2d_store.engines.base import SamplingParams
-from s2d_store.engines.cache import KeptEngines
+from s2d_store.engines.cache import EngineCache
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.maintenance.compact import compact
 from s2d_store.rollouts.generate import generate
@@ -36,13 +36,13 @@ from s2d_store.runs import record
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
-from s2d_store.verifiers.cache import KeptPool
+from s2d_store.verifiers.cache import PoolCache
 from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 # Small files of a table before a round's end compacts it.
-CROWDED = 64
+MAX_FILES = 64
 GRADED = ("grpo", "warmup", "sft")
 
 
@@ -63,8 +63,8 @@ class Work:
     recipe: Recipe
     store: Store
     tasks: Mapping[str, Task]
-    engines: KeptEngines
-    pools: KeptPool
+    engines: EngineCache
+    pools: PoolCache
     watch: Watch
     updates: Mapping[str, int]
     quiet: bool
@@ -98,17 +98,17 @@ def policy_of(store: Store, tasks: Mapping[str, Task], task: Task, ref: str) -> 
     if ref in task.policies:
         return task.policies[ref]
     made = tasks[task.tasks[ref]]
-    return made_by(store, tasks, made, n_rounds(tasks, made) - 1)
+    return policy_after_round(store, tasks, made, n_rounds(tasks, made) - 1)
 
 
-def made_by(store: Store, tasks: Mapping[str, Task], task: Task, round_: int) -> str:
+def policy_after_round(store: Store, tasks: Mapping[str, Task], task: Task, round_: int) -> str:
     """The policy that a round made; where it changed no weight, the one that it started from."""
     name = label(task, round_)
     known = store.sql("SELECT count(*) FROM policies WHERE name = $name", {"name": name})
     if known.fetchall() == [(1,)]:
         return name
     if round_ > 0:
-        return made_by(store, tasks, task, round_ - 1)
+        return policy_after_round(store, tasks, task, round_ - 1)
     return policy_of(store, tasks, task, task.stage.start)
 
 
@@ -121,19 +121,19 @@ def run_task(work: Work, task: Task) -> None:
     start = policy_of(work.store, work.tasks, task, task.stage.start)
     for round_, name in enumerate(labels(work.tasks, task)):
         done = _Round(work, task, round_, name, start).carry_out()
-        before, start = start, made_by(work.store, work.tasks, task, round_)
+        before, start = start, policy_after_round(work.store, work.tasks, task, round_)
         # Where the round changed nothing, the one before is what the next goes on from.
         own = round_ > 0 and before == label(task, round_ - 1) != start
         if own and not done and work.recipe.keep_rounds == "last":
-            _forget(Path(work.recipe.output) / before)
+            _delete_weights(Path(work.recipe.output) / before)
         if not done:
-            _tidy(work.store)
+            _compact_small_files(work.store)
 
 
-def _tidy(store: Store) -> None:
+def _compact_small_files(store: Store) -> None:
     """Compact tables to which many rounds have added a few rows each: every step reads them."""
     files = store.snapshot().files
-    crowded = [n for n, t in TABLES.items() if not t.partition_by and len(files[n]) > CROWDED]
+    crowded = [n for n, t in TABLES.items() if not t.partition_by and len(files[n]) > MAX_FILES]
     if crowded:
         for _ in compact(store, crowded):
             pass
@@ -156,7 +156,7 @@ def is_done(
     ).fetchall()
     if not found:
         return False
-    other = differing(json.loads(found[0][0]), identity, unless)
+    other = diff_settings(json.loads(found[0][0]), identity, unless)
     if other:
         raise InputError(
             f"{name} was begun with other settings",
@@ -190,7 +190,7 @@ class _Round:
             return True
         work.say(f"{self.name}: {self.task.stage.kind} from {self.start}")
         stage = self.task.name
-        with record.running(store, run_id, "round", identity, stage=stage, defaults=unless):
+        with record.record_run(store, run_id, "round", identity, stage=stage, defaults=unless):
             if self.task.stage.kind != "replay" and not self.task.stage.rollouts_of:
                 self._sample()
             self._build()
@@ -267,7 +267,7 @@ class _Round:
         name = stage.score.engine or engine.name
         config = ScoreConfig(
             policy_of(work.store, work.tasks, self.task, stage.teacher),
-            k=stage.score.top_k,
+            k=stage.score.top_logprobs,
             support=stage.score.support,
             where=f"run_id = {connection.literal(self._generate_run())}",
             engine=name,
@@ -359,8 +359,8 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
     how, engine = task.stage.generate, recipe.engine
     return GenerateConfig(
         n=how.n,
-        params=SamplingParams(how.temperature, how.top_p, how.sampling_top_k, how.max_tokens),
-        keep_top_k=how.top_k,
+        params=SamplingParams(how.temperature, how.top_p, how.top_k, how.max_tokens),
+        top_logprobs=how.top_logprobs,
         seed=task.sampling_seed,
         where=task.stage.prompts,
         prompts_per_round=task.stage.prompts_per_round,
@@ -393,7 +393,7 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _forget(folder: Path) -> None:
+def _delete_weights(folder: Path) -> None:
     """Delete the weights and checkpoints of a round that another one has gone on from."""
     for heavy in (*folder.glob("checkpoint-*"), folder / "final"):
         shutil.rmtree(heavy, ignore_errors=True)

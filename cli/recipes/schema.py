@@ -16,7 +16,7 @@ KeepRounds = Literal["last", "all"]
 
 
 # What a stage must say, and what it may say.
-NEEDS: Mapping[Kind, tuple[str, ...]] = {
+REQUIRED_KEYS: Mapping[Kind, tuple[str, ...]] = {
     "grpo": ("start",),
     "warmup": ("start", "teacher"),
     "opd": ("start", "teacher"),
@@ -24,7 +24,7 @@ NEEDS: Mapping[Kind, tuple[str, ...]] = {
     "replay": ("start", "treatment", "bridge"),
     "eval": ("policies",),
 }
-MAY: Mapping[Kind, tuple[str, ...]] = {
+OPTIONAL_KEYS: Mapping[Kind, tuple[str, ...]] = {
     "grpo": ("role", "prompts", "rounds", "prompts_per_round", "generate", "dataset", "train"),
     "warmup": ("prompts", "prompts_per_round", "rollouts_of", "generate", "dataset", "train"),
     "opd": ("prompts", "rounds", "prompts_per_round", "generate", "score", "dataset", "train"),
@@ -79,16 +79,16 @@ class Generate:
     """`[stage.NAME.generate]`: how the stage samples."""
 
     n: int = 1
-    """Rollouts a prompt."""
+    """Rollouts per prompt."""
     max_tokens: int = 512
     """Most response tokens."""
     temperature: float = 1.0
     """Divides the logits; 0: greedy."""
     top_p: float = 1.0
     """Nucleus mass."""
-    sampling_top_k: int = 0
-    """Sample among the k likeliest tokens; 0: all."""
     top_k: int = 0
+    """Sample among the k likeliest tokens; 0: all."""
+    top_logprobs: int = 0
     """Keep the policy's own top-k logprobs; warmup and opd need them."""
     chat_template: str = ""
     """File of a chat template used instead of the tokenizer's."""
@@ -97,7 +97,7 @@ class Generate:
     skip_too_long: bool = False
     """Leave out prompts that do not fit."""
     chunk: int = 256
-    """Rollouts a commit."""
+    """Rollouts per commit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Score:
 
     support: Support = "policy"
     """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
-    top_k: int = 0
+    top_logprobs: int = 0
     """Entries a token with support own; with policy 0: as many as were kept."""
     engine: Literal["", "transformers", "vllm"] = ""
     """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""

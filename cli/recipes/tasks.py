@@ -1,4 +1,4 @@
-"""From a recipe to its tasks: one a stage and seed, references resolved, dependencies first."""
+"""From a recipe to its tasks: one per stage and seed, references resolved, dependencies first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import queries
 from cli.recipes.parse import WORDS, is_a
-from cli.recipes.schema import MAY, NEEDS, Recipe, Stage
+from cli.recipes.schema import OPTIONAL_KEYS, REQUIRED_KEYS, Recipe, Stage
 from cli.train import TRAINERS
 from s2d_store import ids
 from s2d_store.errors import InputError, S2DError
@@ -51,7 +51,7 @@ class Task:
 
     @property
     def sampling_seed(self) -> int:
-        """Another one a stage, so that two stages do not draw the same rollouts of a policy."""
+        """Another one per stage, so that two stages do not draw the same rollouts of a policy."""
         return int(ids.content_id(self.seed, self.name)[:7], 16)
 
 
@@ -80,7 +80,7 @@ def tasks(recipe: Recipe, seeds: Sequence[int] = ()) -> list[Task]:
     return [_task(recipe, name, seed) for seed in seeds or recipe.seeds for name in order]
 
 
-def suffixed(recipe: Recipe, name: str, seed: int) -> str:
+def seeded_name(recipe: Recipe, name: str, seed: int) -> str:
     """A stage's name for a seed; a policy's, too, where its location differs by seed."""
     shared = name in recipe.policies and "{seed}" not in recipe.policies[name]
     return name if shared or len(recipe.seeds) == 1 else f"{name}.s{seed}"
@@ -89,7 +89,7 @@ def suffixed(recipe: Recipe, name: str, seed: int) -> str:
 def policy_names(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, str]:
     """Name to register -> location, of every policy that the recipe brings along, a seed each."""
     return {
-        suffixed(recipe, name, seed): location.replace("{seed}", str(seed))
+        seeded_name(recipe, name, seed): location.replace("{seed}", str(seed))
         for seed in seeds or recipe.seeds
         for name, location in recipe.policies.items()
     }
@@ -104,11 +104,11 @@ def references(stage: Stage) -> list[str]:
 def _task(recipe: Recipe, name: str, seed: int) -> Task:
     named = dict.fromkeys(references(recipe.stage[name]))
     return Task(
-        suffixed(recipe, name, seed),
+        seeded_name(recipe, name, seed),
         recipe.stage[name],
         seed,
-        {ref: suffixed(recipe, ref, seed) for ref in named if ref not in recipe.stage},
-        {ref: suffixed(recipe, ref, seed) for ref in named if ref in recipe.stage},
+        {ref: seeded_name(recipe, ref, seed) for ref in named if ref not in recipe.stage},
+        {ref: seeded_name(recipe, ref, seed) for ref in named if ref in recipe.stage},
     )
 
 
@@ -139,13 +139,13 @@ def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
     blank = Stage(kind=kind)
     for field in fields(Stage):
         given = getattr(stage, field.name) != getattr(blank, field.name)
-        if given and field.name not in ("kind", *NEEDS[kind], *MAY[kind]):
+        if given and field.name not in ("kind", *REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind]):
             raise InputError(
                 f"{title} has {field.name}, which a stage of kind {kind} does not take",
-                f"it takes {', '.join((*NEEDS[kind], *MAY[kind]))}",
+                f"it takes {', '.join((*REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind]))}",
                 "docs/recipes.md explains every key",
             )
-    for key in NEEDS[kind]:
+    for key in REQUIRED_KEYS[kind]:
         if not getattr(stage, key):
             raise InputError(
                 f"{title} lacks {key}", f"a stage of kind {kind} needs it", f"{key} = ..."
@@ -201,13 +201,13 @@ def _check_references(
         raise InputError(
             f"{title} has vLLM score the ids that the student ranked highest",
             "vLLM scores its own top k alone",
-            "score.engine = 'transformers', or score.support = 'own' with score.top_k",
+            "score.engine = 'transformers', or score.support = 'own' with score.top_logprobs",
         )
-    if given_ids and stage.generate.top_k < 1:
+    if given_ids and stage.generate.top_logprobs < 1:
         raise InputError(
             f"{title} keeps no top-k of the student",
             "its teacher scores the ids that the student ranked highest",
-            "generate.top_k = 20, or score.support = 'own' with score.top_k",
+            "generate.top_logprobs = 20, or score.support = 'own' with score.top_logprobs",
         )
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.config_identity import chosen, defaults
+from s2d_store.config_identity import defaults, non_default
 from s2d_store.datasets.folders import local_folder
 from s2d_store.datasets.lock_file import read_lock
 from s2d_store.errors import EngineError
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
 from s2d_store.runs import record, training
-from s2d_store.storage.reserved_paths import check_outside
+from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
 from trainers.config import TrainerConfig
 
@@ -40,7 +40,7 @@ def train_from_store(
     budget: str = "",
     on_update: OnUpdate | None = None,
 ) -> tuple[str, Registered] | None:
-    """Run or continue a training run; gives its id and the policy that it made.
+    """Run or continue a training run; returns its id and the policy that it made.
 
     Under `accelerate launch` every process trains and the first one keeps the books; the others
     get None.
@@ -62,7 +62,7 @@ def train_from_store(
         S2DError: see `trainers.run.run`; another tokenizer; over budget.
     """
     lock = read_lock(store, dataset)
-    check_outside(store.root, output)
+    refuse_store_path(store.root, output)
     require_torch()
     train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
     entry = import_module("trainers.run")
@@ -83,14 +83,14 @@ def train_from_store(
     # checkpoints or trackers, or from a copied store.
     decisive = {k: v for k, v in config.identity().items() if k not in GIVEN}
     unless = defaults(config_class)
-    run = training.run_id(trainer, lock, policy, chosen(decisive, unless))
+    run = training.run_id(trainer, lock, policy, non_default(decisive, unless))
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     training.require_name(store, name or output.name, run)
     guard, stage = Guard.open(store, budget), stage or trainer
     charges.before_training(guard, store, run, stage, lock, policy)
     asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}
     parents = [lock["dataset_id"]]
-    with record.running(store, run, "train", stored, parents, stage, unless, asked):
+    with record.record_run(store, run, "train", stored, parents, stage, unless, asked):
         with training.UpdateRecorder(store, run, lock["dataset_id"]) as recorder:
 
             def record_update(update: Mapping[str, Any]) -> None:

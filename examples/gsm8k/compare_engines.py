@@ -33,7 +33,7 @@ LIMIT $n
 
 def rescore(model: Path, requests: list[ScoreRequest], k: int, dtype: str) -> dict[str, TopK]:
     """The same rollouts by the transformers engine."""
-    engine = open_engine("transformers", str(model), top_k=k, dtype=dtype)
+    engine = open_engine("transformers", str(model), top_logprobs=k, dtype=dtype)
     try:
         return dict(engine.score(requests, k))
     finally:

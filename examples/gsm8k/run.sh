@@ -20,7 +20,7 @@ s2d policies add student $out/student
 # 64 prompts, one rollout each; graded; then the teacher's 64 likeliest tokens at every position.
 time s2d generate --policy teacher --role teacher --engine vllm --dtype float32 --limit 64 --max-tokens 256
 time s2d verify
-time s2d score --teacher teacher --engine vllm --dtype float32 --top-k 64
+time s2d score --teacher teacher --engine vllm --dtype float32 --top-logprobs 64
 
 # A teacher of this size is seldom right, so the warmup set takes all of its rollouts.
 s2d dataset build warmup --query warmup --param teacher=teacher --param correct_only=false --param finished_only=false --param rows_per_update=8 --param passes=2

@@ -1,8 +1,8 @@
 -- question: how near does each OPD arm come to its teacher, and how sharp does it end?
--- grain: one row an arm
+-- grain: one row per arm
 -- params: none
 -- columns: arm, first_kl, last_kl, last_entropy
--- KL(student || teacher) and the student's entropy in nats a token, on the student's own rollouts:
+-- KL(student || teacher) and the student's entropy in nats per token, on the student's own rollouts:
 -- means over the updates of the first and the last round, and over seeds.
 WITH rounds AS (
     SELECT

@@ -1,5 +1,5 @@
 -- question: are an arm's mistakes its teacher's?
--- grain: one row an arm
+-- grain: one row per arm
 -- params: none
 -- columns: arm, wrong, of_the_teacher
 -- Of held-out rollouts: the share that is wrong, and, of those, the share whose text a rollout of the

@@ -11,7 +11,7 @@ Both models are weak by design, so that there is something to gain. Each first l
 expression out step by step, from examples in which a part of its arithmetic facts is wrong, and
 then picks up the habit of answering at once, which is right 15% of the time. Thus the teacher has a
 skill that is hidden by a habit, which sparse reward brings out; the student, smaller, believes
-many wrong facts as well, which sparse reward seldom mends. On these two the paper's ordering rests.
+many wrong facts as well, which sparse reward rarely ends. On these two the paper's ordering rests.
 
 Everything follows from the seeds. No expression among the prompts was seen in training the models.
 """

@@ -18,7 +18,7 @@ from typing import Any
 from cli.recipes.parse import read_recipe
 from cli.recipes.run_stage import labels
 from cli.recipes.tasks import Task, tasks
-from s2d_store.accounting.policy_cost import COSTS, of_policies
+from s2d_store.accounting.policy_cost import COSTS, policy_costs
 from s2d_store.audits.run import audit
 from s2d_store.store import Store
 
@@ -96,7 +96,7 @@ def read_arms(store: Store, all_tasks: Sequence[Task]) -> dict[str, Arm]:
         mine = [by_name[name] for name in by_name if name.rpartition(".s")[0] == arm]
         mine = mine[: len(scores[arm])]
         made = [labels(by_name, task)[-1] for task in mine]
-        costs = [*of_policies(con, made)] or [dict.fromkeys(COSTS, 0.0)]
+        costs = [*policy_costs(con, made)] or [dict.fromkeys(COSTS, 0.0)]
         visited = [sum(visits.get(n, 0) for n in behind(by_name, task)) for task in mine] or [0]
         average = {name: statistics.fmean(c[name] for c in costs) for name in COSTS}
         arms[arm] = Arm(tuple(scores[arm]), average, statistics.fmean(visited))

@@ -1,5 +1,5 @@
 -- question: how well does each arm do, over seeds?
--- grain: one row an arm
+-- grain: one row per arm
 -- params: none
 -- columns: arm, seeds, mean, sd, accuracies
 -- Accuracy is avg@n on the held-out prompts: the mean over prompts and rollouts. A policy's name is

@@ -1,5 +1,5 @@
 -- question: how often did each stage learn from a labelled prompt?
--- grain: one row a stage
+-- grain: one row per stage
 -- params: none
 -- columns: stage, visits
 -- A visit is one prompt in one locked dataset, however many of its rollouts are there.

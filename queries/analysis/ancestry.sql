@@ -1,5 +1,5 @@
 -- question: which policies stand behind a policy, as parents, samplers or scorers?
--- grain: one row a policy that it was made from, however far back
+-- grain: one row per policy that it was made from, however far back
 -- params:
 --   policy: POLICY -- the policy to trace
 -- columns: steps, policy, relations, run_id, stage, update, parent, policy_id

@@ -1,5 +1,5 @@
 -- question: how do two locked datasets differ in rows, prompts, tokens and labels?
--- grain: one row a measure
+-- grain: one row per measure
 -- params:
 --   first: VARCHAR -- name (the newest of it) or id
 --   second: VARCHAR -- name (the newest of it) or id

@@ -1,5 +1,5 @@
 -- question: what does each optimizer update of a locked dataset consume?
--- grain: one row an update; needs no files, so dropped datasets answer too
+-- grain: one row per update; needs no files, so dropped datasets answer too
 -- params:
 --   dataset: VARCHAR -- name (the newest of it) or id
 -- columns: update, rows, prompts, prompt_tokens, response_tokens, longest_response, labels

@@ -1,10 +1,10 @@
 -- question: which evaluated policy does better on the same prompts, by how much, and how sure is that?
--- grain: one row a pair of eval runs
+-- grain: one row per pair of eval runs
 -- params:
---   n: COUNT = 1 -- rollouts a prompt: the first n; prompts with fewer graded ones are left out
---   eval_runs: VARCHAR = all -- eval runs to compare: ids parted by commas, or all
+--   n: COUNT = 1 -- rollouts per prompt: the first n; prompts with fewer graded ones are left out
+--   eval_runs: VARCHAR = all -- eval runs to compare: ids comma-separated, or all
 --   baseline: VARCHAR = none -- eval run that each other one is held against; none: every earlier one
---   prompts: VARCHAR = all -- prompts to compare on: ids parted by commas, or all
+--   prompts: VARCHAR = all -- prompts to compare on: ids comma-separated, or all
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples

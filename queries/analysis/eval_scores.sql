@@ -1,16 +1,16 @@
 -- question: how well does each evaluated policy do, and how sure is that?
--- grain: one row an eval run and measure
+-- grain: one row per eval run and measure
 -- params:
---   n: COUNT = 1 -- rollouts a prompt: the first n; prompts with fewer graded ones are left out
---   k: VARCHAR = 1 -- tries of pass@k, at most n; several parted by commas
---   eval_runs: VARCHAR = all -- eval runs to score: ids parted by commas, or all
---   prompts: VARCHAR = all -- prompts to score on: ids parted by commas, or all
+--   n: COUNT = 1 -- rollouts per prompt: the first n; prompts with fewer graded ones are left out
+--   k: VARCHAR = 1 -- tries of pass@k, at most n; several comma-separated
+--   eval_runs: VARCHAR = all -- eval runs to score: ids comma-separated, or all
+--   prompts: VARCHAR = all -- prompts to score on: ids comma-separated, or all
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples
 -- columns: run_id, policy, measure, prompts, rollouts, value, low, high
 -- Measures: avg@n, the mean reward; pass@k, unbiased (arXiv 2107.03374, equation 1), a rollout being
--- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens a response; the share
+-- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens per response; the share
 -- truncated at the most tokens. Each is a mean over prompts.
 -- low and high: 95% bootstrap interval, the 2.5th and 97.5th percentile over resamples of the prompts
 -- with replacement. It says what other prompts of this kind would give, the luck of n samples

@@ -1,8 +1,8 @@
 -- question: which prompts of an evaluation has the policy, or any policy behind it, trained on?
--- grain: one row an eval prompt that is trained on, by its id or by its text after normalisation
+-- grain: one row per eval prompt that is trained on, by its id or by its text after normalisation
 -- params:
 --   policy: POLICY -- the policy to evaluate
---   prompts: VARCHAR = all -- prompts to evaluate on: ids parted by commas; all: its eval rollouts' prompts
+--   prompts: VARCHAR = all -- prompts to evaluate on: ids comma-separated; all: its eval rollouts' prompts
 -- columns: prompt_id, text, datasets, trained
 -- trained: the policies whose training took the prompt. Behind a policy stand its parents and those
 -- that sampled or scored for it, however far back: what a teacher learned by heart, it passes on.

@@ -1,5 +1,5 @@
 -- question: how did the verifier's verdicts fall, by policy?
--- grain: one row a policy, purpose, verifier and outcome
+-- grain: one row per policy, purpose, verifier and outcome
 -- params: none
 -- columns: policy, purpose, verifier, outcome, rollouts, mean_seconds
 SELECT

@@ -1,5 +1,5 @@
 -- question: what is the unbiased pass@k of each policy?
--- grain: one row a policy, purpose, split and verifier
+-- grain: one row per policy, purpose, split and verifier
 -- params:
 --   k: COUNT = 1 -- rollouts that may try
 -- columns: policy, purpose, split, verifier, prompts, pass_at_k

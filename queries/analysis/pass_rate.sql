@@ -1,5 +1,5 @@
 -- question: how often is each policy right?
--- grain: one row a policy, purpose, split and verifier
+-- grain: one row per policy, purpose, split and verifier
 -- params:
 --   purpose: VARCHAR = any -- train, eval or any
 -- columns: policy, purpose, split, verifier, prompts, rollouts, pass_rate, mean_tokens, truncated

@@ -1,5 +1,5 @@
 -- question: how far, in KL, is each policy from those that scored its rollouts?
--- grain: one row a sampling policy and scoring policy
+-- grain: one row per sampling policy and scoring policy
 -- params:
 --   any_sampling: BOOLEAN = false -- take rollouts at other temperatures or truncated too (biased)
 -- columns: sampler, scorer, rollouts, tokens, kl, standard_error

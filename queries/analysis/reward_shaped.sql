@@ -1,5 +1,5 @@
 -- question: how did training change each policy's pass rate, on the prompts graded before and after?
--- grain: one row a policy with a parent, and verifier
+-- grain: one row per policy with a parent, and verifier
 -- params:
 --   policy: POLICY = any -- the policy; any: all that sampled as a teacher and have a parent
 --   before: POLICY = parent -- the policy to compare with

@@ -1,5 +1,5 @@
 -- question: how much top-k is stored, and how much probability does it cover?
--- grain: one row a scorer, support and k
+-- grain: one row per scorer, support and k
 -- params: none
 -- columns: scorer, support, k, rollouts, tokens, mean_mass
 SELECT

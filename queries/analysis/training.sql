@@ -1,5 +1,5 @@
 -- question: how did a training run go?
--- grain: one row an optimizer update
+-- grain: one row per optimizer update
 -- params:
 --   run: VARCHAR = any -- a run_id, or any
 -- columns: run_id, update, rows, response_tokens, loss, kl, entropy, topk_mass, grad_norm, lr, seconds

@@ -1,7 +1,7 @@
 -- question: is any eval prompt, word for word, among the prompts that are trained on?
--- grain: one row a prompt trained on and eval prompt of the same text after normalisation
+-- grain: one row per prompt trained on and eval prompt of the same text after normalisation
 -- params:
---   datasets: VARCHAR = all -- datasets whose prompts are trained on: names parted by commas, or all
+--   datasets: VARCHAR = all -- datasets whose prompts are trained on: names comma-separated, or all
 --   train_split: VARCHAR = none -- take every prompt of this split instead of the datasets' prompts
 --   eval_splits: VARCHAR = test,eval,validation -- splits of eval prompts, besides those evaluated
 -- columns: datasets, train_prompt_id, eval_prompt_id, eval_source, eval_split, text

@@ -1,7 +1,7 @@
 -- question: is any eval prompt nearly the same as a prompt that is trained on?
--- grain: one row a prompt trained on and eval prompt that share enough n-grams
+-- grain: one row per prompt trained on and eval prompt that share enough n-grams
 -- params:
---   datasets: VARCHAR = all -- datasets whose prompts are trained on: names parted by commas, or all
+--   datasets: VARCHAR = all -- datasets whose prompts are trained on: names comma-separated, or all
 --   train_split: VARCHAR = none -- take every prompt of this split instead of the datasets' prompts
 --   eval_splits: VARCHAR = test,eval,validation -- splits of eval prompts, besides those evaluated
 --   n: COUNT = 13 -- words an n-gram; shorter prompts are left to contamination_exact

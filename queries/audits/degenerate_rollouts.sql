@@ -1,5 +1,5 @@
 -- question: which policies cut off, leave empty or loop in too many of their rollouts?
--- grain: one row a policy and purpose over a limit
+-- grain: one row per policy and purpose over a limit
 -- params:
 --   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
 --   max_truncated: DOUBLE = 0.1 -- largest share cut off at max_tokens

@@ -1,5 +1,5 @@
 -- question: did a policy give the same response to a prompt more often than chance allows?
--- grain: one row a policy, prompt and response (token by token) that stands twice or more
+-- grain: one row per policy, prompt and response (token by token) that stands twice or more
 -- params:
 --   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
 --   chance: DOUBLE = 1e-9 -- largest probability of so many copies that counts as no accident

@@ -1,7 +1,7 @@
 -- question: is any gold answer used by more than one stage?
--- grain: one row a prompt whose label the datasets of two or more stages use
+-- grain: one row per prompt whose label the datasets of two or more stages use
 -- params:
---   datasets: VARCHAR = all -- datasets to look at: names parted by commas, or all
+--   datasets: VARCHAR = all -- datasets to look at: names comma-separated, or all
 --   shared: VARCHAR = none -- stages, as teacher/grpo,student/warmup, that may use each other's labels
 -- columns: prompt_id, stages, datasets
 SELECT

@@ -1,7 +1,7 @@
 -- question: does each replay control match its treatment: updates, rows, tokens, and no labels?
--- grain: one row a control, update (null: the whole dataset) and thing that differs
+-- grain: one row per control, update (null: the whole dataset) and thing that differs
 -- params:
---   datasets: VARCHAR = all -- the controls: names parted by commas, or all (of kind replay)
+--   datasets: VARCHAR = all -- the controls: names comma-separated, or all (of kind replay)
 --   treatment: VARCHAR = lock -- the dataset to match: a name, or the one that the lock names
 --   tolerance: DOUBLE = -1 -- largest relative difference in tokens; below 0: the lock's, else 0.02
 -- columns: control, treatment, update, differs, control_has, treatment_has

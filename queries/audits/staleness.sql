@@ -1,7 +1,7 @@
 -- question: do on-policy datasets hold rollouts staler than allowed?
 -- grain: one row an OPD or GRPO dataset and sampling policy that lags too far, or is no ancestor
 -- params:
---   datasets: VARCHAR = all -- datasets to look at: names parted by commas, or all
+--   datasets: VARCHAR = all -- datasets to look at: names comma-separated, or all
 --   max_lag: BIGINT = -1 -- optimizer updates allowed; below 0: the lock's max_lag, else 0
 --   within: BOOLEAN = false -- count the updates of the dataset itself before a row's turn too
 -- columns: dataset, kind, learner, policy, rows, lag, allowed, example

@@ -1,5 +1,5 @@
 -- question: did reinforcement learning raise the teacher's pass rate (C1)?
--- grain: one row a policy and verifier whose pass rate did not rise over its parent's
+-- grain: one row per policy and verifier whose pass rate did not rise over its parent's
 -- params:
 --   policy: POLICY = any -- the policy; any: all that sampled as a teacher and have a parent
 --   before: POLICY = parent -- the policy to compare with

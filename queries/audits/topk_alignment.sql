@@ -1,5 +1,5 @@
 -- question: do scores line up with the tokens of the rollouts that they are of?
--- grain: one row a scored rollout with a fault
+-- grain: one row per scored rollout with a fault
 -- params:
 --   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
 --   tolerance: DOUBLE = 0.1 -- root mean square difference, nats, allowed to a policy's two scores
@@ -36,7 +36,7 @@ judged AS (
             WHEN response_tokens IS NULL THEN 'the rollout is not stored'
             WHEN logprobs <> response_tokens OR ids <> response_tokens
                 THEN 'the rollout has other counts of tokens and logprobs than it says'
-            WHEN scored_tokens <> response_tokens THEN 'scores are not one a token'
+            WHEN scored_tokens <> response_tokens THEN 'scores are not one per token'
             WHEN difference > $tolerance THEN 'the policy disagrees with its own logprobs'
         END AS fault
     FROM joined

@@ -1,5 +1,5 @@
 -- question: do two verifiers judge the same rollout differently, too often?
--- grain: one row a rollout and pair of verifiers that disagree on whether it is right
+-- grain: one row per rollout and pair of verifiers that disagree on whether it is right
 -- params:
 --   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
 --   max_share: DOUBLE = 0 -- share of the rollouts that two verifiers judged on which they may differ

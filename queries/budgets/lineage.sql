@@ -1,5 +1,5 @@
 -- question: what did a policy cost in all, from the first label on, by stage and policy?
--- grain: one row a side, stage and policy; then totals a side, a stage, and of all
+-- grain: one row per side, stage and policy; then totals a side, a stage, and of all
 -- params:
 --   policy: POLICY -- the policy whose making is counted
 --   purpose: VARCHAR = train -- train, eval or any

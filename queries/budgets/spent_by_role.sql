@@ -1,5 +1,5 @@
 -- question: who spent what: the teacher or the student?
--- grain: one row a role
+-- grain: one row per role
 -- params:
 --   purpose: VARCHAR = train -- train, eval or any
 -- columns: role, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops

@@ -1,5 +1,5 @@
 -- question: which run spent what?
--- grain: one row a run that spent anything
+-- grain: one row per run that spent anything
 -- params:
 --   purpose: VARCHAR = any -- train, eval or any
 -- columns: run_id, kind, stage, status, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops

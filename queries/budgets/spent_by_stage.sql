@@ -1,5 +1,5 @@
 -- question: which stage spent what?
--- grain: one row a stage; null for runs without a stage
+-- grain: one row per stage; null for runs without a stage
 -- params:
 --   purpose: VARCHAR = train -- train, eval or any
 -- columns: stage, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops

@@ -1,5 +1,5 @@
 -- question: which groups of rollouts, with which advantages, make a GRPO stage?
--- grain: one row a use of a rollout, `row` is its place in training order
+-- grain: one row per use of a rollout, `row` is its place in training order
 -- params:
 --   policy: POLICY -- the version of the policy that training starts from
 --   verifier: VARCHAR = math-verify -- whose rewards count
@@ -8,7 +8,7 @@
 --   keep_equal: BOOLEAN = false -- keep groups whose rewards are all equal, with advantage 0; dapo never does
 --   group_size: BIGINT = 0 -- only groups of that many rollouts; 0 takes all of two and more
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the policy its rollouts may be; 0: its own alone
---   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
 --   round: BIGINT = -1 -- only this on-policy round; -1 takes all
 --   prompts_per_update: COUNT = 64 -- groups that one optimizer update consumes, each of them whole
 --   passes: COUNT = 1 -- how often each group is used, in a fresh order each time

@@ -1,12 +1,12 @@
 -- question: which rollouts of the student, scored by the teacher, make on-policy distillation (stage 2b)?
--- grain: one row a use of a rollout, `row` is its place in training order
+-- grain: one row per use of a rollout, `row` is its place in training order
 -- params:
 --   student: POLICY -- the version of the student that training starts from
 --   teacher: POLICY -- the policy whose scores to train on
 --   support: policy|own = policy -- policy: the teacher's logprobs at the student's own top k, for reverse KL; own: the teacher's top k
---   k: BIGINT = 0 -- entries a token; 0 takes the largest stored
+--   k: BIGINT = 0 -- entries per token; 0 takes the largest stored
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the student its rollouts may be; 0: its own alone
---   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
 --   round: BIGINT = -1 -- only this on-policy round; -1 takes all
 --   finished_only: BOOLEAN = false -- leave out rollouts cut off at max_tokens
 --   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all

@@ -1,11 +1,11 @@
 -- question: which stored bridge rollouts, replayed, match a Stage 3 dataset and spend no label?
--- grain: one row a row of the treatment, with the same `row` and `update`
+-- grain: one row per row of the treatment, with the same `row` and `update`
 -- params:
 --   treatment: VARCHAR -- the dataset to match: the newest of that name, or an id
---   bridge: VARCHAR = opd,warmup -- datasets whose rollouts to draw from: kinds, names or ids, parted by commas
+--   bridge: VARCHAR = opd,warmup -- datasets whose rollouts to draw from: kinds, names or ids, comma-separated
 --   role: any|teacher|student = any -- only rollouts of that role
 --   policy: POLICY = any -- only rollouts of that policy
---   k: BIGINT = 0 -- entries a token; 0 takes the largest stored
+--   k: BIGINT = 0 -- entries per token; 0 takes the largest stored
 --   passes: COUNT = 1 -- how often a rollout may be used
 --   tolerance: DOUBLE = 0.02 -- largest relative difference of response tokens, in each update and in all
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, treatment_tokens

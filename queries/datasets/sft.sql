@@ -1,8 +1,8 @@
 -- question: which samples of a policy, in which order, make a plain supervised baseline?
--- grain: one row a use of a rollout, `row` is its place in training order
+-- grain: one row per use of a rollout, `row` is its place in training order
 -- params:
 --   policy: POLICY -- the policy that sampled the rollouts, as a rule the teacher
---   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts with reward > 0
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens

@@ -1,13 +1,13 @@
 -- question: which teacher rollouts, in which order, make the forward-KL warmup (stage 2a)?
--- grain: one row a use of a rollout, `row` is its place in training order
+-- grain: one row per use of a rollout, `row` is its place in training order
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
 --   scorer: POLICY = teacher -- whose top-k to train on: the teacher's own, or another policy's
---   runs: VARCHAR = any -- only rollouts of these generate runs: ids parted by commas
+--   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts with reward > 0
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens
---   k: BIGINT = 0 -- entries a token; 0 takes the largest stored
+--   k: BIGINT = 0 -- entries per token; 0 takes the largest stored
 --   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all
 --   max_per_prompt: BIGINT = 0 -- most rollouts of a prompt; 0 keeps all
 --   min_pass_rate: DOUBLE = 0 -- leave out prompts that are solved less often

@@ -1,5 +1,5 @@
 -- avg@k: mean reward over the first k rollouts of each prompt, then over prompts, by policy.
--- One row a policy, purpose, split and verifier; prompts with fewer than k rollouts are left out.
+-- One row per policy, purpose, split and verifier; prompts with fewer than k rollouts are left out.
 CREATE MACRO avg_at_k(k) AS TABLE
     WITH prompt_means AS (
         SELECT policy, purpose, split, verifier, prompt_id, avg(reward) AS mean_reward

@@ -1,5 +1,5 @@
 -- KL between pairs of policies, estimated from stored logprobs: on rollouts of one that the other
--- scored, the mean over tokens of logprob (sampler) - logprob (scorer). In nats a token, that is
+-- scored, the mean over tokens of logprob (sampler) - logprob (scorer). In nats per token, that is
 -- KL(sampler || scorer) where sampling was plain (temperature 1, no truncation); other rollouts
 -- count only if asked for.
 -- sampler_id, scorer_id, rollouts, tokens, kl, standard_error (over rollouts).

@@ -1,5 +1,5 @@
 -- What was spent in all, by role, by stage and by run, of one purpose (train, eval) or `any`.
--- One row a scope (experiment, role, stage, run) and name; labels are distinct within the scope.
+-- One row per scope (experiment, role, stage, run) and name; labels are distinct within the scope.
 CREATE MACRO spent_in(wanted) AS TABLE
     WITH amounts AS (
         SELECT

@@ -1,5 +1,5 @@
 -- question: what ran, with which configuration, and how did it end?
--- grain: one row a run, with its newest status
+-- grain: one row per run, with its newest status
 -- columns: run_id, kind, stage, status, config, code_version, parents, started_at, entered_at
 SELECT
     run_id,

@@ -1,5 +1,5 @@
 -- question: what does each verifier's newest version say of each rollout?
--- grain: one row a rollout and verifier
+-- grain: one row per rollout and verifier
 -- columns: rollout_id, verifier, verifier_version, reward, outcome, extracted, detail, seconds, run_id, created_at
 -- A verifier of one version has one verdict a rollout, so only others need sorting.
 WITH several AS MATERIALIZED (

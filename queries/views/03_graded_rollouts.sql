@@ -1,5 +1,5 @@
 -- question: which rollouts were right?
--- grain: one row a rollout and verifier; reward and outcome are null where nothing graded it
+-- grain: one row per rollout and verifier; reward and outcome are null where nothing graded it
 -- columns: every column of rollouts, then policy, split, answer, verifier, reward, outcome, extracted
 SELECT
     r.*,

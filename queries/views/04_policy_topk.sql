@@ -1,5 +1,5 @@
 -- question: what did the sampling policy itself rank highest at each token?
--- grain: one row a rollout and k
+-- grain: one row per rollout and k
 -- columns: every column of topk, then role
 SELECT t.*, r.role
 FROM raw.topk AS t

@@ -1,5 +1,5 @@
 -- question: which rollouts fed which optimizer update that was really taken?
--- grain: one row a training run, update and dataset row
+-- grain: one row per training run, update and dataset row
 -- columns: run_id, update, dataset_id, row, rollout_id, prompt_id, labelled
 SELECT u.run_id, u.update, d.dataset_id, d.row, d.rollout_id, d.prompt_id, d.labelled
 FROM raw.updates AS u

@@ -1,5 +1,5 @@
 -- question: what has each generate run sampled?
--- grain: one row a run (and policy, role and purpose, which a run does not mix)
+-- grain: one row per run (and policy, role and purpose, which a run does not mix)
 -- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens
 SELECT
     run_id,

@@ -1,5 +1,5 @@
 -- question: which training runs took updates, from which policy to which, for which stage and role?
--- grain: one row a training run that took an optimizer update
+-- grain: one row per training run that took an optimizer update
 -- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
 -- policy_id is null until the run has made a policy. The role is that of the rollouts where the run
 -- learned from a GRPO dataset, since those are the trained policy's own; all other kinds of

@@ -1,5 +1,5 @@
 -- question: which gold answers has a verifier compared rollouts with?
--- grain: one row a verifying run, generate run whose rollouts it graded, and prompt
+-- grain: one row per verifying run, generate run whose rollouts it graded, and prompt
 -- columns: run_id, source_run_id, stage, role, purpose, prompt_id
 -- Stage, role and purpose are those of the rollouts: one verifying run serves many stages.
 SELECT g.run_id, g.source_run_id, u.stage, r.role, r.purpose, g.prompt_id

@@ -1,5 +1,5 @@
 -- question: what has each run spent?
--- grain: one row a run and the generate run whose rollouts it worked on (null for training)
+-- grain: one row per run and the generate run whose rollouts it worked on (null for training)
 -- columns: run_id, source_run_id, kind, stage, policy_id, role, purpose, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- Stage, role and purpose of generated and scored tokens are those of the rollouts.
 -- FLOPs are estimates: 2 x parameters a token of a forward pass, 6 x parameters a trained token.

@@ -1,5 +1,5 @@
 -- question: which generate runs do the rows of each locked dataset come from?
--- grain: one row a dataset and generate run
+-- grain: one row per dataset and generate run
 -- columns: dataset_id, run_id, policy_id, role, purpose, rows
 WITH counted AS (
     SELECT d.dataset_id, r.run_id, count(*) AS rows

@@ -1,5 +1,5 @@
 -- question: whose top-k do the rows of each locked dataset hold?
--- grain: one row a dataset and scorer
+-- grain: one row per dataset and scorer
 -- columns: dataset_id, scorer_policy_id
 -- The lock names them; of a lock that does not, every policy that scored its rollouts is one.
 SELECT dataset_id, unnest(lock ->> '$.scorers[*]') AS scorer_policy_id

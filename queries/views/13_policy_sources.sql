@@ -1,5 +1,5 @@
 -- question: which policies was each policy made from: its parent, whose rollouts, whose scores?
--- grain: one row a policy, source, relation (parent, sampled, scored), dataset and generate run
+-- grain: one row per policy, source, relation (parent, sampled, scored), dataset and generate run
 -- columns: policy_id, source_policy_id, relation, run_id, dataset_id, source_run_id
 -- run_id is the training run between the two; a policy made half-way through it has learned only
 -- from the datasets that its updates had reached by then.

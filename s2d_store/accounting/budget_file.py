@@ -115,7 +115,7 @@ class Budget:
             NotFoundError: there is no such file.
             InputError: not TOML, an unknown key or scope, or a limit that is no amount.
         """
-        path = location.place(path)
+        path = location.parse_location(path)
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

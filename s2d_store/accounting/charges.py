@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2d_store.accounting.guard import Charge, Guard, Meter
+from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.policies.registry import Registered
 from s2d_store.sql import connection
 from s2d_store.store import Store
@@ -26,7 +26,7 @@ def recorded_stage(store: Store, run: str) -> str:
     return rows[0][0] or "" if rows else ""
 
 
-def before_sampling(guard: Guard, charge: Charge, graded_prompts: Iterable[str]) -> Meter:
+def before_sampling(guard: Guard, charge: PlannedSpend, graded_prompts: Iterable[str]) -> Meter:
     """A meter for generate, which knows its tokens only as they come.
 
     Args:
@@ -39,7 +39,9 @@ def before_sampling(guard: Guard, charge: Charge, graded_prompts: Iterable[str])
     """
     what = f"generate run {charge.run}"
     graded = {"graded_labels": sorted(set(graded_prompts))}
-    guard.require(what, [Charge(charge.run, charge.stage, charge.role, charge.purpose, {}, graded)])
+    guard.check(
+        what, [PlannedSpend(charge.run, charge.stage, charge.role, charge.purpose, {}, graded)]
+    )
     return guard.meter(what, charge, ("generated_tokens", "flops"))
 
 
@@ -53,7 +55,7 @@ def before_scoring(
         con: a connection to the store.
         run: the score run.
         scorer: the policy that scores.
-        pending: one row a scoring, with rollout_id, prompt_tokens and response_tokens.
+        pending: one row per scoring, with rollout_id, prompt_tokens and response_tokens.
 
     Raises:
         BudgetError: with the figures.
@@ -72,8 +74,8 @@ def before_scoring(
     charges = []
     for stage, role, purpose, scored, forward in groups:
         amounts = {"scored_tokens": int(scored), "flops": forward_flops(scorer, int(forward))}
-        charges.append(Charge(run, stage or "", role, purpose, amounts))
-    guard.require(f"score run {run}", charges)
+        charges.append(PlannedSpend(run, stage or "", role, purpose, amounts))
+    guard.check(f"score run {run}", charges)
 
 
 def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> None:
@@ -96,10 +98,10 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
             "GROUP BY ALL"
         ).fetchall()
     charges = [
-        Charge(run, stage or "", role, purpose, {}, {"graded_labels": prompts})
+        PlannedSpend(run, stage or "", role, purpose, {}, {"graded_labels": prompts})
         for stage, role, purpose, prompts in groups
     ]
-    guard.require(f"verify run {run}", charges)
+    guard.check(f"verify run {run}", charges)
 
 
 def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
@@ -123,8 +125,8 @@ def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
     labels: list[str] = []
     if "labelled" in rows.column_names:
         labels = rows.filter(rows.column("labelled")).column("prompt_id").unique().to_pylist()
-    charge = Charge("", kind, "", "train", amounts, {"labels": labels})
-    guard.require(f"training on dataset {name}", [charge])
+    charge = PlannedSpend("", kind, "", "train", amounts, {"labels": labels})
+    guard.check(f"training on dataset {name}", [charge])
 
 
 def before_training(
@@ -178,4 +180,4 @@ def before_training(
     # The same rule as view training_runs: only GRPO learns from the policy's own rollouts.
     own = role[0] if role and lock["kind"] == "grpo" else "student"
     prompts = {"labels": [prompt for (prompt,) in labels]}
-    guard.require(f"training run {run}", [Charge(run, stage, own, "train", amounts, prompts)])
+    guard.check(f"training run {run}", [PlannedSpend(run, stage, own, "train", amounts, prompts)])

@@ -20,7 +20,7 @@ _LABELS = {"labels": "spent_labels", "graded_labels": "graded_labels"}
 
 
 @dataclass(frozen=True)
-class Charge:
+class PlannedSpend:
     """What a command is about to spend for one run, stage, role and purpose.
 
     Attributes:
@@ -76,11 +76,11 @@ class Guard:
         """What is spent of these limits now."""
         return budget_file.lines(self._store.connect(), limits, self._budget.purpose)
 
-    def counts(self, charge: Charge) -> bool:
+    def counts(self, charge: PlannedSpend) -> bool:
         """Whether the budget counts spending of the charge's purpose at all."""
         return self._budget.purpose in ("any", charge.purpose)
 
-    def require(self, what: str, charges: Sequence[Charge]) -> None:
+    def check(self, what: str, charges: Sequence[PlannedSpend]) -> None:
         """Refuse amounts known before the start that would go over a limit.
 
         Args:
@@ -107,7 +107,7 @@ class Guard:
         if refused:
             raise self._refusal(f"{what} would go over the budget", refused)
 
-    def meter(self, what: str, charge: Charge, metrics: Iterable[str]) -> Meter:
+    def meter(self, what: str, charge: PlannedSpend, metrics: Iterable[str]) -> Meter:
         """A meter for amounts known only as they come.
 
         Raises:
@@ -121,7 +121,7 @@ class Guard:
             raise self._refusal(f"nothing is left in the budget for {what}", empty)
         return meter
 
-    def _added(self, limit: Limit, charges: Sequence[Charge]) -> float:
+    def _added(self, limit: Limit, charges: Sequence[PlannedSpend]) -> float:
         if limit.metric not in _LABELS:
             return sum(charge.amounts.get(limit.metric, 0) for charge in charges)
         prompts = [
@@ -180,7 +180,7 @@ class Meter:
         self._base = (self.lines, dict(self._committed))
         self._read_at = time.monotonic()
 
-    def take(self, amounts: Mapping[str, float]) -> None:
+    def reserve(self, amounts: Mapping[str, float]) -> None:
         """Count one more piece of work, before it is handed on to be stored.
 
         Raises:

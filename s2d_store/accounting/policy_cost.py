@@ -14,7 +14,7 @@ COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updat
 _READ = ("policy_sources", "spent", "training_runs", "consumed_rows", "graded_labels")
 
 
-def of_policies(
+def policy_costs(
     con: duckdb.DuckDBPyConnection, policies: Sequence[str]
 ) -> Iterator[dict[str, float]]:
     """The totals of each policy's whole lineage, by the names in COSTS, in the order given.

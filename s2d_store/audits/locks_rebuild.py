@@ -21,8 +21,8 @@ REBUILD = Query(
     "locks_rebuild",
     "audits",
     "do the locked datasets' files, and a fresh build from the pinned versions, match their locks?",
-    "one row a dataset that does not match its lock, or cannot be rebuilt",
-    (Param("datasets", "VARCHAR", "all", "datasets to rebuild: names parted by commas, or all"),),
+    "one row per dataset that does not match its lock, or cannot be rebuilt",
+    (Param("datasets", "VARCHAR", "all", "datasets to rebuild: names comma-separated, or all"),),
     ("dataset", "fault", "locked", "files", "rebuilt"),
     "",
 )
@@ -64,7 +64,7 @@ def _row(name: str, fault: str) -> dict[str, Any]:
 def built(store: Store) -> dict[str, str | None]:
     """Datasets whose files are there: the id in the lock, None where it cannot be read, by name."""
     ids: dict[str, str | None] = {}
-    for name in lock_file.built(store):
+    for name in lock_file.list_built(store):
         path = store.root / "datasets" / name / "lock.json"
         try:
             ids[name] = str(json.loads(path.read_text())["dataset_id"])
@@ -74,7 +74,7 @@ def built(store: Store) -> dict[str, str | None]:
 
 
 def choose(store: Store, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> str:
-    """Ids of the datasets of these names or ids, parted by commas; of a name, its newest dataset.
+    """Ids of the datasets of these names or ids, comma-separated; of a name, its newest dataset.
 
     Raises:
         NotFoundError: none of that name was ever built; names the nearest.
@@ -102,7 +102,7 @@ def choose(store: Store, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -
 
 
 def all_in_use(store: Store, con: duckdb.DuckDBPyConnection) -> str:
-    """Ids of every dataset whose files are there or that a run trained on, parted by commas.
+    """Ids of every dataset whose files are there or that a run trained on, comma-separated.
 
     A dataset that was dropped before anything trained on it is nobody's concern any more.
     """

@@ -252,7 +252,7 @@ def _from_sql(query: Query) -> Audit:
 
 def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
     read_only.only_reads(query.sql)
-    bound = query_params.bound(query, scope.values)
+    bound = query_params.bind(query, scope.values)
     with connection.errors():
         # Not a relation: Ctrl-C stops an execute, and a relation's fetch does not notice it.
         cursor = scope.con.execute(query.sql, bound)

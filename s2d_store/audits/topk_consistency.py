@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
-from s2d_store.datasets.prefetch import ahead
+from s2d_store.datasets.prefetch import prefetch
 from s2d_store.encoding import logit_steps
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.output_checks import check_topk_flat
@@ -36,7 +36,7 @@ CONSISTENCY = Query(
     "audits",
     "is every stored top-k a distribution: in range, descending, at most 1, right at the sampled "
     "token?",
-    "one row a scored rollout with a fault, the first of its faults",
+    "one row per scored rollout with a fault, the first of its faults",
     (Param("datasets", "VARCHAR", "none", "look only at these datasets' rollouts; none: at all"),),
     ("rollout_id", "scorer", "support", "k", "fault"),
     "",
@@ -49,7 +49,7 @@ _PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
 
 
 def consistency(scope: Scope) -> Found:
-    """Check each stored top-k; one row a rollout, scorer and support with a fault.
+    """Check each stored top-k; one row per rollout, scorer and support with a fault.
 
     Rollouts that are not stored, or have another number of tokens, are topk_alignment's.
     """
@@ -65,7 +65,7 @@ def consistency(scope: Scope) -> Found:
         for file in files:
             scorer = _scorer(file)
             name, vocab_size = policies.get(scorer, (scorer, np.iinfo(np.int32).max))
-            for table in ahead(_tables(file, chosen), "read-ahead-group"):
+            for table in prefetch(_tables(file, chosen), "read-ahead-group"):
                 examined += table.num_rows
                 for row in _faults(table, responses, vocab_size):
                     offending += 1
@@ -132,7 +132,7 @@ def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, Non
 def _with_slack(table: pa.Table) -> pa.Table:
     """Logprobs as they are read, and by how many nats those of a row were rounded."""
     slack = logit_steps.rounded_by(table)
-    return logit_steps.plain(table).append_column("rounded_by", pa.array(slack))
+    return logit_steps.decode(table).append_column("rounded_by", pa.array(slack))
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.datasets import catalog, folders
 from s2d_store.datasets import plan as planning
-from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, sealed
+from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, with_checksum
 from s2d_store.datasets.parts import write_parts
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import FORMAT_VERSION
@@ -39,7 +39,7 @@ def build(
     seed: int = 0,
     budget: str = "",
 ) -> dict[str, Any]:
-    """Build and lock `datasets/NAME`; gives the lock.
+    """Build and lock `datasets/NAME`; returns the lock.
 
     Building the same thing again changes nothing.
 
@@ -61,7 +61,7 @@ def build(
     snap = store.snapshot()
     con = store.connect(snap, text=f"{_READS} {query.sql}")
     values = query_params.resolve(query, given, con)
-    made = planning.make(con, snap, query, values | {"seed": seed})
+    made = planning.plan_dataset(con, snap, query, values | {"seed": seed})
     if not folders.is_there(store, name):
         charges.before_building(Guard.open(store, budget), name, query.kind, made.rows)
     # Names are at most 100 letters; two that share their first 92 only wait for each other.
@@ -70,13 +70,13 @@ def build(
         held,
         folders.draft(store, name) as draft,
         disk_errors(store.root),
-        locks.writer(store.root),
+        locks.register_writer(store.root),
     ):
         draft.mkdir(parents=True, exist_ok=True)
         lock = _describe(name, query, values, seed, dict(snap.versions), made)
         lock |= write_parts(draft, made)
         lock["dataset_id"] = dataset_id(lock)
-        lock = sealed(lock)
+        lock = with_checksum(lock)
         folders.write_lock(draft, lock)
         same = _existing(store, lock)
         if not same:

@@ -19,9 +19,9 @@ from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
 from s2d_store.schema import MESSAGES
 from s2d_store.sql import connection
-from s2d_store.storage.reserved_paths import check_outside
+from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
-from s2d_store.tables.fetch_rows import Source, gather
+from s2d_store.tables.fetch_rows import Source, fetch_rows
 
 # Bytes of a rollout's text a token, and of a prompt's: to size what is held in memory at once.
 _TEXT_BYTES, _MESSAGES_BYTES = 6, 2_000
@@ -47,14 +47,14 @@ VERL_SCHEMA = pa.schema(
 
 
 def export(store: Store, name: str, format_: str, output: Path, ability: str = "math") -> int:
-    """Write a dataset to one file; gives its rows. Nothing is left of an export that fails.
+    """Write a dataset to one file; returns its rows. Nothing is left of an export that fails.
 
     Args:
         store: the store.
         name: a dataset whose files are there.
         format_: one of FORMATS: `parquet`, the dataset's own columns and rows; `trl-jsonl`, prompt
             and completion as messages; `trl-text-jsonl`, both as text, without a chat template;
-            `verl`, its Parquet form, one row a distinct prompt in the order of first use.
+            `verl`, its Parquet form, one row per distinct prompt in the order of first use.
         output: the file; one that exists is replaced.
         ability: what verl's column of that name says.
 
@@ -71,7 +71,7 @@ def export(store: Store, name: str, format_: str, output: Path, ability: str = "
             "--format parquet",
         )
     dataset = store.dataset(name)
-    with _whole(check_outside(store.root, output)) as draft:
+    with _whole(refuse_store_path(store.root, output)) as draft:
         return FORMATS[format_](store, dataset, draft, ability)
 
 
@@ -174,7 +174,7 @@ def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
         planning.source(prompts, "prompt", snap.files["prompts"], ("messages",)),
     ]
     tokens = located.column("response_tokens").to_numpy().astype(np.int64)
-    for _, table in gather(sources, tokens * _TEXT_BYTES + _MESSAGES_BYTES):
+    for _, table in fetch_rows(sources, tokens * _TEXT_BYTES + _MESSAGES_BYTES):
         yield table
 
 

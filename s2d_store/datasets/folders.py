@@ -21,7 +21,7 @@ from typing import Any
 from s2d_store.datasets.lock_file import folder_of, read_lock
 from s2d_store.errors import DatasetError, StoreError
 from s2d_store.storage.disk_errors import disk_errors
-from s2d_store.storage.location import below
+from s2d_store.storage.location import list_files
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 
@@ -63,7 +63,7 @@ def publish(store: Store, name: str, folder: Path) -> None:
             list(pool.map(lambda path: (target / path.name).upload(path), parts))
         (target / LOCK).upload(folder / LOCK)
         names = {path.name for path in folder.iterdir()}
-        for found in below(target):
+        for found in list_files(target):
             if found.relative not in names:
                 found.path.unlink(missing_ok=True)
     elif target.exists():
@@ -94,7 +94,7 @@ def remove(store: Store, name: str) -> None:
     with disk_errors(store.root):
         if isinstance(folder, ObjectPath):
             (folder / LOCK).unlink(missing_ok=True)
-            for found in below(folder):
+            for found in list_files(folder):
                 found.path.unlink(missing_ok=True)
             for copy in _cache(store).glob(f"{name}@*"):
                 shutil.rmtree(copy, ignore_errors=True)

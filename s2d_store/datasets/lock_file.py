@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.ids import check_name, content_id
-from s2d_store.storage.location import Place, below
+from s2d_store.storage.location import Place, list_files
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -30,7 +30,7 @@ def dataset_id(lock: Mapping[str, Any]) -> str:
     )
 
 
-def sealed(lock: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(lock: Mapping[str, Any]) -> dict[str, Any]:
     """The lock with a hash over all of it, so that a change by hand shows."""
     open_lock = {key: value for key, value in lock.items() if key != SEAL}
     return open_lock | {SEAL: content_id("seal", open_lock)}
@@ -42,8 +42,8 @@ def check_seal(lock: Mapping[str, Any]) -> None:
     Raises:
         DatasetError: the seal does not fit.
     """
-    if SEAL in lock and sealed(lock)[SEAL] != lock[SEAL]:
-        raise changed(lock, f"its seal {lock[SEAL]} should be {sealed(lock)[SEAL]}")
+    if SEAL in lock and with_checksum(lock)[SEAL] != lock[SEAL]:
+        raise tampered_error(lock, f"its seal {lock[SEAL]} should be {with_checksum(lock)[SEAL]}")
 
 
 def check_parts(lock: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def check_parts(lock: Mapping[str, Any]) -> None:
             )
 
 
-def changed(lock: Mapping[str, Any], why: str) -> DatasetError:
+def tampered_error(lock: Mapping[str, Any], why: str) -> DatasetError:
     """The error for a lock that is not as it was written."""
     return DatasetError(
         f"the lock of dataset {lock.get('name')} was changed after it was written",
@@ -80,12 +80,12 @@ def folder_of(store: Store, name: str) -> Place:
     return store.root / "datasets" / check_name(name, "dataset")
 
 
-def built(store: Store) -> list[str]:
+def list_built(store: Store) -> list[str]:
     """Names of the datasets whose files are there."""
     folder = store.root / "datasets"
     if isinstance(folder, Path):
         return sorted(p.parent.name for p in folder.glob("[!.]*/lock.json"))
-    found = (file.relative.split("/") for file in below(folder))
+    found = (file.relative.split("/") for file in list_files(folder))
     return sorted(parts[0] for parts in found if parts[1:] == ["lock.json"])
 
 
@@ -103,7 +103,7 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(
             f"no dataset {name!r} in this store",
-            f"built: {', '.join(built(store)) or 'none'}",
+            f"built: {', '.join(list_built(store)) or 'none'}",
             f"s2d dataset build {name} --query warmup --param teacher=NAME",
         ) from error
     except (ValueError, TypeError) as error:

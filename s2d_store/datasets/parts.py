@@ -16,7 +16,7 @@ from s2d_store.datasets.fingerprint import Fingerprint
 from s2d_store.datasets.plan import Plan
 from s2d_store.storage.content_hash import hash_of
 from s2d_store.tables import parquet_writer
-from s2d_store.tables.fetch_rows import gather
+from s2d_store.tables.fetch_rows import fetch_rows
 
 FILE_BYTES = 256 << 20
 WRITERS = 3
@@ -30,7 +30,7 @@ def tables(made: Plan) -> Iterator[pa.Table]:
     if made.has_topk:
         row_bytes += tokens * (made.rows.column("k").to_numpy().astype(np.int64) * 8 + 4)
     light_columns = [*LEAD, *(c for c in made.columns if c not in LEAD)]
-    for start, heavy in gather(planning.sources(made), row_bytes):
+    for start, heavy in fetch_rows(planning.sources(made), row_bytes):
         light = made.rows.slice(start, heavy.num_rows)
         columns = {name: light.column(name) for name in light_columns}
         columns |= {name: heavy.column(name) for name in heavy.column_names}
@@ -38,7 +38,7 @@ def tables(made: Plan) -> Iterator[pa.Table]:
 
 
 def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
-    """Write `part-NNNNN.parquet` files; gives the lock's fingerprint, files and columns."""
+    """Write `part-NNNNN.parquet` files; returns the lock's fingerprint, files and columns."""
     files: list[dict[str, Any]] = []
     fingerprint: Fingerprint | None = None
     # Hashing and writing leave the interpreter free, so a bucket's parts and its hash go side by
@@ -57,7 +57,7 @@ def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
 
 
 def _write(path: Path, part: pa.Table) -> dict[str, Any]:
-    """Write one part; gives its entry in the lock."""
+    """Write one part; returns its entry in the lock."""
     size = parquet_writer.write(path, [part], part.schema)
     return {"path": path.name, "rows": part.num_rows, "bytes": size, "sha256": hash_of(path)}
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from queries import Query
 from s2d_store.datasets import replay_match
-from s2d_store.datasets.query_contract import TOPK_COLUMNS, check_names, checked, in_order
+from s2d_store.datasets.query_contract import TOPK_COLUMNS, check_names, in_order, validate_rows
 from s2d_store.errors import DatasetError
 from s2d_store.sql import connection, read_only
 from s2d_store.sql import parameters as query_params
@@ -48,7 +48,7 @@ class Plan:
     files: Mapping[str, Sequence[str]]
 
 
-def make(
+def plan_dataset(
     con: duckdb.DuckDBPyConnection, snap: Snapshot, query: Query, values: Mapping[str, Any]
 ) -> Plan:
     """Run the query and locate its rows.
@@ -61,11 +61,11 @@ def make(
     """
     read_only.only_reads(query.sql)
     with connection.errors():
-        selected = con.sql(query.sql, params=query_params.bound(query, values)).to_arrow_table()
+        selected = con.sql(query.sql, params=query_params.bind(query, values)).to_arrow_table()
     check_names(query, tuple(selected.column_names))
     if query.kind == "replay":
         replay_match.check(con, query, values, selected)
-    selected = checked(query, values, selected)
+    selected = validate_rows(query, values, selected)
     columns = tuple(selected.column_names)
     has_topk = "k" in columns
     located = locate(con, snap, selected, has_topk)

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def ahead(items: Generator[Item, None, None], name: str) -> Generator[Item, None, None]:
+def prefetch(items: Generator[Item, None, None], name: str) -> Generator[Item, None, None]:
     """Yield the same items, the next one made in a thread while the caller uses this one.
 
     At most one item waits, so memory is bounded. The thread starts with the first item asked for,

@@ -48,7 +48,7 @@ ADDED = (
 )
 
 
-def checked(query: Query, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+def validate_rows(query: Query, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
     """The query's rows by `row`, with the types that datasets have.
 
     Args:

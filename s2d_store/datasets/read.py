@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from s2d_store.datasets.lock_file import check_parts, check_seal
-from s2d_store.datasets.prefetch import ahead
+from s2d_store.datasets.prefetch import prefetch
 from s2d_store.errors import DatasetError, InputError, NotFoundError
 
 FORMAT_VERSION = 1
@@ -133,13 +133,13 @@ class LockedDataset:
                 f"it has {', '.join(self.columns)}",
                 "rebuild it with a query that selects the column",
             )
-        return ahead(self._assembled(start, names), "read-ahead-update")
+        return prefetch(self._assembled(start, names), "read-ahead-update")
 
     def _assembled(self, start: int, names: list[str]) -> Generator[UpdateRows, None, None]:
         """The updates from `start` on, each joined from the row groups that it lies in."""
         groups = self._row_groups(start, sorted({*names, "update"}))
         pieces: list[UpdateRows] = []
-        for table in ahead(groups, "read-ahead-group"):
+        for table in prefetch(groups, "read-ahead-group"):
             for piece in _split(table, names, self.lock.name):
                 if pieces and piece.update != pieces[-1].update:
                     if piece.update < pieces[-1].update:

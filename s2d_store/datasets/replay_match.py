@@ -131,7 +131,7 @@ def _check_rows(
         update = int(np.argmax(wanted != got))
         raise DatasetError(
             f"update {update + 1} of replay query {query.name} has {got[update]:,} rows",
-            f"dataset {name} has {wanted[update]:,} there; a control has the same rows an update",
+            f"dataset {name} has {wanted[update]:,} there; a control has the same rows per update",
             "give each row the treatment's `row` and `update`, as queries/datasets/replay.sql does",
         )
 

@@ -15,7 +15,7 @@ from queries import Query
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.catalog import recorded
 from s2d_store.datasets.fingerprint import Fingerprint
-from s2d_store.datasets.lock_file import changed, dataset_id, folder_of, read_lock
+from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, tampered_error
 from s2d_store.datasets.parts import fingerprint_of
 from s2d_store.datasets.plan import Plan
 from s2d_store.errors import DatasetError, StoreError
@@ -65,7 +65,7 @@ def _rebuild(store: Store, lock: Mapping[str, Any]) -> str:
         raise DatasetError(
             f"dataset {lock['name']} cannot be rebuilt: files of its pinned versions are missing",
             why,
-            "s2d doctor, which says how to mend them, or restore the folder tables/ from a copy; "
+            "s2d doctor, which says how to repair them, or restore the folder tables/ from a copy; "
             "the locked files themselves are still there",
         ) from error
 
@@ -76,7 +76,7 @@ def plan_of(store: Store, lock: Mapping[str, Any], versions: Mapping[str, int]) 
         lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
     )
     snap, con = store.snapshot(versions), store.connect(versions)
-    return planning.make(con, snap, query, lock["params"] | {"seed": lock["seed"]})
+    return planning.plan_dataset(con, snap, query, lock["params"] | {"seed": lock["seed"]})
 
 
 def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
@@ -84,9 +84,9 @@ def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
     try:
         identity = dataset_id(lock)
     except KeyError as error:
-        raise changed(lock, f"it lacks {error}") from error
+        raise tampered_error(lock, f"it lacks {error}") from error
     if lock.get("dataset_id") != identity:
-        raise changed(lock, f"its id {lock.get('dataset_id')} should be {identity}")
+        raise tampered_error(lock, f"its id {lock.get('dataset_id')} should be {identity}")
     for text in recorded(store, identity):
         before = json.loads(text)
         keys = sorted(
@@ -95,7 +95,7 @@ def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:
             if before.get(key) != lock.get(key)
         )
         if keys:
-            raise changed(lock, f"the store recorded another {', '.join(keys)}")
+            raise tampered_error(lock, f"the store recorded another {', '.join(keys)}")
 
 
 def fingerprint_of_files(folder: Place, lock: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def stored_columns(wanted: Sequence[str], present: Sequence[str]) -> list[str]:
 
 
 def to_steps(logprobs_NK: Floats, top_N: Floats, unit: float, steps_NK: Ints) -> NDArray[np.bool_]:
-    """Write steps below `top_N` to `steps_NK`; gives the tokens they give back, bool (N,).
+    """Write steps below `top_N` to `steps_NK`; returns the tokens they give back, bool (N,).
 
     A token whose top is no finite number is not given back.
     """
@@ -68,7 +68,7 @@ def from_steps(top_N: Floats, steps_NK: Ints, unit: np.float32 | Floats) -> Floa
     return np.subtract(top_N[:, None], back_NK, out=back_NK)
 
 
-def stored(table: pa.Table, lossy_nats: float = 0.0) -> pa.Table:
+def encode(table: pa.Table, lossy_nats: float = 0.0) -> pa.Table:
     """Rows of table topk as they are stored: in steps wherever that loses nothing.
 
     Args:
@@ -110,7 +110,7 @@ def stored(table: pa.Table, lossy_nats: float = 0.0) -> pa.Table:
     return pa.table(columns)
 
 
-def plain(table: pa.Table) -> pa.Table:
+def decode(table: pa.Table) -> pa.Table:
     """The inverse of `stored`, without COLUMNS; a table that has none of them stays as it is."""
     if "logit_steps" not in table.column_names:
         return table

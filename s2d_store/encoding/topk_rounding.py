@@ -66,12 +66,12 @@ class Rounding:
         """Rows as they are to be stored; `table` itself where nothing is to be rounded."""
         if not self.nats:
             return table
-        made = logit_steps.stored(table, self.nats)
+        made = logit_steps.encode(table, self.nats)
         rounded = np.flatnonzero(logit_steps.rounded_by(made))
         if len(rounded):
             before, after = (
                 flat_lists(rows.take(rounded).column("logprobs"))[0]
-                for rows in (table, logit_steps.plain(made))
+                for rows in (table, logit_steps.decode(made))
             )
             errors = np.abs(before.astype(np.float64) - after)
             self.entries += len(errors)

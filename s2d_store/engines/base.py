@@ -96,9 +96,9 @@ class Engine(Protocol):
     tokenizer: Any
 
     def sample(
-        self, requests: Sequence[SampleRequest], params: SamplingParams, top_k: int
+        self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
-        """Yield one `Sample` a request as it finishes, in any order. `top_k` = K to keep, 0 = none.
+        """Yield one `Sample` per request as it finishes, in any order; keep `top_logprobs` = K each.
 
         Raises:
             EngineError: K above what the engine allows, or output that fails its checks.

@@ -19,7 +19,7 @@ _SHAPE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "toke
 
 
 @contextmanager
-def once(name: str, location: str, **settings: Any) -> Iterator[Engine]:
+def open_once(name: str, location: str, **settings: Any) -> Iterator[Engine]:
     """Open an engine, and close it at the end."""
     engine = open_engine(name, location, **settings)
     try:
@@ -28,7 +28,7 @@ def once(name: str, location: str, **settings: Any) -> Iterator[Engine]:
         engine.close()
 
 
-class KeptEngines:
+class EngineCache:
     """Opens engines and keeps the last ones, since a vLLM engine takes half a minute to start.
 
     An engine is used again for the same policy, and for another of the same shape and tokenizer

@@ -88,7 +88,7 @@ def check_k(k: int, vocab_size: int) -> None:
         raise EngineError(
             f"top k of {k} cannot be kept",
             why=f"the model's vocabulary has {vocab_size} entries",
-            fix=f"pass --top-k between 0 and {vocab_size}",
+            fix=f"pass --top-logprobs between 0 and {vocab_size}",
         )
 
 

@@ -16,7 +16,7 @@ def open_engine(
     name: str,
     location: str,
     *,
-    top_k: int = 0,
+    top_logprobs: int = 0,
     max_model_len: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -29,7 +29,7 @@ def open_engine(
     Args:
         name: `transformers` or `vllm`.
         location: a folder with a saved model and tokenizer, or a hub id.
-        top_k: the largest K that will be asked for; vLLM must know it when it starts.
+        top_logprobs: the largest K that will be asked for; vLLM must know it when it starts.
         max_model_len: most tokens of prompt and response together; None takes the model's own.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; transformers only.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
@@ -41,7 +41,7 @@ def open_engine(
         InputError: an unknown engine or engine argument.
         EngineError: the engine's library is not installed, or the model cannot be loaded.
     """
-    check_possible(name, device, dtype)
+    check_engine_available(name, device, dtype)
     extra = dict(engine_args or {})
     if name == "transformers":
         from s2d_store.engines.transformers_engine import DEFAULT_BATCH_TOKENS, TransformersEngine
@@ -69,7 +69,7 @@ def open_engine(
 
     return VllmEngine(
         location,
-        max_logprobs=top_k,
+        max_logprobs=top_logprobs,
         max_model_len=max_model_len,
         dtype=dtype,
         seed=0,
@@ -77,7 +77,7 @@ def open_engine(
     )
 
 
-def check_possible(name: str, device: str = "auto", dtype: str = "auto") -> None:
+def check_engine_available(name: str, device: str = "auto", dtype: str = "auto") -> None:
     """Refuse an engine that cannot be opened on this machine, whatever the model.
 
     Raises:
@@ -88,7 +88,7 @@ def check_possible(name: str, device: str = "auto", dtype: str = "auto") -> None
         _require("transformers", "torch", "transformers", extra="train")
         from s2d_store.engines import transformers_engine
 
-        transformers_engine.check_possible(device, dtype)
+        transformers_engine.check_engine_available(device, dtype)
     elif name == "vllm":
         _require("vllm", "vllm", extra="vllm")
         if device != "auto":

@@ -38,7 +38,7 @@ from s2d_store.engines.torch_sampling import (
     rollout_uniforms,
     split_topk,
 )
-from s2d_store.errors import EngineError, InputError, not_loaded
+from s2d_store.errors import EngineError, InputError, load_failure_hint
 from s2d_store.policies.tokenizer import load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 16_384
@@ -100,7 +100,7 @@ class TransformersEngine:
         self._head: Callable[[Tensor], Tensor] | None = None
 
     def sample(
-        self, requests: Sequence[SampleRequest], params: SamplingParams, top_k: int
+        self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
         """Yield one `Sample` a request, block by block, in the requests' order.
 
@@ -108,21 +108,21 @@ class TransformersEngine:
             requests: what to draw; blocks of `batch_size` start at multiples of it, so a run that
                 resumes at a block boundary repeats the rest exactly.
             params: how to draw. Logprobs are of the raw distribution all the same.
-            top_k: K to keep at every position, 0 = none.
+            top_logprobs: K to keep at every position, 0 = none.
 
         Raises:
             InputError: bad parameters, or a prompt that leaves no room for `max_tokens`.
             EngineError: K above the vocabulary, ids outside it, or output that fails its checks.
         """
         check_sampling(params)
-        check_k(top_k, self.vocab_size)
+        check_k(top_logprobs, self.vocab_size)
         check_lengths(
             ((r.rollout_id, len(r.prompt_token_ids), params.max_tokens) for r in requests),
             self.max_model_len,
         )
         for request in requests:
             check_token_ids(request.rollout_id, request.prompt_token_ids, self.vocab_size)
-        return self._sample_blocks(requests, params, top_k)
+        return self._sample_blocks(requests, params, top_logprobs)
 
     def score(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
         """Yield `(rollout_id, TopK)` a request by teacher forcing, in any order.
@@ -347,7 +347,7 @@ def _load_model(location: str, device: torch.device, dtype: torch.dtype) -> Any:
     except (OSError, ValueError) as error:
         raise EngineError(
             f"no causal language model can be loaded from {location}",
-            *not_loaded(
+            *load_failure_hint(
                 error,
                 " ".join(str(error).split()),
                 "give a folder written by save_pretrained, or a hub id that can be reached",
@@ -362,7 +362,7 @@ def _load_model(location: str, device: torch.device, dtype: torch.dtype) -> Any:
     return model.to(device).eval()
 
 
-def check_possible(device: str, dtype: str) -> None:
+def check_engine_available(device: str, dtype: str) -> None:
     """Refuse a device or dtype that this machine does not have.
 
     Raises:

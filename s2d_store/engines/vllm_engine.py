@@ -54,7 +54,7 @@ RESERVED = {
     "revision": "--revision",
     "dtype": "--dtype",
     "max_model_len": "--max-model-len",
-    "max_logprobs": "--top-k",
+    "max_logprobs": "--top-logprobs",
     "logprobs_mode": "nothing: stored logprobs are raw",
     "seed": "--seed",
     "trust_remote_code": "nothing: code from a model repository is never run",
@@ -117,7 +117,7 @@ class VllmEngine:
         self._eos_ids = sorted(_eos_ids(location, self.tokenizer))
 
     def sample(
-        self, requests: Sequence[SampleRequest], params: SamplingParams, top_k: int
+        self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
         """Yield one `Sample` a request as it finishes; closing the iterator aborts the rest.
 
@@ -126,14 +126,14 @@ class VllmEngine:
             EngineError: K above what the engine was opened for, or output that fails its checks.
         """
         check_sampling(params)
-        self._check_k(top_k)
+        self._check_k(top_logprobs)
         check_lengths(
             ((r.rollout_id, len(r.prompt_token_ids), params.max_tokens) for r in requests),
             self.max_model_len,
         )
         for request in requests:
             check_token_ids(request.rollout_id, request.prompt_token_ids, self.vocab_size)
-        return self._ctrl_c.streamed(self._samples(requests, params, top_k))
+        return self._ctrl_c.streamed(self._samples(requests, params, top_logprobs))
 
     def score(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
         """Yield `(rollout_id, TopK)` a request as it finishes.

@@ -18,7 +18,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.engine.utils import CoreEngineProcManager
 
-from s2d_store.errors import EngineError, not_loaded
+from s2d_store.errors import EngineError, load_failure_hint
 
 Item = TypeVar("Item")
 # What the engine's processes get to end by themselves before they are killed.
@@ -37,7 +37,7 @@ def start(location: str, settings: Mapping[str, Any]) -> Any:
     except (OSError, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise EngineError(
             f"vLLM cannot load {location}",
-            *not_loaded(
+            *load_failure_hint(
                 error,
                 _reason(error),
                 "give a folder written by save_pretrained, or use --engine transformers; "

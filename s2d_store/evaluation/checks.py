@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 import queries
-from s2d_store.config_identity import differing
+from s2d_store.config_identity import diff_settings
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.rollouts.generate_config import DEFAULTS, GenerateConfig, identity_of
 from s2d_store.rollouts.selection import Prompt
@@ -46,11 +46,11 @@ def rows(
     query = queries.catalog()[name]
     values = parameters.resolve(query, given, con)
     with connection.errors():
-        relation = con.execute(query.sql, parameters.bound(query, values))
+        relation = con.execute(query.sql, parameters.bind(query, values))
         return [dict(zip(query.columns, row, strict=True)) for row in relation.fetchall()]
 
 
-def labelled(prompts: Sequence[Prompt]) -> None:
+def require_labels(prompts: Sequence[Prompt]) -> None:
     """Refuse prompts that nothing can be graded against.
 
     Raises:
@@ -65,7 +65,7 @@ def labelled(prompts: Sequence[Prompt]) -> None:
         )
 
 
-def trained(
+def count_trained_prompts(
     con: duckdb.DuckDBPyConnection,
     evaluated: Sequence[Evaluated],
     prompt_ids: Sequence[str],
@@ -98,7 +98,7 @@ def trained(
     return counts
 
 
-def ungraded(
+def require_graded(
     con: duckdb.DuckDBPyConnection,
     evaluated: Iterable[Evaluated],
     prompt_ids: Sequence[str],
@@ -121,7 +121,7 @@ def ungraded(
     return [row[0] for row in found.fetchall()]
 
 
-def nothing_stored(
+def nothing_stored_error(
     con: duckdb.DuckDBPyConnection, policy: Evaluated, n: int, verifier: str
 ) -> NotFoundError:
     """The error for a policy without a prompt to report on, with what is stored instead."""
@@ -154,7 +154,7 @@ def nothing_stored(
 
 def _difference(run_id: str, stored: Mapping[str, Any], policy: Evaluated) -> str:
     asked = identity_of(policy.settings, policy.policy_id)
-    found = differing(stored, asked, DEFAULTS)
+    found = diff_settings(stored, asked, DEFAULTS)
     shown = ", ".join(f"{key} {was!r} instead of {now!r}" for key, (was, now) in found.items())
     return f"eval run {run_id} has {shown or 'another name'}"
 

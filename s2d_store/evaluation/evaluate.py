@@ -26,7 +26,7 @@ from s2d_store.rollouts.progress import OnProgress, ignore
 from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
-from s2d_store.verifiers.cache import KeptPool
+from s2d_store.verifiers.cache import PoolCache
 from s2d_store.verifiers.registry import verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
@@ -142,7 +142,7 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
     """
     watch = watch or (lambda _: nullcontext(ignore))
     plan = _plan(store, config, register=True)
-    with closing(KeptPool()) as pools:
+    with closing(PoolCache()) as pools:
         for name, found in plan.runs.items():
             with watch(f"eval {name}") as progress:
                 generate(store, found.settings, progress, pools=pools)
@@ -180,10 +180,10 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
             f"s2d eval {' '.join(runs)} {baseline} --baseline {baseline} ...",
         )
     prompts = select_prompts(store, config.settings.where, config.settings.limit)
-    checks.labelled(prompts)
+    checks.require_labels(prompts)
     prompt_ids = [prompt.prompt_id for prompt in prompts]
     # Policies may have been registered since the connection was made.
-    trained = checks.trained(
+    trained = checks.count_trained_prompts(
         checks.connect(store), list(runs.values()), prompt_ids, allow=config.allow_trained
     )
     return _Plan(verifier, baseline, runs, prompts, trained)
@@ -230,7 +230,7 @@ def _role(con: duckdb.DuckDBPyConnection, policy_id: str) -> str:
 
 def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
     """Grade rollouts that were stored before without a verdict of this verifier."""
-    pending = checks.ungraded(
+    pending = checks.require_graded(
         store.connect(), plan.runs.values(), _ids(plan), config.settings.n, plan.verifier
     )
     if not pending:
@@ -268,7 +268,7 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
     scores = []
     for name, found in plan.runs.items():
         if name not in counts:
-            raise checks.nothing_stored(con, found, n, plan.verifier)
+            raise checks.nothing_stored_error(con, found, n, plan.verifier)
         complete, rollouts = counts[name]
         missing, trained = len(plan.prompts) - complete, plan.trained[name]
         scores.append(

@@ -116,7 +116,7 @@ def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: boo
         return Compacted(declared.name, len(planned), sum(file.size for file in planned))
     total = Compacted(declared.name)
     for group in groups:
-        with locks.writer(root):
+        with locks.register_writer(root):
             done = list(_rewrite(root, declared, group, target_bytes))
         for files, made in done:
             total = Compacted(
@@ -223,7 +223,7 @@ def _read(
 def _parts(path: Place, n_bytes: int) -> Iterator[pa.Table]:
     """A file's rows in order, about `n_bytes` at a time."""
     # A damaged file's rows must not get a hash that fits.
-    with _reading(path), content_hash.checked(path) as local, pq.ParquetFile(local) as file:
+    with _reading(path), content_hash.open_verified(path) as local, pq.ParquetFile(local) as file:
         row_bytes = max(1, _bytes(file.metadata) // max(1, file.metadata.num_rows))
         for batch in file.iter_batches(max(1, n_bytes // row_bytes)):
             yield pa.Table.from_batches([batch])
@@ -269,7 +269,9 @@ def _write(
     with disk_errors(root):
         path, size = data_files.write(folder, values, noted, schema)
     now_ms = int(time.time() * 1000)
-    return NewFile(declared.name, path, size, rows, values, now_ms, file_statistics.widest(ends))
+    return NewFile(
+        declared.name, path, size, rows, values, now_ms, file_statistics.merge_bounds(ends)
+    )
 
 
 def replace_files(
@@ -297,7 +299,7 @@ def replace_files(
             table = DeltaTable(str(folder))
             if not {file.path for file in old} <= {file.path for file in live_files(table)}:
                 return False
-            leases.require(root)
+            leases.require_trust(root)
             if delta_commit.commit(folder, table.version() + 1, [*added, *gone], operation):
                 return True
         except (DeltaError, OSError) as error:
@@ -314,6 +316,6 @@ def _failed(declared: Table, error: Exception) -> StoreError:
     return StoreError(
         f"the replacement of files of table {declared.name} did not go through",
         str(error).splitlines()[0],
-        "free disk space or mend the folder's permissions, then run the command again: "
+        "free disk space or repair the folder's permissions, then run the command again: "
         "it continues where it stopped",
     )

@@ -19,7 +19,7 @@ _FIX = "s2d doctor, which says what is lost and how to make it again"
 _WORDS = re.compile(r"parquet|corrupt|thrift|zstd|mismatch in .* read", re.IGNORECASE)
 
 
-def behind(error: BaseException, store: Store) -> StoreError | None:
+def diagnose_file_error(error: BaseException, store: Store) -> StoreError | None:
     """The damage that an error speaks of, by file where sizes and footers tell; None for none.
 
     Hashes are not compared here: that reads the whole store, which is the user's to ask for.

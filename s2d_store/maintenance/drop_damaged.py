@@ -29,7 +29,7 @@ from s2d_store.store import Store
 from s2d_store.tables import data_files, file_statistics, journal
 from s2d_store.tables.snapshot import Snapshot, table_path
 
-HANGING = ("rewards", "topk")
+CHILD_TABLES = ("rewards", "topk")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Dropped:
     rows: Mapping[str, int]
 
 
-def surviving(snap: Snapshot, damages: Iterable[Damage]) -> Snapshot:
+def without_damaged_files(snap: Snapshot, damages: Iterable[Damage]) -> Snapshot:
     """The snapshot without its damaged files."""
     damaged = {str(damage.file.path) for damage in damages}
     files = {
@@ -63,21 +63,24 @@ def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
         if damage.file.live is not None:
             by_table[damage.file.table].append(damage.file)
     rows = {name: sum(f.rows for f in files) for name, files in by_table.items() if files}
-    with ExitStack() as held, disk_errors(store.root), locks.writer(store.root):
+    with ExitStack() as held, disk_errors(store.root), locks.register_writer(store.root):
         for run_id in sorted({f.partition["run_id"] for f in by_table["rollouts"]}):
             held.enter_context(store.run_lock(run_id))
         journal.recover(store.root)
         # In this order: a commit under way that has reached rewards or topk either still stands in
         # its journal, or its rollouts are there by now.
-        children = {name: surviving(store.snapshot(), damages).files[name] for name in HANGING}
+        children = {
+            name: without_damaged_files(store.snapshot(), damages).files[name]
+            for name in CHILD_TABLES
+        }
         _refuse_writers(store)
-        snap = surviving(store.snapshot(), damages)
+        snap = without_damaged_files(store.snapshot(), damages)
         # Children first: a reader never sees a rollout without what belongs to it.
         for name in reversed(TABLES):
             taken = [file.live for file in by_table[name] if file.live]
             replacements: list[journal.NewFile] = []
-            if name in HANGING and by_table["rollouts"]:
-                gone, old, replacements = _without_hanging(store, snap, name, children[name])
+            if name in CHILD_TABLES and by_table["rollouts"]:
+                gone, old, replacements = _without_orphaned(store, snap, name, children[name])
                 taken += old
                 if gone:
                     rows[name] = rows.get(name, 0) + gone
@@ -101,7 +104,7 @@ def _refuse_writers(store: Store) -> None:
         )
 
 
-def _without_hanging(
+def _without_orphaned(
     store: Store, snap: Snapshot, name: str, files: Sequence[str]
 ) -> tuple[int, list[LiveFile], list[journal.NewFile]]:
     """Rows of a table whose rollout is gone: their number, the files that hold them, and those
@@ -134,7 +137,7 @@ def _rewrite(
     folder: Place, name: str, file: LiveFile, lost: pa.ChunkedArray
 ) -> Iterable[journal.NewFile]:
     """A file's other rows in a file beside it; none where nothing is left."""
-    with content_hash.checked(folder / file.path) as local, pq.ParquetFile(local) as old:
+    with content_hash.open_verified(folder / file.path) as local, pq.ParquetFile(local) as old:
         table = old.read()
     kept = table.filter(pc.invert(pc.is_in(table.column("rollout_id"), value_set=lost)))
     if kept.num_rows == 0:

@@ -117,11 +117,11 @@ def _locks(store: Store) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
     """Every lock that can be read, by name, and what is wrong with the others."""
     read: dict[str, Mapping[str, Any]] = {}
     faults = []
-    for name in lock_file.built(store):
+    for name in lock_file.list_built(store):
         try:
             read[name] = lock_file.read_lock(store, name)
         except DatasetError as error:
-            faults.append(f"{error.what}: {error.why}; mend: s2d dataset restore {name}")
+            faults.append(f"{error.what}: {error.why}; repair: s2d dataset restore {name}")
     return read, faults
 
 
@@ -130,4 +130,6 @@ def _fingerprint_fault(store: Store, lock: Mapping[str, Any]) -> list[str]:
     name = lock["name"]
     if fingerprint_of_files(lock_file.folder_of(store, name), lock) == lock["fingerprint"]:
         return []
-    return [f"the rows of dataset {name} are not the locked ones; mend: s2d dataset restore {name}"]
+    return [
+        f"the rows of dataset {name} are not the locked ones; repair: s2d dataset restore {name}"
+    ]

@@ -80,7 +80,7 @@ def of_table(
             at = "" if version is None else f" at version {version}, pinned by {_names(users)}"
             faults.append(
                 f"the log of table {name} cannot be read{at}: {line(error)}; "
-                f"mend: restore tables/{name}/_delta_log from a copy"
+                f"repair: restore tables/{name}/_delta_log from a copy"
             )
             continue
         for file in files:
@@ -96,7 +96,7 @@ def of_table(
             dataset="",
             size=file.size,
             rows=file.rows,
-            digest=content_hash.stated(path),
+            digest=content_hash.hash_in_name(path),
             partition=dict(file.partition_values),
             live=file if path in newest else None,
             pinned_by=tuple(sorted(pinned[path])),
@@ -150,7 +150,7 @@ def fault(file: DataFile, *, full: bool) -> str | None:
     return None
 
 
-def salvaged(path: Place, columns: Sequence[str]) -> pa.Table:
+def read_decodable_columns(path: Place, columns: Sequence[str]) -> pa.Table:
     """Those of a damaged file's columns that can still be decoded; a value may be wrong."""
     found: dict[str, pa.ChunkedArray] = {}
     for name in columns:

@@ -16,14 +16,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2d_store.config_identity import ASKED
+from s2d_store.config_identity import INVOCATION
 from s2d_store.datasets import lock_file
-from s2d_store.maintenance.file_health import DataFile, salvaged
+from s2d_store.maintenance.file_health import DataFile, read_decodable_columns
 from s2d_store.maintenance.repeat_command import command_line, generate_command, score_command
 from s2d_store.store import Store
 
 # Columns that say what the rows of a file belong to, beside its partition.
-_TELLING = {
+_IDENTIFYING_COLUMNS = {
     "prompts": ("source", "split"),
     "policies": ("name", "location", "run_id", "policy_id"),
     "vocabularies": ("tokenizer_fingerprint",),
@@ -58,7 +58,7 @@ class Advisor:
 
     def held(self, file: DataFile) -> pa.Table:
         """The telling columns of a damaged file that can still be read; row aligned."""
-        return salvaged(file.path, _TELLING[file.table])
+        return read_decodable_columns(file.path, _IDENTIFYING_COLUMNS[file.table])
 
     def commands(self, file: DataFile, held: pa.Table) -> list[str]:
         """The commands that write a table's lost rows again, each once."""
@@ -189,13 +189,13 @@ class Advisor:
             wanted = {file.partition["dataset_id"]}
             names = [
                 name
-                for name in lock_file.built(self._store)
+                for name in lock_file.list_built(self._store)
                 if lock_file.read_lock(self._store, name)["dataset_id"] in wanted
             ]
         elif "name" in held.schema.names:
             names = held.column("name").unique().to_pylist()
         else:
-            names = lock_file.built(self._store)
+            names = lock_file.list_built(self._store)
         return [f"s2d dataset restore {name}" for name in names]
 
     def _updates(self, file: DataFile, held: pa.Table) -> Iterable[str]:
@@ -211,7 +211,7 @@ class Advisor:
         """Grade again what these runs graded; without any, what every run of the verifier did."""
         for run_id in list(runs) or sorted(self._runs):
             for kind, config in self._runs.get(run_id, ()):
-                asked = config.get(ASKED, {})
+                asked = config.get(INVOCATION, {})
                 if kind == "verify" and config.get("verifier") == verifier:
                     yield from self._repeat(run_id, kind, config)
                 elif kind == "generate" and asked.get("verifier") == verifier:
@@ -225,12 +225,12 @@ class Advisor:
                 if kind == "score" and config.get("scorer_policy_id") == scorer:
                     yield from self._repeat(run_id, kind, config)
                 elif kind == "generate" and config.get("policy_id") == scorer:
-                    k = config["keep_top_k"]
+                    k = config["top_logprobs"]
                     if k and (keys is None or ("own", k) in keys):
                         yield command_line(
                             "score",
                             scorer=self._name(scorer),
-                            top_k=k,
+                            top_logprobs=k,
                             lossy=config.get("lossy_nats") or "",
                             where=f"run_id = '{run_id}'",
                         )
@@ -249,7 +249,7 @@ class Advisor:
         if kind == "generate":
             yield generate_command(run_id, self._name(config["policy_id"]), config)
         elif kind == "verify":
-            asked = config.get(ASKED, {})
+            asked = config.get(INVOCATION, {})
             options = {"verifier": config["verifier"], "where": asked.get("where", "")}
             yield command_line("verify", **options, deadline=config["deadline_s"])
         elif kind == "score":
@@ -258,11 +258,11 @@ class Advisor:
             yield self._train_command(config)
 
     def _train_command(self, config: Mapping[str, Any]) -> str:
-        asked = config.get(ASKED, {})
+        asked = config.get(INVOCATION, {})
         rows = self._con.execute(
             "SELECT name FROM raw.datasets WHERE dataset_id = $id", {"id": config["dataset_id"]}
         ).fetchall()
-        own = ("policy_id", "dataset_id", ASKED)
+        own = ("policy_id", "dataset_id", INVOCATION)
         return command_line(
             f"train {asked.get('trainer', 'TRAINER')}",
             dataset=rows[0][0] if rows else config["dataset_id"],

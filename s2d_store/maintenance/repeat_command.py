@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from s2d_store.config_identity import ASKED
+from s2d_store.config_identity import INVOCATION
 
 
 def generate_command(run_id: str, policy: str, config: Mapping[str, Any]) -> str:
     """The generate command of a run's record."""
-    asked = config.get(ASKED, {})
+    asked = config.get(INVOCATION, {})
     verifier = asked.get("verifier", "")
     template = config.get("chat_template", "")
     return command_line(
@@ -27,12 +27,12 @@ def generate_command(run_id: str, policy: str, config: Mapping[str, Any]) -> str
         purpose=config["purpose"] if config["purpose"] != "train" else "",
         round=config["round"] or "",
         seed=config["seed"],
-        top_k=config["keep_top_k"] or "",
+        top_logprobs=config["top_logprobs"] or "",
         lossy=config.get("lossy_nats") or "",
         max_tokens=config["max_tokens"],
         temperature=config["temperature"],
         top_p=config["top_p"],
-        sampling_top_k=config["top_k"] or "",
+        top_k=config["top_k"] or "",
         verify=bool(verifier),
         verifier=verifier,
         template="FILE_WITH_THE_TEMPLATE_OF_THE_RUN'S_CONFIG" if template else "",
@@ -43,12 +43,12 @@ def generate_command(run_id: str, policy: str, config: Mapping[str, Any]) -> str
 
 def score_command(scorer: str, config: Mapping[str, Any]) -> str:
     """The score command of a run's record."""
-    asked = config.get(ASKED, {})
+    asked = config.get(INVOCATION, {})
     support = config["support"]
     return command_line(
         "score",
         scorer=scorer,
-        top_k=config["k"] or "",
+        top_logprobs=config["k"] or "",
         lossy=config.get("lossy_nats") or "",
         support=support if support != "own" else "",
         where=asked.get("where", ""),
@@ -57,7 +57,7 @@ def score_command(scorer: str, config: Mapping[str, Any]) -> str:
 
 
 def _engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    asked = config.get(ASKED, {})
+    asked = config.get(INVOCATION, {})
     return {
         "engine": config["engine"] if config["engine"] != "transformers" else "",
         "engine_arg": [f"{key}={json.dumps(v)}" for key, v in asked.get("engine_args", {}).items()],

@@ -1,4 +1,4 @@
-"""What the doctor found, in words: file, rows, whose they were, what hangs on it, the mending."""
+"""What the doctor found, in words: file, rows, whose they were, what hangs on it, the repairing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import S2DError
-from s2d_store.maintenance.drop_damaged import surviving
+from s2d_store.maintenance.drop_damaged import without_damaged_files
 from s2d_store.maintenance.examine import Damage, Report
 from s2d_store.maintenance.repair_advice import Advisor
 from s2d_store.sql import connection
@@ -16,7 +16,7 @@ from s2d_store.store import Store
 
 
 @dataclass(frozen=True)
-class Patient:
+class DamagedFile:
     """A damaged file, whose rows it held, and the commands that make them again.
 
     Attributes:
@@ -32,34 +32,34 @@ class Patient:
     commands: tuple[str, ...] = ()
 
 
-def patients(store: Store, report: Report) -> list[Patient]:
+def damaged_files(store: Store, report: Report) -> list[DamagedFile]:
     """Each damaged file with what is known of it."""
     advisor: Advisor | None = None
     try:
-        snap = surviving(store.snapshot(), report.damages)
+        snap = without_damaged_files(store.snapshot(), report.damages)
         advisor = Advisor(store, connection.connect_raw(store.root, snap.files))
     except (S2DError, DeltaError, OSError):
         pass  # a log cannot be read, which the report says; without it there is no advice
-    return [_patient(advisor, damage) for damage in report.damages]
+    return [_damaged_file(advisor, damage) for damage in report.damages]
 
 
-def _patient(advisor: Advisor | None, damage: Damage) -> Patient:
+def _damaged_file(advisor: Advisor | None, damage: Damage) -> DamagedFile:
     file = damage.file
     if file.dataset:
-        return Patient(damage, "", commands=(f"s2d dataset restore {file.dataset}",))
+        return DamagedFile(damage, "", commands=(f"s2d dataset restore {file.dataset}",))
     restores = [f"s2d dataset restore {name}" for name in file.pinned_by]
     if advisor is None or file.live is None:
-        return Patient(damage, "", commands=tuple(restores))
+        return DamagedFile(damage, "", commands=tuple(restores))
     held = advisor.held(file)
     again, rows = advisor.commands(file, held), 0
     if file.table == "rollouts":
         for command, count in advisor.hanging():
             rows += count
             again += [command] if command and command not in again else []
-    return Patient(damage, advisor.describe(file, held), rows, tuple([*again, *restores]))
+    return DamagedFile(damage, advisor.describe(file, held), rows, tuple([*again, *restores]))
 
 
-def commands(found: Sequence[Patient]) -> list[str]:
+def commands(found: Sequence[DamagedFile]) -> list[str]:
     """The commands of all, each once: what makes rows first, what is built from them last."""
     order = ("prompts", "policies", "generate", "verify", "score", "train", "dataset")
     every = dict.fromkeys(command for patient in found for command in patient.commands)
@@ -67,7 +67,7 @@ def commands(found: Sequence[Patient]) -> list[str]:
     return sorted(every, key=lambda command: rank.get(command.split()[1], 0))
 
 
-def lines(store: Store, report: Report, found: Sequence[Patient], suffix: str) -> Iterator[str]:
+def lines(store: Store, report: Report, found: Sequence[DamagedFile], suffix: str) -> Iterator[str]:
     """The report as lines of text.
 
     Args:
@@ -92,7 +92,7 @@ def lines(store: Store, report: Report, found: Sequence[Patient], suffix: str) -
         yield f"\n{len(found) + len(report.faults)} damaged"
 
 
-def _file_lines(patient: Patient, suffix: str) -> Iterator[str]:
+def _file_lines(patient: DamagedFile, suffix: str) -> Iterator[str]:
     file = patient.damage.file
     yield f"\ndamaged: {file.name}"
     yield f"  what: {patient.damage.what}"
@@ -113,4 +113,4 @@ def _file_lines(patient: Patient, suffix: str) -> Iterator[str]:
     if file.live:
         steps.insert(0, "s2d doctor --drop-damaged")
     for i, step in enumerate(steps):
-        yield f"  {'mend: ' if i == 0 else '      '}{step}{suffix}"
+        yield f"  {'repair: ' if i == 0 else '      '}{step}{suffix}"

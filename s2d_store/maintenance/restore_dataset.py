@@ -10,7 +10,7 @@ import duckdb
 
 from s2d_store.datasets import folders
 from s2d_store.datasets.catalog import record, recorded_as
-from s2d_store.datasets.lock_file import folder_of, read_lock, sealed
+from s2d_store.datasets.lock_file import folder_of, read_lock, with_checksum
 from s2d_store.datasets.parts import fingerprint_of, write_parts
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import LockedDataset
@@ -24,7 +24,7 @@ from s2d_store.store import Store
 
 
 def restore(store: Store, name: str) -> list[str]:
-    """Rebuild what is damaged of a locked dataset; gives what was done, in words.
+    """Rebuild what is damaged of a locked dataset; returns what was done, in words.
 
     The rows come from the versions that it pins or, where a file of those is damaged, from the
     newest ones, which it then pins; their fingerprint must be the locked one.
@@ -34,7 +34,7 @@ def restore(store: Store, name: str) -> list[str]:
         DatasetError: the store does not give the locked rows any more; nothing has changed.
         StoreError: another process builds it, or the disk is full.
     """
-    with store.run_lock(f"dataset-{name}"[:100]), locks.writer(store.root):
+    with store.run_lock(f"dataset-{name}"[:100]), locks.register_writer(store.root):
         lock, is_written = _lock(store, name)
         whole = is_written and _files_hold(store, lock)
         with folders.draft(store, name) as draft:
@@ -47,7 +47,7 @@ def restore(store: Store, name: str) -> list[str]:
             if not whole:
                 done.append(f"{len(parts['files'])} files written again, with the locked rows")
             if done:
-                lock = sealed({**lock, **parts, "versions": versions})
+                lock = with_checksum({**lock, **parts, "versions": versions})
                 _replace(store, lock, draft, keep_files=whole)
             if record(store, lock, made.rows, again=True):
                 done.append("its record in the tables datasets and dataset_rows written again")
@@ -108,7 +108,7 @@ def _rebuild(
     raise DatasetError(
         f"dataset {lock['name']} cannot be made again from this store",
         "; ".join(reasons),
-        "mend what s2d doctor names and run its commands, or restore the store from a copy",
+        "repair what s2d doctor names and run its commands, or restore the store from a copy",
     )
 
 

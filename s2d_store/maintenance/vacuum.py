@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2d_store.datasets.lock_file import built, read_lock
+from s2d_store.datasets.lock_file import list_built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.schema import TABLES
 from s2d_store.storage import leases, location, locks
 from s2d_store.storage.disk_errors import disk_errors
-from s2d_store.storage.location import Found, Place, below
+from s2d_store.storage.location import FileInfo, Place, list_files
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 from s2d_store.tables import delta_commit, delta_log, journal
-from s2d_store.tables.delta_log import Life
+from s2d_store.tables.delta_log import FileLifetime
 from s2d_store.tables.snapshot import table_path
 
 # A live writer may have written a file that it has not committed yet, and a reader that opened its
@@ -89,7 +89,7 @@ def vacuum(
     """
     if dry_run:
         return _vacuum(store, True, True, grace_s, older_than_s)
-    with disk_errors(store.root), locks.no_writer(store.root) as quiet:
+    with disk_errors(store.root), locks.try_block_writers(store.root) as quiet:
         return _vacuum(store, False, quiet, grace_s, older_than_s)
 
 
@@ -99,18 +99,18 @@ def _vacuum(
     recovered = 0 if dry_run else journal.recover(store.root)
     # Before the logs: an entry that goes between the two is in them.
     pending = journal.pending_files(store.root)
-    lives = {name: delta_log.lives(table_path(store.root, name)) for name in TABLES}
-    there = {name: below(table_path(store.root, name)) for name in TABLES}
-    now = location.now(store.root)
+    lives = {name: delta_log.file_lifetimes(table_path(store.root, name)) for name in TABLES}
+    there = {name: list_files(table_path(store.root, name)) for name in TABLES}
+    now = location.storage_time(store.root)
     # An age alone would not do: where the clock jumps, a file of this minute looks old.
     found = _orphans(store, lives, there, pending) if quiet else ()
     orphans = [file for file in found if now - file.modified > grace_s]
-    replaced: list[Found] = []
-    checkpoints: list[Found] = []
+    replaced: list[FileInfo] = []
+    checkpoints: list[FileInfo] = []
     kept: tuple[Kept, ...] = ()
     if older_than_s is not None:
         old = _replaced_before(lives, there, now - older_than_s)
-        locks = [read_lock(store, name) for name in built(store)]
+        locks = [read_lock(store, name) for name in list_built(store)]
         checkpoints = [
             file
             for name in TABLES
@@ -129,7 +129,7 @@ def _vacuum(
         ]
     sizes = [sum(file.size for file in files) for files in (orphans, replaced, checkpoints)]
     if not dry_run:
-        _fence(store, orphans)
+        _block_late_commits(store, orphans)
         for file in orphans + replaced + checkpoints:
             _remove(file.path)
     return Swept(
@@ -144,7 +144,7 @@ def _vacuum(
     )
 
 
-def _fence(store: Store, orphans: Sequence[Found]) -> None:
+def _block_late_commits(store: Store, orphans: Sequence[FileInfo]) -> None:
     """Let nobody commit a file that is about to go: on an object store, a compaction that slept and
     was taken for dead wakes up to find its version taken.
     """
@@ -189,11 +189,13 @@ def parse_age(text: str) -> float:
     return age_s
 
 
-Replaced = tuple[Found, str, Life]
+Replaced = tuple[FileInfo, str, FileLifetime]
 
 
 def _replaced_before(
-    lives: Mapping[str, Mapping[str, Life]], there: Mapping[str, Sequence[Found]], moment: float
+    lives: Mapping[str, Mapping[str, FileLifetime]],
+    there: Mapping[str, Sequence[FileInfo]],
+    moment: float,
 ) -> list[Replaced]:
     """Files, still there, that the newest version has not held since `moment`."""
     found = []
@@ -205,7 +207,7 @@ def _replaced_before(
     return found
 
 
-def _pins(versions: Mapping[str, int], table: str, life: Life) -> bool:
+def _pins(versions: Mapping[str, int], table: str, life: FileLifetime) -> bool:
     """Whether one of these table versions holds the file."""
     return table in versions and life.in_version(versions[table])
 
@@ -215,7 +217,7 @@ def _kept(dataset: str, old: Sequence[Replaced], versions: Mapping[str, int]) ->
     return Kept(dataset, len(mine), sum(mine))
 
 
-def _superseded(folder: Place, files: Sequence[Found], pinned: Sequence[int]) -> list[Found]:
+def _superseded(folder: Place, files: Sequence[FileInfo], pinned: Sequence[int]) -> list[FileInfo]:
     """Checkpoints from which neither the newest nor a pinned version is read.
 
     Each lists every file of the table, so a log of n commits holds of the order of n^2 entries.
@@ -236,10 +238,10 @@ def _superseded(folder: Place, files: Sequence[Found], pinned: Sequence[int]) ->
 
 def _orphans(
     store: Store,
-    lives: Mapping[str, Mapping[str, Life]],
-    there: Mapping[str, Sequence[Found]],
+    lives: Mapping[str, Mapping[str, FileLifetime]],
+    there: Mapping[str, Sequence[FileInfo]],
     pending: Set[tuple[str, str]],
-) -> Iterator[Found]:
+) -> Iterator[FileInfo]:
     """Drafts, and Parquet files that no version ever held and no commit under way is adding."""
     yield from _drafts(store)
     for table, files in there.items():
@@ -250,34 +252,34 @@ def _orphans(
                 yield file
 
 
-def _drafts(store: Store) -> Iterator[Found]:
+def _drafts(store: Store) -> Iterator[FileInfo]:
     """What killed builds and commits left: on a local disk drafts; on an object store parts
     without a lock, locks and sessions of the dead.
     """
     if not isinstance(store.root, Path):
-        whole = set(built(store))
-        parts = below(store.root / "datasets")
+        whole = set(list_built(store))
+        parts = list_files(store.root / "datasets")
         yield from (file for file in parts if file.relative.split("/")[0] not in whole)
-        yield from _of_the_dead(store.root)
+        yield from _stale_locks(store.root)
         return
     for pattern in ("datasets/.*.draft", "pending/*.draft", "tables/*/_delta_log/.*.draft"):
         for path in store.root.glob(pattern):
-            inside = below(path) if path.is_dir() else []
+            inside = list_files(path) if path.is_dir() else []
             try:
                 state = path.stat()
             except FileNotFoundError:
                 continue
             size = sum(file.size for file in inside) if path.is_dir() else state.st_size
-            yield Found(path, path.name, size, state.st_mtime)
+            yield FileInfo(path, path.name, size, state.st_mtime)
 
 
-def _of_the_dead(root: ObjectPath) -> Iterator[Found]:
+def _stale_locks(root: ObjectPath) -> Iterator[FileInfo]:
     """Locks and sessions on an object store whose process is dead."""
-    for file in below(root / "locks"):
+    for file in list_files(root / "locks"):
         with suppress(FileNotFoundError):
             session = json.loads(file.path.read_text())["session"]
             if leases.is_dead(root, session, wait=False):
                 yield file
-    for file in below(root / "sessions"):
+    for file in list_files(root / "sessions"):
         if leases.is_dead(root, file.relative, wait=False):
             yield file

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2d_store.errors import EngineError, InputError, not_loaded
+from s2d_store.errors import EngineError, InputError, load_failure_hint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -46,7 +46,7 @@ def load_tokenizer(location: str) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(
             f"the tokenizer of {location} cannot be loaded",
-            *not_loaded(
+            *load_failure_hint(
                 error,
                 " ".join(str(error).split()),
                 f"save it again: tokenizer.save_pretrained({location!r})",

@@ -1,4 +1,4 @@
-"""`s2d generate`: sample n rollouts a prompt, store them in chunks, continue after a stop."""
+"""`s2d generate`: sample n rollouts per prompt, store them in chunks, continue after a stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s2d_store import ids
 from s2d_store.accounting.guard import Guard, Meter
 from s2d_store.encoding.topk_rounding import Rounding
 from s2d_store.engines.base import Engine
-from s2d_store.engines.cache import OpenEngine, once
+from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
@@ -27,8 +27,8 @@ from s2d_store.rollouts.generate_config import (
     run_of,
 )
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.requests import Job, fitting, plan
-from s2d_store.rollouts.selection import select_prompts, turn
+from s2d_store.rollouts.requests import Job, drop_too_long, plan
+from s2d_store.rollouts.selection import prompts_of_round, select_prompts
 from s2d_store.runs import record
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import OpenPool
@@ -56,7 +56,7 @@ def generate(
     store: Store,
     config: GenerateConfig,
     on_progress: OnProgress = ignore,
-    engines: OpenEngine = once,
+    engines: OpenEngine = open_once,
     pools: OpenPool = VerifierPool,
 ) -> Generated:
     """Sample what is missing of a run and store it.
@@ -77,11 +77,11 @@ def generate(
     run_id = run_of(config, policy.policy_id, policy.name)
     prompts = select_prompts(store, config.where, config.limit)
     if config.prompts_per_round:
-        prompts = turn(prompts, config.prompts_per_round, config.round, config.seed)
+        prompts = prompts_of_round(prompts, config.prompts_per_round, config.round, config.seed)
     tokenizer = load_tokenizer(policy.location)
     meter = spending.open_meter(guard, store, config, policy, run_id, prompts)
     asked = invocation_of(config)
-    with record.running(
+    with record.record_run(
         store, run_id, "generate", identity, stage=config.stage, defaults=DEFAULTS, asked=asked
     ):
         jobs, present = plan(
@@ -98,8 +98,8 @@ def generate(
         too_long = 0
         if jobs:
             with _open(engines, config, policy) as engine, _grading(pools, config) as pool:
-                check_k(config.keep_top_k, engine.vocab_size)
-                kept = fitting(
+                check_k(config.top_logprobs, engine.vocab_size)
+                kept = drop_too_long(
                     jobs,
                     engine.max_model_len,
                     config.params.max_tokens,
@@ -158,7 +158,7 @@ def _open(
     return engines(
         config.engine,
         policy.location,
-        top_k=config.keep_top_k,
+        top_logprobs=config.top_logprobs,
         max_model_len=config.max_model_len or None,
         device=config.device,
         dtype=config.dtype,
@@ -196,7 +196,7 @@ def sample_and_store(
         rounding or Rounding(0),
     )
 
-    def write(done: list[records.Finished]) -> None:
+    def write(done: list[records.CompletedSample]) -> None:
         tables = records.rollout_tables(context, done, engine.tokenizer)
         if pool is not None:
             texts = tables["rollouts"].column("response_text").to_pylist()
@@ -213,14 +213,14 @@ def sample_and_store(
     chunk_rows = -(-config.chunk_rows // config.batch_size) * config.batch_size
     with ChunkWriter(write, chunk_rows) as writer:
         requests = [job.request for job in jobs]
-        for sample in engine.sample(requests, config.params, config.keep_top_k):
+        for sample in engine.sample(requests, config.params, config.top_logprobs):
             n_tokens = len(sample.response_token_ids)
             job = by_id[sample.rollout_id]
             if meter is not None:
-                meter.take(spending.cost(policy, job, sample))
+                meter.reserve(spending.cost(policy, job, sample))
             writer.add(
-                records.Finished(job, sample),
-                n_tokens * (12 + 8 * config.keep_top_k),
+                records.CompletedSample(job, sample),
+                n_tokens * (12 + 8 * config.top_logprobs),
             )
             progress.done += 1
             progress.tokens += n_tokens

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from s2d_store import ids
-from s2d_store.config_identity import chosen, defaults
+from s2d_store.config_identity import defaults, non_default
 from s2d_store.engines.base import SamplingParams
 from s2d_store.engines.output_checks import check_sampling
 from s2d_store.errors import InputError
@@ -24,9 +24,9 @@ class GenerateConfig:
         revision: hub revision, with a hub id.
         purpose: train or eval.
         stage: stage of the experiment that budgets count this run for; empty for none.
-        n: rollouts a prompt.
+        n: rollouts per prompt.
         params: how tokens are drawn.
-        keep_top_k: the policy's own top-k kept in the same pass; 0 for none.
+        top_logprobs: the policy's own top-k kept in the same pass; 0 for none.
         lossy_nats: how far each kept top-k logprob may be off; 0: none is.
         seed: every rollout's own seed derives from it.
         round: on-policy round.
@@ -43,10 +43,10 @@ class GenerateConfig:
         chat_template: Jinja text used instead of the tokenizer's; empty for its own.
         no_chat_template: feed the messages' plain text.
         skip_too_long: leave out prompts that do not fit instead of refusing.
-        chunk_rows: rollouts a commit.
+        chunk_rows: rollouts per commit.
         verifier: grade each chunk with this verifier before its commit; empty for none.
         verify_workers: processes that grade.
-        verify_deadline_s: seconds a verdict may take.
+        verify_deadline_s: seconds per verdict may take.
         budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
@@ -57,7 +57,7 @@ class GenerateConfig:
     stage: str = ""
     n: int = 1
     params: SamplingParams = field(default_factory=SamplingParams)
-    keep_top_k: int = 0
+    top_logprobs: int = 0
     lossy_nats: float = 0.0
     seed: int = 0
     round: int = 0
@@ -90,18 +90,18 @@ def check_config(config: GenerateConfig) -> None:
     check_sampling(config.params)
     check_counts(
         ("--n", config.n, 1),
-        ("--top-k", config.keep_top_k, 0),
+        ("--top-logprobs", config.top_logprobs, 0),
         ("--limit", config.limit, 0),
         ("--prompts-per-round", config.prompts_per_round, 0),
         ("--round", config.round, 0),
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
-    if config.lossy_nats and not config.keep_top_k:
+    if config.lossy_nats and not config.top_logprobs:
         raise InputError(
             f"--lossy {config.lossy_nats:g} has nothing to round",
-            "no top-k is kept without --top-k",
-            "--top-k 64, or leave --lossy out",
+            "no top-k is kept without --top-logprobs",
+            "--top-logprobs 64, or leave --lossy out",
         )
     for name, value, choices in (
         ("--role", config.role, ("teacher", "student")),
@@ -116,7 +116,7 @@ DEFAULTS = defaults(GenerateConfig) | defaults(SamplingParams)
 
 def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
     """The run that a command's rollouts belong to: as named, or derived from its settings."""
-    identity = chosen(identity_of(config, policy_id), DEFAULTS)
+    identity = non_default(identity_of(config, policy_id), DEFAULTS)
     return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
 
 
@@ -139,7 +139,7 @@ def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
         "purpose": config.purpose,
         "round": config.round,
         "seed": config.seed,
-        "keep_top_k": config.keep_top_k,
+        "top_logprobs": config.top_logprobs,
         "lossy_nats": config.lossy_nats,
         "engine": config.engine,
         "dtype": config.dtype,

@@ -35,8 +35,8 @@ class VerifyConfig:
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         workers: grading processes.
-        deadline_s: seconds a verdict may take.
-        chunk_rows: verdicts a commit.
+        deadline_s: seconds per verdict may take.
+        chunk_rows: verdicts per commit.
         budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
@@ -88,8 +88,8 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             "one process grades by a verifier at a time: two would store verdicts twice",
             "wait for it to end",
         )
-        alone = store.alone(f".verify-{ids.content_id(pool.name, pool.version)}", busy)
-        with alone, record.running(store, run_id, "verify", identity, asked=asked):
+        alone = store.exclusive(f".verify-{ids.content_id(pool.name, pool.version)}", busy)
+        with alone, record.record_run(store, run_id, "verify", identity, asked=asked):
             con = store.connect(text=f"{_READS} {config.where}")
             pending = _pending(con, config, pool)
             progress = Progress(total=pending)

@@ -39,7 +39,7 @@ class RunContext:
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedSample:
     """A job and what the engine sampled for it."""
 
     job: Job
@@ -53,7 +53,7 @@ def stored_rollouts(store: Store, run_id: str) -> set[str]:
 
 
 def rollout_tables(
-    context: RunContext, done: Sequence[Finished], tokenizer: Any
+    context: RunContext, done: Sequence[CompletedSample], tokenizer: Any
 ) -> dict[str, pa.Table]:
     """Rows of table rollouts and, where the engine kept it, of table topk.
 
@@ -134,7 +134,7 @@ def topk_table(
 
 
 def grade(
-    context: RunContext, done: Sequence[Finished], texts: Sequence[str], pool: VerifierPool
+    context: RunContext, done: Sequence[CompletedSample], texts: Sequence[str], pool: VerifierPool
 ) -> tuple[pa.Table, int, float]:
     """Verdicts on the labelled rollouts as rewards rows, their number and sum of rewards."""
     items = [

@@ -44,7 +44,7 @@ def plan(
     return jobs, present
 
 
-def fitting(
+def drop_too_long(
     jobs: Sequence[Job],
     max_model_len: int,
     max_tokens: int,

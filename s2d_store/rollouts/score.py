@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from s2d_store import ids
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.config_identity import chosen, defaults
+from s2d_store.config_identity import defaults, non_default
 from s2d_store.encoding import logit_steps
 from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.encoding.topk_rounding import LEAST_NATS, Rounding
 from s2d_store.engines.base import Engine, ScoreRequest
-from s2d_store.engines.cache import OpenEngine, once
+from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
 from s2d_store.errors import InputError, StoreError
 from s2d_store.policies import registry
@@ -31,7 +31,7 @@ from s2d_store.rollouts.selection import check_counts, condition, where_errors
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
-from s2d_store.tables.fetch_rows import Source, gather
+from s2d_store.tables.fetch_rows import Source, fetch_rows
 from s2d_store.tables.snapshot import Snapshot
 
 Support = Literal["own", "policy"]
@@ -46,14 +46,14 @@ class ScoreConfig:
     Attributes:
         scorer: registered name or id of the policy that scores, a folder, or a hub id.
         revision: hub revision, with a hub id.
-        k: entries a token, with `support = own`; with `support = policy` 0 takes the largest
+        k: entries per token, with `support = own`; with `support = policy` 0 takes the largest
             top-k that the sampling policy stored.
         support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
         lossy_nats: how far each logprob may be off; 0: none is.
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
-        chunk_rows: rollouts a commit.
+        chunk_rows: rollouts per commit.
         budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
@@ -90,7 +90,7 @@ def score(
     store: Store,
     config: ScoreConfig,
     on_progress: OnProgress = ignore,
-    engines: OpenEngine = once,
+    engines: OpenEngine = open_once,
 ) -> Scored:
     """Score what is missing and store it in chunks; every row is checked before its commit.
 
@@ -102,7 +102,7 @@ def score(
     if config.support not in ("own", "policy"):
         raise InputError(f"--support {config.support} is unknown", "it is own or policy")
     check_counts(
-        ("--top-k", config.k, 1 if config.support == "own" else 0),
+        ("--top-logprobs", config.k, 1 if config.support == "own" else 0),
         ("--limit", config.limit, 0),
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
@@ -120,7 +120,7 @@ def score(
         "lossy_nats": config.lossy_nats,
     }
     unless = defaults(ScoreConfig)
-    run_id = f"score-{scorer.name}-{ids.content_id(chosen(identity, unless))[:8]}"
+    run_id = f"score-{scorer.name}-{ids.content_id(non_default(identity, unless))[:8]}"
     if not guard.is_open:
         con, _, pending = _plan(store, config, scorer)
         charges.before_scoring(guard, con, run_id, scorer, pending)
@@ -133,8 +133,8 @@ def score(
         "one process does at a time: two could store scores twice",
         "wait for it to end",
     )
-    alone = store.alone(f".score-{scorer.policy_id}-{config.support}", busy)
-    with alone, record.running(store, run_id, "score", identity, defaults=unless, asked=asked):
+    alone = store.exclusive(f".score-{scorer.policy_id}-{config.support}", busy)
+    with alone, record.record_run(store, run_id, "score", identity, defaults=unless, asked=asked):
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
@@ -205,7 +205,7 @@ def _wanted(
             f"{chosen - wanted} of {chosen} rollouts have no top-k of their own policy"
             + (f" with k={config.k}" if config.k else ""),
             "--support policy takes its ids from there",
-            "generate them with --top-k K, or score them first by their own policy",
+            "generate them with --top-logprobs K, or score them first by their own policy",
         )
     return int(chosen), fingerprints
 
@@ -236,7 +236,7 @@ def _refuse_rounded(
             f"{n_rounded} of these rollouts have scores of {scorer.name} that were rounded by up "
             f"to {most:.2g} nats",
             "a score is stored once, so exact ones cannot take their place",
-            f"score with --lossy {max(most, LEAST_NATS)} or more, with another --top-k, or in "
+            f"score with --lossy {max(most, LEAST_NATS)} or more, another --top-logprobs, or in "
             "another store",
         )
 
@@ -283,7 +283,7 @@ def _run(
     opened = engines(
         config.engine,
         scorer.location,
-        top_k=config.k,
+        top_logprobs=config.k,
         max_model_len=config.max_model_len or None,
         device=config.device,
         dtype=config.dtype,
@@ -299,7 +299,7 @@ def _run(
             progress.committed += store.commit({"topk": rounding(table)}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
-            for start, heavy in gather(_sources(pending, config.support), _row_bytes(pending)):
+            for start, heavy in fetch_rows(_sources(pending, config.support), _row_bytes(pending)):
                 light = pending.slice(start, heavy.num_rows)
                 requests = {r.rollout_id: r for r in _requests(light, heavy)}
                 for rollout_id, entry in engine.score(list(requests.values()), config.k):

@@ -45,7 +45,7 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
     return [Prompt(*row) for row in rows]
 
 
-def turn(prompts: Sequence[Prompt], size: int, round_: int, seed: int) -> list[Prompt]:
+def prompts_of_round(prompts: Sequence[Prompt], size: int, round_: int, seed: int) -> list[Prompt]:
     """The `size` prompts whose turn it is in a round, in order of their id.
 
     Rounds go through all prompts, whole rounds only, in an order that `seed` draws; then through

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s2d_store import ids
 from s2d_store.accounting import charges
-from s2d_store.accounting.guard import Charge, Guard, Meter
+from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.engines.base import Sample
 from s2d_store.policies.registry import Registered
 from s2d_store.rollouts import records
@@ -45,7 +45,7 @@ def open_meter(
     stage = config.stage or charges.recorded_stage(store, run_id)
     graded = [p.prompt_id for p in missing if config.verifier and p.answer is not None]
     return charges.before_sampling(
-        guard, Charge(run_id, stage, config.role, config.purpose), graded
+        guard, PlannedSpend(run_id, stage, config.role, config.purpose), graded
     )
 
 

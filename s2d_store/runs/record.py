@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from s2d_store.config_identity import ASKED, differing
+from s2d_store.config_identity import INVOCATION, diff_settings
 from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.redact import redacted
 from s2d_store.schema import TABLES
@@ -41,7 +41,7 @@ def code_version() -> str:
 
 
 @contextmanager
-def running(
+def record_run(
     store: Store,
     run_id: str,
     kind: str,
@@ -65,7 +65,7 @@ def running(
         InputError: the run exists with another configuration and holds something already.
     """
     config = redacted(dict(config))
-    noted = {**config, ASKED: redacted(dict(asked))} if asked else config
+    noted = {**config, INVOCATION: redacted(dict(asked))} if asked else config
     with store.run_lock(run_id):
         before, entered_at = _check_same(store, run_id, config, defaults)
         status = "failed"
@@ -99,7 +99,7 @@ def _check_same(
     rows = store.sql(text, {"run": run_id}).fetchall()
     if not rows:
         return "", None
-    found = differing(json.loads(rows[0][0]), config, defaults)
+    found = diff_settings(json.loads(rows[0][0]), config, defaults)
     if found and not _is_empty(store, run_id):
         shown = "; ".join(f"{k}: stored {was!r}, now {now!r}" for k, (was, now) in found.items())
         raise InputError(
@@ -120,7 +120,7 @@ def _is_empty(store: Store, run_id: str) -> bool:
 
 
 def _record(store: Store, row: Mapping[str, Any], status: str, after: datetime | None) -> datetime:
-    """Enter a status; gives when. The newest counts, so it comes after the one before it even where
+    """Enter a status; returns when. The newest counts, so it comes after the one before even where
     the clock has gone back.
     """
     now = datetime.now(UTC)

@@ -25,7 +25,7 @@ def lock_keys(root: Place, tables: Sequence[str]) -> Iterator[None]:
     """Hold the keys of tables, so that no other process stores the same ones meanwhile; waits."""
     with ExitStack() as stack:
         for name in sorted(tables):
-            stack.enter_context(locks.sole(root, f".{name}.keys", wait=True))
+            stack.enter_context(locks.exclusive_lock(root, f".{name}.keys", wait=True))
         yield
 
 
@@ -52,7 +52,7 @@ def candidates(root: Place, declared: Table, rows: pa.Table) -> tuple[str, ...]:
     actions = pa.table(DeltaTable(str(folder)).get_add_actions(flatten=True))
     possible = [True] * actions.num_rows
     for name, (low, high) in bounds(declared, rows).items():
-        for least, greatest in _noted(actions, name):
+        for least, greatest in _statistics_columns(actions, name):
             mins, maxs = actions.column(least).to_pylist(), actions.column(greatest).to_pylist()
             # Files of commits before this noted nothing: null.
             possible = [
@@ -63,8 +63,8 @@ def candidates(root: Place, declared: Table, rows: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(str(folder / path) for path, p in zip(paths, possible, strict=True) if p))
 
 
-def _noted(actions: pa.Table, column: str) -> Iterator[tuple[str, str]]:
-    """Names of the columns that hold a key column's least and greatest value, where noted."""
+def _statistics_columns(actions: pa.Table, column: str) -> Iterator[tuple[str, str]]:
+    """Names of the columns that hold a key column's minimum and maximum value, where noted."""
     for pair in ((f"min.{column}", f"max.{column}"), (f"partition.{column}",) * 2):
         if set(pair) <= set(actions.column_names):
             yield pair[0], pair[1]

@@ -48,7 +48,7 @@ def resolve(
     return values
 
 
-def bound(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
+def bind(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
     """The values that the SQL text really uses; DuckDB refuses others."""
     used = {name: value for name, value in values.items() if f"${name}" in query.sql}
     return used or None
@@ -97,7 +97,7 @@ def _registered(names: Sequence[str]) -> str:
 
 
 def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
-    """Look up a policy by name or id; gives `(policy_id, name)`.
+    """Look up a policy by name or id; returns `(policy_id, name)`.
 
     Raises:
         NotFoundError: none is registered under it; names the nearest.

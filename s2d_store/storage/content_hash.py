@@ -19,7 +19,7 @@ _NAMED = re.compile(r"-([0-9a-f]{32})\.parquet$")
 
 
 def seal(path: Path) -> Path:
-    """Rename a written `NAME.parquet` to `NAME-HASH.parquet`; gives the new path."""
+    """Rename a written `NAME.parquet` to `NAME-HASH.parquet`; returns the new path."""
     sealed = path.with_name(f"{path.stem}-{hash_of(path)}.parquet")
     path.rename(sealed)
     return sealed
@@ -30,20 +30,20 @@ def hash_of(path: Place) -> str:
     return sha256(path)[:HASH_CHARS]
 
 
-def stated(path: Place | str) -> str | None:
+def hash_in_name(path: Place | str) -> str | None:
     """The hash in a file's name; None for a file that was written before names had one."""
     found = _NAMED.search(str(path))
     return found[1] if found else None
 
 
 @contextmanager
-def checked(path: Place) -> Iterator[Path]:
+def open_verified(path: Place) -> Iterator[Path]:
     """A local file with the bytes that were written, where the path has their hash.
 
     Raises:
         OSError: its bytes are others, or it cannot be read.
     """
     with local_copy(path) as local:
-        if stated(path) not in (None, hash_of(local)):
+        if hash_in_name(path) not in (None, hash_of(local)):
             raise OSError("its bytes are not those that were written")
         yield local

@@ -20,5 +20,5 @@ def disk_errors(root: Place, written: Sequence[Place] = ()) -> Iterator[None]:
         raise StoreError(
             f"cannot write to the store at {root}: {error.strerror or error}",
             "nothing of this commit is visible; all earlier commits are safe",
-            "free disk space or mend the permissions, then run the same command again",
+            "free disk space or repair the permissions, then run the same command again",
         ) from error

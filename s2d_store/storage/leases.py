@@ -89,8 +89,8 @@ class _Session:
 
 
 @contextmanager
-def held(root: ObjectPath) -> Iterator[str]:
-    """Be known to be at work until the block ends; gives the session's name."""
+def hold_lease(root: ObjectPath) -> Iterator[str]:
+    """Be known to be at work until the block ends; returns the session's name."""
     with _guard:
         session = _mine.get(root)
         if session is None or session.pid != os.getpid():
@@ -106,19 +106,19 @@ def held(root: ObjectPath) -> Iterator[str]:
                 session.end()
 
 
-def trusted(root: ObjectPath) -> bool:
+def is_trusted(root: ObjectPath) -> bool:
     """Whether what this process holds in the store is still its own."""
     session = _mine.get(root)
     return session is None or session.trusted()
 
 
-def require(root: Any) -> None:
+def require_trust(root: Any) -> None:
     """Refuse to go on in a store whose other users may have taken this process for dead.
 
     Raises:
         StoreError: nothing was heard from the object store for too long, or somebody took over.
     """
-    if isinstance(root, ObjectPath) and not trusted(root):
+    if isinstance(root, ObjectPath) and not is_trusted(root):
         raise StoreError(
             f"this process lost its hold on the store at {root}",
             f"for {TRUST_S:.0f} s or more it did not get through to the object store, so that "

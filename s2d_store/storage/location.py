@@ -18,7 +18,7 @@ Place = Path | ObjectPath
 
 
 @dataclass(frozen=True)
-class Found:
+class FileInfo:
     """A file below some folder.
 
     Attributes:
@@ -34,7 +34,7 @@ class Found:
     modified: float
 
 
-def place(root: str | Place) -> Place:
+def parse_location(root: str | Place) -> Place:
     """The place that a user named.
 
     Raises:
@@ -56,19 +56,19 @@ def make_folder(path: Place) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def below(folder: Place) -> list[Found]:
+def list_files(folder: Place) -> list[FileInfo]:
     """Every file below a folder, by path; none where there is no folder."""
     if isinstance(folder, ObjectPath):
         skip = len(folder.key) + 1 if folder.key else 0
         found = [
-            Found(path, path.key[skip:], size, when.timestamp())
+            FileInfo(path, path.key[skip:], size, when.timestamp())
             for path, size, when in folder.below()
         ]
         return sorted(found, key=lambda file: file.relative)
     return sorted(_files(folder), key=lambda file: file.relative)
 
 
-def _files(folder: Path) -> Iterator[Found]:
+def _files(folder: Path) -> Iterator[FileInfo]:
     for path in folder.rglob("*"):
         try:
             state = path.stat()
@@ -76,7 +76,7 @@ def _files(folder: Path) -> Iterator[Found]:
             continue
         if path.is_file():
             relative = path.relative_to(folder).as_posix()
-            yield Found(path, relative, state.st_size, state.st_mtime)
+            yield FileInfo(path, relative, state.st_size, state.st_mtime)
 
 
 def size(path: Place) -> int:
@@ -84,7 +84,7 @@ def size(path: Place) -> int:
     return path.size() if isinstance(path, ObjectPath) else path.stat().st_size
 
 
-def stamp(path: Path) -> object:
+def file_identity(path: Path) -> object:
     """What tells a file from another one that was put in its place."""
     state = os.stat(path)
     return state.st_ino, state.st_mtime_ns
@@ -147,7 +147,7 @@ def publish(file: Path, folder: Place) -> None:
         (folder / file.name).upload(file)
 
 
-def now(root: Place) -> float:
+def storage_time(root: Place) -> float:
     """Seconds since 1970 by the clock that dates the store's files."""
     if isinstance(root, ObjectPath):
         probe = root / "sessions" / ".clock"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from s2d_store.storage import leases
-from s2d_store.storage.location import Place, below
+from s2d_store.storage.location import Place, list_files
 from s2d_store.storage.object_path import ObjectPath
 
 # A run's lock is named like the run, which cannot start with a dot.
@@ -24,10 +24,10 @@ _WRITERS = ".writers"
 
 
 @contextmanager
-def writer(root: Place) -> Iterator[None]:
+def register_writer(root: Place) -> Iterator[None]:
     """Hold while files are written that nobody has committed yet; waits for a sweep to end."""
     if isinstance(root, ObjectPath):
-        with leases.held(root):
+        with leases.hold_lease(root):
             yield
         return
     with _file(root, _WRITERS) as file:
@@ -36,17 +36,17 @@ def writer(root: Place) -> Iterator[None]:
 
 
 @contextmanager
-def no_writer(root: Place) -> Iterator[bool]:
+def try_block_writers(root: Place) -> Iterator[bool]:
     """Whether nobody is writing.
 
     If so, nobody begins before the block ends; on an object store somebody may, whose files are
     younger than any grace, since the service dates them.
     """
     if isinstance(root, ObjectPath):
-        with leases.held(root) as mine:
+        with leases.hold_lease(root) as mine:
             others = [
                 found.relative
-                for found in below(root / "sessions")
+                for found in list_files(root / "sessions")
                 if found.relative not in (mine, ".clock")
             ]
             yield all(leases.is_dead(root, name, wait=True) for name in others)
@@ -61,7 +61,7 @@ def no_writer(root: Place) -> Iterator[bool]:
 
 
 @contextmanager
-def sole(root: Place, name: str, *, wait: bool) -> Iterator[bool]:
+def exclusive_lock(root: Place, name: str, *, wait: bool) -> Iterator[bool]:
     """Hold a lock that one process has at a time; False, unless it waits, where another has it."""
     if isinstance(root, ObjectPath):
         with _sole_object(root, root / "locks" / name, wait) as got:
@@ -84,7 +84,7 @@ def _file(root: Path, name: str) -> IO[str]:
 
 @contextmanager
 def _sole_object(root: ObjectPath, lock: ObjectPath, wait: bool) -> Iterator[bool]:
-    with leases.held(root) as mine:
+    with leases.hold_lease(root) as mine:
         body = json.dumps({"session": mine, "by": uuid.uuid4().hex}).encode()
         if not _acquire(root, lock, body, wait):
             yield False
@@ -93,7 +93,7 @@ def _sole_object(root: ObjectPath, lock: ObjectPath, wait: bool) -> Iterator[boo
             yield True
         finally:
             # Declared dead, this process has lost the lock, and who took it over holds it.
-            if leases.trusted(root):
+            if leases.is_trusted(root):
                 with suppress(OSError):  # it names a session that will be gone
                     lock.unlink(missing_ok=True)
 

@@ -169,7 +169,7 @@ class ObjectPath:
             obstore.put(_client(self.bucket), self.key, file, chunk_size=_PART_BYTES)
 
     def download(self, file: Path) -> str:
-        """Write the object to a local file; gives the SHA-256 of its bytes in hex."""
+        """Write the object to a local file; returns the SHA-256 of its bytes in hex."""
         digest = hashlib.sha256()
         with file.open("wb") as target:
             for chunk in self.chunks():

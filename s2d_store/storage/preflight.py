@@ -13,17 +13,17 @@ from s2d_store.storage.location import Place
 from s2d_store.storage.object_path import ObjectPath
 
 
-def holds_something_else(path: Place) -> bool:
+def is_foreign(path: Place) -> bool:
     """Whether a store would not have its place to itself."""
     if isinstance(path, Path) and path.exists() and not path.is_dir():
         return True
     own = {"tables", "pending", "sessions"}
     if isinstance(path, Path):
         return path.is_dir() and any(entry.name not in own for entry in path.iterdir())
-    return any(found.relative.split("/")[0] not in own for found in location.below(path))
+    return any(found.relative.split("/")[0] not in own for found in location.list_files(path))
 
 
-def require_conditions(root: ObjectPath) -> None:
+def require_conditional_writes(root: ObjectPath) -> None:
     """Try out that an object is created once only, on which commits and locks rest.
 
     Raises:
@@ -47,7 +47,7 @@ def require_conditions(root: ObjectPath) -> None:
 
 
 @contextmanager
-def reachable(path: Place) -> Iterator[None]:
+def connection_errors(path: Place) -> Iterator[None]:
     """Turn what an object store refuses before there is a store into one error.
 
     Raises:

@@ -10,7 +10,7 @@ from s2d_store.storage.location import Place
 _OWN = ("tables", "datasets", "pending", "locks", "s2d.json")
 
 
-def check_outside(root: Place, output: Path) -> Path:
+def refuse_store_path(root: Place, output: Path) -> Path:
     """Return `output` unless the store keeps its own files there, links followed.
 
     Raises:

@@ -30,11 +30,11 @@ from s2d_store.version import __version__
 # Commits that a reader reads after a checkpoint of all before (benchmarks/commits.py).
 CHECKPOINT_INTERVAL = 50
 # Times that an object store may refuse to create an object which is not there.
-UNDECIDED = 100
+MAX_CONFLICT_RETRIES = 100
 
 Action = Mapping[str, Mapping[str, Any]]
 # The newest version that this process has seen of each table.
-_known: dict[Place, int] = {}
+_newest_seen: dict[Place, int] = {}
 
 
 def append(
@@ -59,7 +59,7 @@ def append(
     return version
 
 
-def checkpoint_in_turn(folder: Place, version: int) -> None:
+def checkpoint_if_due(folder: Place, version: int) -> None:
     """Make a checkpoint if this version's turn has come.
 
     Raises:
@@ -82,7 +82,7 @@ def checkpoint(folder: Place) -> None:
             f"what was committed to table {folder.name} is stored, but its log has no new "
             "checkpoint",
             str(error).splitlines()[0],
-            "free disk space or mend the folder's permissions, then run the command again",
+            "free disk space or repair the folder's permissions, then run the command again",
         ) from error
 
 
@@ -109,7 +109,7 @@ def commit(folder: Place, version: int, actions: Sequence[Action], operation: st
     lines = "".join(json.dumps(line) + "\n" for line in ({"commitInfo": info}, *actions))
     made = _create(_path(folder, version), lines.encode())
     if made:
-        _known[folder] = version
+        _newest_seen[folder] = version
     return made
 
 
@@ -120,7 +120,7 @@ def newest(folder: Place) -> int:
         OSError: the log cannot be read.
         StoreError: it is not whole.
     """
-    known = _known.get(folder)
+    known = _newest_seen.get(folder)
     if known is not None:
         if not isinstance(folder, ObjectPath):
             if _path(folder, known).exists():
@@ -150,7 +150,7 @@ def _path(folder: Place, version: int) -> Place:
 def _create(path: Place, data: bytes) -> bool:
     """Write a file, all of it at once, where there is none."""
     if isinstance(path, ObjectPath):
-        for _ in range(UNDECIDED):
+        for _ in range(MAX_CONFLICT_RETRIES):
             if path.create(data) is not None:
                 return True
             # An answer that got lost lets the client ask again, and find its own commit; and a

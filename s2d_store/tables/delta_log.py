@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from s2d_store.errors import StoreError
-from s2d_store.storage.location import Place, below
+from s2d_store.storage.location import Place, list_files
 from s2d_store.storage.object_path import ObjectPath
 
 REQUESTS = 16
@@ -23,7 +23,7 @@ _COMMIT = re.compile(r"[0-9]{20}\.json")
 
 
 @dataclass(frozen=True)
-class Life:
+class FileLifetime:
     """The versions that hold a file: from `added` on, and before `removed`.
 
     Attributes:
@@ -43,14 +43,14 @@ class Life:
         return self.added <= version and (self.removed is None or version < self.removed)
 
 
-def lives(folder: Place) -> dict[str, Life]:
+def file_lifetimes(folder: Place) -> dict[str, FileLifetime]:
     """Every file that any version of a table held, by its path relative to `folder`.
 
     Raises:
         StoreError: commits are missing, so that a file in use could look like one that is not.
     """
-    found: dict[str, Life] = {}
-    log = below(folder / "_delta_log")
+    found: dict[str, FileLifetime] = {}
+    log = list_files(folder / "_delta_log")
     commits = [file.path for file in log if _COMMIT.fullmatch(file.relative)]
     _require_whole(folder, [int(commit.stem) for commit in commits])
     for version, text in enumerate(_texts(commits)):
@@ -124,10 +124,12 @@ def _texts(commits: Sequence[Place]) -> Iterator[str]:
         yield from pool.map(ObjectPath.read_text, commits)
 
 
-def _apply(found: dict[str, Life], version: int, action: dict[str, dict[str, object]]) -> None:
+def _apply(
+    found: dict[str, FileLifetime], version: int, action: dict[str, dict[str, object]]
+) -> None:
     if add := action.get("add"):
         path = unquote(str(add["path"]))
-        known = found.get(path, Life(int(str(add["size"])), version))
+        known = found.get(path, FileLifetime(int(str(add["size"])), version))
         found[path] = replace(known, removed=None, removed_ms=0)
     elif remove := action.get("remove"):
         path = unquote(str(remove["path"]))

@@ -44,7 +44,7 @@ class Source:
     rename: dict[str, str]
 
 
-def gather(
+def fetch_rows(
     sources: Sequence[Source], row_bytes: NDArray[np.int64], bucket_bytes: int = BUCKET_BYTES
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield `(first row, heavy columns of the next rows)` in training order.
@@ -103,7 +103,7 @@ def _fetch(source: Source) -> Iterator[Fetched]:
                     wanted = positions[low:high] - first
                     if 2 * len(wanted) < n:
                         table, wanted = take(table, wanted), np.arange(len(wanted))
-                    table = logit_steps.plain(table).select(wanted_columns).rename_columns(names)
+                    table = logit_steps.decode(table).select(wanted_columns).rename_columns(names)
                     yield Fetched(table, wanted, rows[low:high])
                 first += n
 

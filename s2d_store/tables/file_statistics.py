@@ -1,6 +1,6 @@
 """Which rows of a batch are stored already: looked up by key, in the files that may hold it.
 
-A file's commit notes the least and greatest value of each key column, so a look-up of a new policy
+A file's commit notes the minimum and maximum value of each key column, so a look-up of a new policy
 or a run's next updates opens a few files, however many commits came before.
 """
 
@@ -18,7 +18,7 @@ Bounds = Mapping[str, tuple[Any, Any]]
 
 
 def bounds(declared: Table, rows: pa.Table) -> dict[str, tuple[Any, Any]]:
-    """Least and greatest value by key column, of those columns that are text or whole numbers.
+    """Minimum and maximum value by key column, of those columns that are text or whole numbers.
 
     Args:
         declared: the rows' table.
@@ -36,7 +36,7 @@ def _is_ordered(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_integer(type_))
 
 
-def widest(ends: Sequence[Bounds]) -> dict[str, tuple[Any, Any]]:
+def merge_bounds(ends: Sequence[Bounds]) -> dict[str, tuple[Any, Any]]:
     """The bounds that hold all of these, which name the same columns."""
     return {
         name: (min(e[name][0] for e in ends), max(e[name][1] for e in ends))

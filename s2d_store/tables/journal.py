@@ -22,7 +22,7 @@ from deltalake.exceptions import DeltaError
 from s2d_store.errors import StoreError
 from s2d_store.schema import TABLES
 from s2d_store.storage import leases, locks
-from s2d_store.storage.location import Place, below
+from s2d_store.storage.location import Place, list_files
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.tables import delta_commit, delta_log, file_statistics
 from s2d_store.tables.snapshot import table_path
@@ -39,7 +39,7 @@ class NewFile:
         rows: how many it holds.
         partition_values: by partition column.
         modified_ms: when it was written, in milliseconds since 1970.
-        bounds: least and greatest value by key column.
+        bounds: minimum and maximum value by key column.
     """
 
     table: str
@@ -65,7 +65,7 @@ class NewFile:
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
-    leases.require(root)
+    leases.require_trust(root)
     with _entry(root, files) as path:
         made = _commit_tables(root, files, _append)
         try:
@@ -75,17 +75,17 @@ def commit(root: Place, files: Sequence[NewFile]) -> None:
             raise StoreError(
                 f"a finished commit's entry {path} cannot be removed",
                 f"{error.strerror or error}; the commit itself is stored",
-                "mend the folder's permissions, then run the command again",
+                "repair the folder's permissions, then run the command again",
             ) from error
     for folder, version in made:
-        delta_commit.checkpoint_in_turn(folder, version)
+        delta_commit.checkpoint_if_due(folder, version)
 
 
 def recover(root: Place) -> int:
-    """Finish the commits of dead writers; gives how many there were."""
+    """Finish the commits of dead writers; returns how many there were."""
     recovered = 0
     for path in pending(root):
-        with _abandoned(root, path) as text:
+        with _claim_orphan(root, path) as text:
             if text is None:
                 continue
             _commit_tables(root, [NewFile(**item) for item in _files_in(text)], _append_missing)
@@ -96,7 +96,7 @@ def recover(root: Place) -> int:
 
 def pending(root: Place) -> list[Place]:
     """Entries of commits that are under way, or whose writer died."""
-    return [f.path for f in below(root / "pending") if f.relative.endswith(".json")]
+    return [f.path for f in list_files(root / "pending") if f.relative.endswith(".json")]
 
 
 def pending_files(root: Place) -> set[tuple[str, str]]:
@@ -119,7 +119,7 @@ def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
     items = [asdict(f) for f in files]
     name = uuid.uuid4().hex
     if isinstance(root, ObjectPath):
-        with leases.held(root) as session:
+        with leases.hold_lease(root) as session:
             entry = root / "pending" / f"{name}.json"
             entry.write_text(json.dumps({"session": session, "files": items}))
             yield entry
@@ -137,14 +137,14 @@ def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
 
 
 @contextmanager
-def _abandoned(root: Place, path: Place) -> Iterator[str | None]:
+def _claim_orphan(root: Place, path: Place) -> Iterator[str | None]:
     """The text of a dead writer's entry, which nobody else takes up meanwhile; None for others."""
     if isinstance(root, ObjectPath):
         with ExitStack() as held:
             try:
                 session = json.loads(path.read_text())["session"]
                 mine = leases.is_dead(root, session, wait=False) and held.enter_context(
-                    locks.sole(root, f".entry.{path.stem}", wait=False)
+                    locks.exclusive_lock(root, f".entry.{path.stem}", wait=False)
                 )
                 text = path.read_text() if mine else None
             except FileNotFoundError:  # its writer, or who took it up first, has finished it
@@ -172,12 +172,12 @@ def _lock(file: IO[bytes]) -> bool:
 def _commit_tables(
     root: Place, files: Sequence[NewFile], append: Callable[[Place, str, list[NewFile]], int]
 ) -> list[tuple[Place, int]]:
-    """Commit each table's files; gives the tables' folders and the versions that were made."""
+    """Commit each table's files; returns the tables' folders and the versions that were made."""
     made = []
     for name in reversed(TABLES):
         of_table = [f for f in files if f.table == name]
         if of_table:
-            with _not_through(name):
+            with _commit_errors(name):
                 made.append((table_path(root, name), append(root, name, of_table)))
     return made
 
@@ -186,7 +186,7 @@ def _append(root: Place, name: str, files: list[NewFile]) -> int:
     # Who was stopped and taken for dead, and wakes up here, finds its version taken by whoever
     # finished this commit: it must look again before it takes another.
     actions = [f.action() for f in files]
-    return delta_commit.append(table_path(root, name), actions, lambda: leases.require(root))
+    return delta_commit.append(table_path(root, name), actions, lambda: leases.require_trust(root))
 
 
 def _append_missing(root: Place, name: str, files: list[NewFile]) -> int:
@@ -199,7 +199,7 @@ def _append_missing(root: Place, name: str, files: list[NewFile]) -> int:
         version, added = delta_log.added_after(folder, version)
         known |= added
         actions = [f.action() for f in files if f.path not in known and _is_there(folder / f.path)]
-        leases.require(root)
+        leases.require_trust(root)
         if not actions or delta_commit.commit(folder, version + 1, actions, "WRITE"):
             return version + 1
 
@@ -212,13 +212,13 @@ def _is_there(file: Place) -> bool:
 
 
 @contextmanager
-def _not_through(name: str) -> Iterator[None]:
+def _commit_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as error:
         raise StoreError(
             f"the commit to table {name} did not go through",
             str(error).splitlines()[0],
-            "free disk space or mend the folder's permissions, then run the command again: "
+            "free disk space or repair the folder's permissions, then run the command again: "
             "it continues where it stopped",
         ) from error

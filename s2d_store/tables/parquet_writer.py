@@ -67,7 +67,7 @@ def rows_per_group(table: pa.Table) -> int:
 
 
 def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
-    """Write tables to one file, flushed to disk before return; gives its size in bytes."""
+    """Write tables to one file, flushed to disk before return; returns its size in bytes."""
     with pq.ParquetWriter(path, schema, **writer_options(schema)) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=rows_per_group(table))

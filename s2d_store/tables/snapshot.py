@@ -119,7 +119,7 @@ def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
         first = (
             None
             if isinstance(folder, ObjectPath)
-            else location.stamp(folder / "_delta_log" / f"{0:020d}.json")
+            else location.file_identity(folder / "_delta_log" / f"{0:020d}.json")
         )
         kept = _opened.get(folder)
         if kept is None or kept.first != first:

@@ -11,7 +11,7 @@ OpenPool = Callable[[str, int, float], AbstractContextManager[VerifierPool]]
 """Called as `VerifierPool`, with verifier, workers and deadline: a context that gives a pool."""
 
 
-class KeptPool:
+class PoolCache:
     """Opens pools and keeps the last one for whoever asks for the same; after an error, none."""
 
     def __init__(self) -> None:

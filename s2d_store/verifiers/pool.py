@@ -26,7 +26,7 @@ from s2d_store.verifiers.worker import (
     WorkerStuckError,
 )
 
-SUPPLY_S = 0.05
+QUEUE_AHEAD_S = 0.05
 """Aimed-at work a worker holds: long enough to hide the pipe, short enough to balance workers."""
 MAX_SUPPLY_ITEMS = 64
 MAX_SUPPLY_CHARS = 1 << 20
@@ -92,7 +92,7 @@ class VerifierPool:
         self._lock = threading.Lock()
         self._live: set[WorkerProcess] = set()
         self._calls: set[_Call] = set()
-        self._seconds_per_item = SUPPLY_S
+        self._seconds_per_item = QUEUE_AHEAD_S
         self._closed = False
         self._failure: S2DError | None = None
         hellos: SimpleQueue[dict[str, str] | S2DError] = SimpleQueue()
@@ -296,7 +296,7 @@ class VerifierPool:
         try:
             while True:
                 held = len(sent) + len(fresh)
-                full = max(1, int(SUPPLY_S / max(self._seconds_per_item, 1e-6)))
+                full = max(1, int(QUEUE_AHEAD_S / max(self._seconds_per_item, 1e-6)))
                 full = min(MAX_SUPPLY_ITEMS, full)
                 # Supplied anew at half, so that the worker never waits for this thread.
                 if held <= full // 2:

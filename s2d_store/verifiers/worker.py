@@ -42,7 +42,7 @@ def grade(verifier: Verifier, line: bytes) -> tuple[Verdict, bool]:
     """
     try:
         response, answer = json.loads(line)
-        return checked(verifier.verify(response, answer)), False
+        return check_verifier(verifier.verify(response, answer)), False
     except MemoryError as error:
         # What the verifier left allocated would fail the next items too: ask to be replaced.
         return Verdict(0.0, "error", detail=f"memory limit reached: {error!r}"), True
@@ -51,7 +51,7 @@ def grade(verifier: Verifier, line: bytes) -> tuple[Verdict, bool]:
         return Verdict(0.0, "error", detail=detail[:MAX_DETAIL_CHARS]), False
 
 
-def checked(verdict: Verdict) -> Verdict:
+def check_verifier(verdict: Verdict) -> Verdict:
     """`verdict`, or an `error` verdict that says what is wrong with it.
 
     Its detail is stored, so secrets in it are masked: a verifier that calls a service may name its
@@ -85,7 +85,7 @@ def storable(text: str) -> bool:
     return True
 
 
-def contain(memory_bytes: int, parent: int) -> None:
+def apply_limits(memory_bytes: int, parent: int) -> None:
     """Bound this process: its address space, its life by its parent's, its SIGINT to none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
@@ -117,7 +117,7 @@ def main() -> None:
     """Serve until the parent closes the pipe or dies."""
     incoming, outgoing = private_pipes()
     start = json.loads(incoming.readline())
-    contain(start["memory_bytes"], start["parent"])
+    apply_limits(start["memory_bytes"], start["parent"])
     try:
         verifier = load_verifier(start["spec"])
     except S2DError as error:

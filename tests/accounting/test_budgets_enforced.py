@@ -12,7 +12,7 @@ import pytest
 import queries
 from s2d_store.accounting import guard
 from s2d_store.accounting.budget_file import Budget, Limit
-from s2d_store.accounting.guard import Charge, Guard
+from s2d_store.accounting.guard import Guard, PlannedSpend
 from s2d_store.datasets.build import build
 from s2d_store.errors import BudgetError
 from s2d_store.store import Store
@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_fold
     """8 labelled prompts and 16 rollouts of the teacher with its own top 4, of stage warmup."""
     root = tmp_path_factory.mktemp("made") / "store"
     records = made_stores.read(questions)
-    settings: dict[str, Any] = {"role": "teacher", "n": 2, "keep_top_k": 4, "stage": "warmup"}
+    settings: dict[str, Any] = {"role": "teacher", "n": 2, "top_logprobs": 4, "stage": "warmup"}
     return made_stores.make(root, records, teacher_folder, **settings)
 
 
@@ -38,7 +38,7 @@ def store(made: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def generate(cli: Cli, tmp_path: Path, student_folder: Path) -> Run:
-    """`s2d generate` as the student on the 8 prompts, in stage opd, 8 tokens a rollout at most."""
+    """`s2d generate` as the student on the 8 prompts, in stage opd, at most 8 tokens each."""
 
     def run(*options: object) -> Result:
         usual = ("--policy", student_folder, "--role", "student", "--stage", "opd")
@@ -176,7 +176,7 @@ def test_score_is_refused_with_figures_and_counts_by_the_rollouts_stage(
 ) -> None:
     store = registered
     tokens = total(store, "response_tokens")
-    command = ("score", "--scorer", student_folder, "--top-k", 3, "--store", store.root)
+    command = ("score", "--scorer", student_folder, "--top-logprobs", 3, "--store", store.root)
     declare(store, f"[stage.warmup]\nscored_tokens = {tokens - 1}\n")
     before = contents(store)
     refused = cli(*command)
@@ -278,7 +278,7 @@ def test_a_malformed_budget_stops_every_command_before_it_starts(
 ) -> None:
     declare(store, "[experiment]\nlabls = 1\n")
     before = contents(store)
-    score = ("score", "--scorer", "teacher", "--top-k", 2, "--store", store.root)
+    score = ("score", "--scorer", "teacher", "--top-logprobs", 2, "--store", store.root)
     for result in (generate(), cli("verify", "--n-workers", 1, "--store", store.root), cli(*score)):
         assert result.code == 1 and "unknown key 'labls'" in result.err
     assert contents(store) == before
@@ -291,14 +291,14 @@ def test_a_meter_sees_what_others_have_spent_meanwhile(
     used = total(store, "response_tokens")
     limit = Limit("experiment", "", "generated_tokens", used + 50)
     watch = Guard(store, Budget((limit,), path=store.root / "budget.toml"))
-    meter = watch.meter("this run", Charge("mine", "", "student"), ["generated_tokens"])
-    meter.take({"generated_tokens": 10})
+    meter = watch.meter("this run", PlannedSpend("mine", "", "student"), ["generated_tokens"])
+    meter.reserve({"generated_tokens": 10})
     spending.add_policy(store, "else")
     spending.generate(store, "theirs", "else", "abc")
-    meter.take({"generated_tokens": 10})
+    meter.reserve({"generated_tokens": 10})
     assert used + 20 + 30 == used + 50, "the limit, with what the other run took"
     spending.generate(store, "mine", "else", "a")
     meter.committed({"generated_tokens": 10})
     with pytest.raises(BudgetError, match="this run stopped at the budget's limit") as caught:
-        meter.take({"generated_tokens": 1})
+        meter.reserve({"generated_tokens": 1})
     assert f"spent {used + 50:,}, left 0, the next would add 1" in caught.value.why

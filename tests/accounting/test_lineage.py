@@ -28,7 +28,7 @@ def whole(spent: Store, tmp_path: Path) -> Store:
 def rows(store: Store, name: str, **given: str) -> list[dict[str, Any]]:
     query, con = queries.catalog()[name], store.connect()
     relation = con.sql(
-        query.sql, params=parameters.bound(query, parameters.resolve(query, given, con))
+        query.sql, params=parameters.bind(query, parameters.resolve(query, given, con))
     )
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
@@ -245,12 +245,12 @@ def test_trace_prints_a_tree_or_json(whole: Store, cli: Any) -> None:
 
 def test_costs_of_many_policies_are_those_of_each(whole: Store) -> None:
     names = [name for (name,) in whole.sql("SELECT name FROM policies ORDER BY 1").fetchall()]
-    found = list(policy_cost.of_policies(whole.connect(), names))
+    found = list(policy_cost.policy_costs(whole.connect(), names))
     totals = [rows(whole, "lineage", policy=name)[-1] for name in names]
     assert found == [{key: total[key] for key in policy_cost.COSTS} for total in totals]
     assert len({spent["updates"] for spent in found}) > 2, "not all alike"
     with pytest.raises(NotFoundError, match="nobody"):
-        list(policy_cost.of_policies(whole.connect(), ["nobody"]))
+        list(policy_cost.policy_costs(whole.connect(), ["nobody"]))
 
 
 def test_lineage_prints_a_table_or_json(whole: Store, cli: Any) -> None:

@@ -106,7 +106,7 @@ def test_scores_that_are_not_one_a_token(audited: Store) -> None:
     (tokens,) = rows.stored_tokens(audited, [bad])
     rows.add_topk(audited, "teacher", [bad], [rows.scores(tokens[:-1], rows.LOGPROB)])
     (row,) = rows.only_failure(audited, "topk_alignment").sample
-    assert row["fault"] == "scores are not one a token"
+    assert row["fault"] == "scores are not one per token"
     assert (row["response_tokens"], row["scored_tokens"]) == (20, 19)
     assert rows.one(audited, "topk_alignment", datasets="warmup").status == "passed"
 

@@ -130,7 +130,7 @@ def test_the_store_comes_from_the_environment_too(
         ("prompts", "add", "x.jsonl"),
         ("generate", "--policy", "p", "--role", "teacher"),
         ("verify",),
-        ("score", "--scorer", "p", "--top-k", "3"),
+        ("score", "--scorer", "p", "--top-logprobs", "3"),
         ("dataset", "list"),
         ("dataset", "build", "d", "--query", "warmup"),
         ("train", "warmup", "--dataset", "d", "--student", "s", "--output", "o"),

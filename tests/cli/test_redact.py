@@ -91,7 +91,7 @@ def test_a_run_stores_its_configuration_masked_and_continues(
     monkeypatch.setenv("HF_TOKEN", "hunter2-hunter2")
     config = {"endpoint": "https://me:hunter2@host/v1", "note": "hunter2-hunter2", "n": 2}
     for _ in range(2):
-        with record.running(store, "r", "generate", config):
+        with record.record_run(store, "r", "generate", config):
             pass
     ((stored, n),) = store.sql(
         "SELECT any_value(config), count(DISTINCT config) FROM runs"

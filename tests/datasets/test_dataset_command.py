@@ -153,7 +153,7 @@ def test_export(filled: Store, cli: Cli, tmp_path: Path) -> None:
 
 
 MINE = """-- question: which rollouts are long?
--- grain: one row a rollout
+-- grain: one row per rollout
 -- kind: sft
 -- params:
 --   tokens: BIGINT -- shortest

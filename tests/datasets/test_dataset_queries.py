@@ -26,7 +26,7 @@ SAMPLES = 10
 
 
 def graded(prompts: range, right: int) -> list[Made]:
-    """SAMPLES rollouts a prompt, of which `right` are correct."""
+    """SAMPLES rollouts per prompt, of which `right` are correct."""
     return [Made(p, s, reward=float(s < right)) for p in prompts for s in range(SAMPLES)]
 
 

@@ -139,7 +139,7 @@ def test_the_same_bits_whatever_the_order_of_the_rows(store: Store, tmp_path: Pa
         con = made.connect(unsafe=True)
         con.execute(f"SET threads = {threads}")
         values = parameters.resolve(query, {"policy": "student"}, con) | {"seed": 0}
-        rows = con.sql(query.sql, params=parameters.bound(query, values)).to_arrow_table()
+        rows = con.sql(query.sql, params=parameters.bind(query, values)).to_arrow_table()
         seen.append(
             dict(
                 zip(*(rows.column(c).to_pylist() for c in ("rollout_id", "advantage")), strict=True)

@@ -180,7 +180,7 @@ def test_rollouts_of_two_tokenizers_do_not_mix(filled: Store) -> None:
 def test_buckets_on_disk_give_the_same_rows(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = built(filled, "whole", passes="3")
     lock = building.read_lock(filled, "whole")
-    monkeypatch.setattr(gathering.gather, "__defaults__", (700,))
+    monkeypatch.setattr(gathering.fetch_rows, "__defaults__", (700,))
     buckets = list(writing.tables(_plan(filled, passes="3")))
     assert len(buckets) > 3
     assert pa.concat_tables(buckets).combine_chunks().equals(whole.combine_chunks())
@@ -199,7 +199,7 @@ def _plan(store: Store, **given: str) -> planning.Plan:
     snap = store.snapshot()
     con = store.connect(snap.versions)
     values = parameters.resolve(WARMUP, {"teacher": "teacher", **given}, con)
-    return planning.make(con, snap, WARMUP, values | {"seed": 0})
+    return planning.plan_dataset(con, snap, WARMUP, values | {"seed": 0})
 
 
 def test_fingerprint_ignores_chunks_and_sees_everything_else() -> None:

@@ -114,7 +114,7 @@ def test_types_are_made_those_of_datasets(filled: Store) -> None:
 
 
 HEADER = """-- question: which rollouts?
--- grain: one row a rollout
+-- grain: one row per rollout
 -- kind: {kind}
 -- params: none
 -- columns: row, update, rollout_id, advantage, labelled

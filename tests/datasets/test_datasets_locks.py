@@ -12,7 +12,7 @@ import pytest
 import queries
 from s2d_store import store as store_module
 from s2d_store.datasets.build import build, drop, read_lock, verify
-from s2d_store.datasets.lock_file import dataset_id, sealed
+from s2d_store.datasets.lock_file import dataset_id, with_checksum
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.store import Store
@@ -32,7 +32,7 @@ def locked(store: Store) -> Store:
 def edit(store: Store, change: dict[str, Any], *, seal: bool = False) -> None:
     path = store.root / "datasets" / "w" / "lock.json"
     lock = json.loads(path.read_text()) | change
-    path.write_text(json.dumps(sealed(lock) if seal else lock))
+    path.write_text(json.dumps(with_checksum(lock) if seal else lock))
 
 
 @pytest.mark.parametrize(

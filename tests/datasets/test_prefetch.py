@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from s2d_store.datasets.prefetch import ahead
+from s2d_store.datasets.prefetch import prefetch
 
 
 def threads() -> list[str]:
@@ -35,7 +35,7 @@ class Source:
 
 def test_items_come_in_order_from_a_thread_at_most_one_ahead() -> None:
     source = Source()
-    for number in ahead(source.items(), "test-ahead"):
+    for number in prefetch(source.items(), "test-ahead"):
         assert len(source.made) <= number + 2
     assert source.made == list(range(10)) and source.closed
     assert all(name.startswith("test-ahead") for name in source.by)
@@ -50,21 +50,21 @@ def test_the_next_item_is_made_while_this_one_is_used() -> None:
         second.set()
         yield 2
 
-    for _ in ahead(items(), "test-ahead"):
+    for _ in prefetch(items(), "test-ahead"):
         assert second.wait(30)
 
 
 def test_an_error_comes_in_its_place() -> None:
     source, seen = Source(fails_at=3), []
     with pytest.raises(ValueError, match="item 3"):
-        for number in ahead(source.items(), "test-ahead"):
+        for number in prefetch(source.items(), "test-ahead"):
             seen.append(number)
     assert seen == [0, 1, 2] and source.closed and threads() == []
 
 
 def test_abandoned_it_closes_its_source_and_its_thread() -> None:
     source = Source()
-    items = ahead(ahead(source.items(), "test-ahead-inner"), "test-ahead-outer")
+    items = prefetch(prefetch(source.items(), "test-ahead-inner"), "test-ahead-outer")
     assert next(items) == 0
     items.close()
     assert source.closed and threads() == []
@@ -72,9 +72,9 @@ def test_abandoned_it_closes_its_source_and_its_thread() -> None:
 
 def test_not_started_it_starts_no_thread() -> None:
     source = Source()
-    ahead(source.items(), "test-ahead")
+    prefetch(source.items(), "test-ahead")
     assert source.made == [] and threads() == []
 
 
 def test_none_is_an_item() -> None:
-    assert list(ahead((None for _ in range(2)), "test-ahead")) == [None, None]
+    assert list(prefetch((None for _ in range(2)), "test-ahead")) == [None, None]

@@ -48,20 +48,20 @@ def bits(lists: pa.ChunkedArray) -> list[bytes]:
 @pytest.mark.parametrize("mantissa", [7, 10])
 def test_rounded_logits_become_steps_and_come_back_bit_for_bit(mantissa: int) -> None:
     made = table(entries([7, 1, 30], [5, 20, 20], 1, mantissa))
-    stored = logit_steps.stored(made)
+    stored = logit_steps.encode(made)
     assert stored.column("logprobs").null_count == 3
     assert set(stored.column("logit_unit").to_pylist()) <= set(logit_steps.UNITS)
-    back = logit_steps.plain(stored)
+    back = logit_steps.decode(stored)
     assert back.column_names == made.column_names
     assert bits(back.column("logprobs")) == bits(made.column("logprobs"))
 
 
 def test_logits_that_were_not_rounded_keep_their_logprobs() -> None:
     made = table(entries([7, 9], [20, 20], 2, None))
-    stored = logit_steps.stored(made)
+    stored = logit_steps.encode(made)
     assert all(stored.column(name).null_count == 2 for name in logit_steps.COLUMNS)
     assert bits(stored.column("logprobs")) == bits(made.column("logprobs"))
-    assert logit_steps.plain(stored).equals(made)
+    assert logit_steps.decode(stored).equals(made)
 
 
 ODD = {
@@ -82,9 +82,9 @@ def test_rows_of_any_floats_are_kept_beside_others(name: str) -> None:
             "logprobs": list_array([np.array(v, np.float32) for v in values], pa.float32()),
         }
     )
-    stored = logit_steps.stored(made)
+    stored = logit_steps.encode(made)
     assert stored.column("logit_unit")[1].is_valid
-    assert bits(logit_steps.plain(stored).column("logprobs")) == bits(made.column("logprobs"))
+    assert bits(logit_steps.decode(stored).column("logprobs")) == bits(made.column("logprobs"))
 
 
 def test_slices_and_chunks_come_back() -> None:
@@ -92,10 +92,10 @@ def test_slices_and_chunks_come_back() -> None:
         table(entries([4, 3, 5], [6, 6, 6], seed, m)) for seed, m in ((3, 7), (4, None))
     )
     mixed = pa.concat_tables([rounded, other, rounded])
-    whole = logit_steps.stored(mixed)
+    whole = logit_steps.encode(mixed)
     assert whole.column("logprobs").null_count == 6
     part = whole.slice(2, 5)
-    assert bits(logit_steps.plain(part).column("logprobs")) == bits(
+    assert bits(logit_steps.decode(part).column("logprobs")) == bits(
         mixed.slice(2, 5).column("logprobs")
     )
 
@@ -117,7 +117,7 @@ def test_sql_and_files_give_what_was_committed(tmp_path: Path) -> None:
     (file,) = store.snapshot().files["topk"]
     raw = pq.read_table(file)
     assert raw.column("logit_steps").null_count == 1
-    assert bits(logit_steps.plain(raw).column("logprobs")) == bits(both.column("logprobs"))
+    assert bits(logit_steps.decode(raw).column("logprobs")) == bits(both.column("logprobs"))
 
 
 def test_a_store_of_format_1_keeps_its_files_plain(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_store_of_format_1_keeps_its_files_plain(tmp_path: Path) -> None:
 
 
 def test_every_leaf_is_compressed_at_its_level(tmp_path: Path) -> None:
-    made = logit_steps.stored(table(entries([40], [16], 8, 7)))
+    made = logit_steps.encode(table(entries([40], [16], 8, 7)))
     parquet_writer.write(tmp_path / "x.parquet", [made], made.schema)
     group = pq.read_metadata(tmp_path / "x.parquet").row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
@@ -166,7 +166,7 @@ def test_another_policys_order_is_in_steps_as_well() -> None:
         for e in made
         for order in [rng.permuted(np.argsort(e.token_ids * 0, axis=1), axis=1)]
     ]
-    stored = logit_steps.stored(table(shuffled))
+    stored = logit_steps.encode(table(shuffled))
     assert stored.column("logit_steps").null_count == 0
     wanted = [e.logprobs.tobytes() for e in shuffled]
-    assert bits(logit_steps.plain(stored).column("logprobs")) == wanted
+    assert bits(logit_steps.decode(stored).column("logprobs")) == wanted

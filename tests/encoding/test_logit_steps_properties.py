@@ -62,15 +62,15 @@ def test_numpy_gives_back_every_bit(
     made: list[tuple[int, np.ndarray]], data: st.DataObject
 ) -> None:
     plain = table(made)
-    stored = logit_steps.stored(plain)
-    assert_same(logit_steps.plain(stored).column("logprobs"), plain.column("logprobs"))
+    stored = logit_steps.encode(plain)
+    assert_same(logit_steps.decode(stored).column("logprobs"), plain.column("logprobs"))
     in_steps, kept = (stored.column(n).is_valid() for n in ("logit_steps", "logprobs"))
     assert all(a.as_py() != b.as_py() for a, b in zip(in_steps, kept, strict=True))
     start = data.draw(st.integers(0, len(made)))
     part = slice(start, data.draw(st.integers(start, len(made))))
     some = stored.slice(part.start, part.stop - part.start)
     wanted = plain.slice(part.start, part.stop - part.start)
-    assert_same(logit_steps.plain(some).column("logprobs"), wanted.column("logprobs"))
+    assert_same(logit_steps.decode(some).column("logprobs"), wanted.column("logprobs"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,7 +81,7 @@ def test_sql_gives_back_every_bit(made: list[tuple[int, np.ndarray]]) -> None:
     con.execute("CREATE SCHEMA raw")
     for macro in queries.raw_macros():
         con.execute(macro)
-    con.register("stored", logit_steps.stored(plain))
+    con.register("stored", logit_steps.encode(plain))
     found = con.sql(
         f"SELECT raw.topk_logprobs(logprobs, {', '.join(logit_steps.COLUMNS)}, k) AS logprobs "
         "FROM stored ORDER BY i"
@@ -95,4 +95,4 @@ def test_what_lies_on_a_grid_is_in_steps(k: int, unit: float) -> None:
     gaps_TK = np.arange(3 * k, dtype=np.float32).reshape(3, k) * np.float32(unit)
     gaps_TK -= gaps_TK[:, :1]
     values = (np.array([[-1.5], [-0.25], [0]], np.float32) - gaps_TK).reshape(-1)
-    assert logit_steps.stored(table([(k, values)])).column("logit_steps").null_count == 0
+    assert logit_steps.encode(table([(k, values)])).column("logit_steps").null_count == 0

@@ -32,7 +32,7 @@ def test_no_logprob_is_off_by_more_than_asked(nats: float) -> None:
     made, rounding = table(entries([7, 1, 30], [5, 20, 20], 3, None)), Rounding(nats)
     stored = rounding(made)
     assert stored.column("logprobs").null_count == 3
-    back = logit_steps.plain(stored)
+    back = logit_steps.decode(stored)
     off = errors(made, back)
     assert 0 < off.max() <= nats
     assert rounding.entries == len(off) == 5 * 7 + 20 * 31
@@ -55,14 +55,14 @@ def test_float32s_own_rounding_counts(far: int) -> None:
     values = -np.sort(rng.uniform(0, far, (40, 30)), axis=1).astype(np.float32)
     made = table([TopK(np.tile(np.arange(30, dtype=np.int32), (40, 1)), values, values[:, -1])])
     for nats in (0.00025, 2.0**-11, 0.001):
-        back = logit_steps.plain(Rounding(nats)(made))
+        back = logit_steps.decode(Rounding(nats)(made))
         assert errors(made, back).max() <= nats
 
 
 def test_what_exact_steps_hold_stays_exact() -> None:
     made, rounding = table(entries([7, 9], [20, 20], 4, 7)), Rounding(0.01)
     stored = rounding(made)
-    assert bits(logit_steps.plain(stored).column("logprobs")) == bits(made.column("logprobs"))
+    assert bits(logit_steps.decode(stored).column("logprobs")) == bits(made.column("logprobs"))
     assert logit_steps.rounded_by(stored).tolist() == [0, 0]
     assert rounding.entries == 0 and str(rounding) == "no logprob was rounded"
 
@@ -73,11 +73,11 @@ def test_what_does_not_fit_steps_is_kept() -> None:
     rounding = Rounding(0.001)
     stored = rounding(made)
     assert stored.column("logit_unit").is_null().to_pylist() == [True, True, False]
-    back = logit_steps.plain(stored)
+    back = logit_steps.decode(stored)
     assert bits(back.column("logprobs"))[:2] == bits(made.column("logprobs"))[:2]
     assert rounding.entries == 2
     infinite = table([TopK(np.int32([[1]]), np.float32([[-np.inf]]), np.float32([-1]))])
-    assert bits(logit_steps.plain(rounding(infinite)).column("logprobs")) == bits(
+    assert bits(logit_steps.decode(rounding(infinite)).column("logprobs")) == bits(
         infinite.column("logprobs")
     )
 
@@ -113,14 +113,14 @@ def test_checks_allow_what_rounding_does_and_no_more() -> None:
 def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, student_folder: Path) -> Store:
     root = tmp_path_factory.mktemp("made") / "store"
     records = made_stores.read(questions)
-    return made_stores.make(root, records, student_folder, role="student", n=2, keep_top_k=6)
+    return made_stores.make(root, records, student_folder, role="student", n=2, top_logprobs=6)
 
 
 def test_scores_and_rollouts_of_float32_models(
     made: Store, cli: Cli, teacher_folder: Path, tmp_path: Path
 ) -> None:
     exact, lossy = (made_stores.copy(made, tmp_path / name) for name in ("exact", "lossy"))
-    command = ("score", "--scorer", teacher_folder, "--top-k", 12)
+    command = ("score", "--scorer", teacher_folder, "--top-logprobs", 12)
     assert cli(*command, "--store", exact.root).code == 0
     done = cli(*command, "--lossy", 0.002, "--store", lossy.root)
     assert done.code == 0, done.err
@@ -136,7 +136,7 @@ def test_scores_and_rollouts_of_float32_models(
     assert 0.0005 < off.max() <= 0.002
     sampled = cli(
         "generate", "--policy", teacher_folder, "--role", "teacher", "--max-tokens", 8,
-        "--top-k", 12, "--lossy", 0.002, "--run", "rounded", "--store", lossy.root,
+        "--top-logprobs", 12, "--lossy", 0.002, "--run", "rounded", "--store", lossy.root,
     )  # fmt: skip
     assert sampled.code == 0, sampled.err
     assert "top-k logprobs rounded: off by" in sampled.out
@@ -144,7 +144,7 @@ def test_scores_and_rollouts_of_float32_models(
     assert audited.code == 0, audited.out
     again = cli(
         "generate", "--policy", teacher_folder, "--role", "teacher", "--max-tokens", 8,
-        "--top-k", 12, "--run", "rounded", "--store", lossy.root,
+        "--top-logprobs", 12, "--run", "rounded", "--store", lossy.root,
     )  # fmt: skip
     assert again.code == 1 and "lossy_nats" in again.err
 
@@ -153,7 +153,7 @@ def test_rounded_scores_are_not_taken_for_exact_ones(
     made: Store, cli: Cli, teacher_folder: Path, tmp_path: Path
 ) -> None:
     store = made_stores.copy(made, tmp_path / "store").root
-    command = ("score", "--scorer", teacher_folder, "--top-k", 6, "--store", store)
+    command = ("score", "--scorer", teacher_folder, "--top-logprobs", 6, "--store", store)
     assert cli(*command, "--lossy", 0.01).code == 0
     for lossy in ((), ("--lossy", 0.001)):
         refused = cli(*command, *lossy)
@@ -161,7 +161,7 @@ def test_rounded_scores_are_not_taken_for_exact_ones(
         assert "16 of these rollouts have scores of teacher that were rounded" in refused.err
         assert "score with --lossy 0.0078125 or more" in refused.err
     assert "16 were scored before" in cli(*command, "--lossy", 0.0078125).out
-    assert cli(*command[:-4], "--top-k", 5, "--store", store).code == 0
+    assert cli(*command[:-4], "--top-logprobs", 5, "--store", store).code == 0
 
 
 def test_without_a_top_k_there_is_nothing_to_round(cli: Cli, made: Store) -> None:
@@ -174,11 +174,11 @@ def test_without_a_top_k_there_is_nothing_to_round(cli: Cli, made: Store) -> Non
 
 def test_the_doctor_repeats_it() -> None:
     run = {
-        "role": "teacher", "purpose": "train", "round": 0, "seed": 0, "keep_top_k": 8,
+        "role": "teacher", "purpose": "train", "round": 0, "seed": 0, "top_logprobs": 8,
         "lossy_nats": 0.001, "max_tokens": 8, "temperature": 1.0, "top_p": 1.0, "top_k": 0,
         "no_chat_template": False, "engine": "vllm", "dtype": "auto",
     }  # fmt: skip
-    assert "--top-k 8 --lossy 0.001" in generate_command("r", "p", run)
+    assert "--top-logprobs 8 --lossy 0.001" in generate_command("r", "p", run)
     assert "--lossy" not in generate_command("r", "p", run | {"lossy_nats": 0.0})
     score = {"k": 8, "support": "own", "engine": "vllm", "dtype": "auto", "lossy_nats": 0.001}
-    assert "--top-k 8 --lossy 0.001" in score_command("p", score)
+    assert "--top-logprobs 8 --lossy 0.001" in score_command("p", score)

@@ -12,13 +12,13 @@ import pytest
 
 from s2d_store.engines import cache
 from s2d_store.engines.base import SamplingParams
-from s2d_store.engines.cache import KeptEngines
+from s2d_store.engines.cache import EngineCache
 from s2d_store.engines.registry import open_engine
 from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.score import ScoreConfig, score
-from s2d_store.rollouts.selection import Prompt, turn
-from s2d_store.verifiers.cache import KeptPool
+from s2d_store.rollouts.selection import Prompt, prompts_of_round
+from s2d_store.verifiers.cache import PoolCache
 from tests.support import made_stores
 from tests.support.tiny_models import save_tiny_model
 
@@ -62,13 +62,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def use(engines: KeptEngines, location: Path, **settings: Any) -> None:
+def use(engines: EngineCache, location: Path, **settings: Any) -> None:
     with engines("transformers", str(location), **settings):
         pass
 
 
 def test_same_policy_is_opened_once(opened: Opened, models: Path) -> None:
-    engines = KeptEngines(2)
+    engines = EngineCache(2)
     use(engines, models / "a")
     use(engines, models / "a")
     use(engines, models / "a", batch_size=4)
@@ -81,7 +81,7 @@ def test_newer_weights_are_taken_over_where_the_engine_can(
     opened: Opened, models: Path, reloads: bool
 ) -> None:
     opened.reloads = reloads
-    engines = KeptEngines(2)
+    engines = EngineCache(2)
     use(engines, models / "a")
     use(engines, models / "b")
     engines.close()
@@ -92,7 +92,7 @@ def test_newer_weights_are_taken_over_where_the_engine_can(
 def test_another_tokenizer_is_another_engine(opened: Opened, models: Path, tmp_path: Path) -> None:
     opened.reloads = True
     save_tiny_model(tmp_path / "swapped", vocab="swapped")
-    engines = KeptEngines(1)
+    engines = EngineCache(1)
     use(engines, models / "a")
     use(engines, tmp_path / "swapped")
     assert opened.log == ["open a", "close", "open swapped"]
@@ -100,18 +100,18 @@ def test_another_tokenizer_is_another_engine(opened: Opened, models: Path, tmp_p
 
 
 def test_nothing_is_kept_after_an_error_or_when_told_so(opened: Opened, models: Path) -> None:
-    engines = KeptEngines(2)
+    engines = EngineCache(2)
     with pytest.raises(KeyboardInterrupt), engines("transformers", str(models / "a")):
         raise KeyboardInterrupt
     assert opened.log == ["open a", "close"]
-    use(KeptEngines(0), models / "a")
+    use(EngineCache(0), models / "a")
     assert opened.log[2:] == ["open a", "close"]
 
 
 def test_kept_engines_give_the_same_rollouts_and_scores(
     opened: Opened, models: Path, questions: Path, tmp_path: Path
 ) -> None:
-    engines = KeptEngines(2)
+    engines = EngineCache(2)
     facts = []
     for given in ({"engines": engines}, {}):
         place = tmp_path / str(len(facts))
@@ -121,7 +121,7 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
                 str(models / name),
                 "student",
                 round=round_,
-                keep_top_k=3,
+                top_logprobs=3,
                 params=SamplingParams(max_tokens=6),
                 prompts_per_round=2,
             )
@@ -141,7 +141,7 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
 
 
 def test_a_verifier_pool_is_kept_for_the_same_settings_until_an_error() -> None:
-    with closing(KeptPool()) as pools:
+    with closing(PoolCache()) as pools:
         with pools("math-verify", 1, 5.0) as first:
             pids = first.pids()
         with pools("math-verify", 1, 5.0) as again:
@@ -158,7 +158,7 @@ def test_every_prompt_has_its_turn_before_any_has_another() -> None:
     prompts = [Prompt(f"{i:02}", [], None) for i in range(10)]
 
     def ids(round_: int, size: int = 3, seed: int = 0) -> list[str]:
-        return [prompt.prompt_id for prompt in turn(prompts, size, round_, seed)]
+        return [prompt.prompt_id for prompt in prompts_of_round(prompts, size, round_, seed)]
 
     first = [ids(r) for r in range(3)]
     assert all(len(drawn) == 3 and drawn == sorted(drawn) for drawn in first)
@@ -171,7 +171,7 @@ def test_every_prompt_has_its_turn_before_any_has_another() -> None:
 def test_a_moved_policy_is_found_again(opened: Opened, models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "a", tmp_path / "copy")
     opened.reloads = True
-    engines = KeptEngines(1)
+    engines = EngineCache(1)
     use(engines, models / "a")
     use(engines, tmp_path / "copy")
     engines.close()

@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 
 
 def growing(updates: dict[int, int]) -> list[dict[str, Any]]:
-    """Six rows an update, whose responses all have the update's number of tokens."""
+    """Six rows per update, whose responses all have the update's number of tokens."""
     rows = bigram_rows([update for update in updates for _ in range(6)], longest=1)
     long = bigram_rows([1] * 40, longest=1)
     for row in rows:
@@ -134,7 +134,7 @@ def made(
     """A store with a student and datasets `first` and `second`, of 2 updates each."""
     root = tmp_path_factory.mktemp("made") / "store"
     records = made_stores.read(questions)
-    store = made_stores.make(root, records, teacher_folder, role="teacher", n=2, keep_top_k=5)
+    store = made_stores.make(root, records, teacher_folder, role="teacher", n=2, top_logprobs=5)
     registry.find_or_register(store, "student", str(student_folder))
     given = {"teacher": "teacher", "rows_per_update": "8"}
     every = {"correct_only": "false", "finished_only": "false"}

@@ -43,7 +43,7 @@ def dense(folder: Path) -> Any:
 
 
 def requests_of(engine: TransformersEngine, n: int, seed: int = 0) -> list[SampleRequest]:
-    """Groups of two rollouts a prompt, so that batches mix lengths and share prompts."""
+    """Groups of two rollouts per prompt, so that batches mix lengths and share prompts."""
     return [
         SampleRequest(f"r{i}", prompt_ids(engine, PROMPTS[i // 2 % len(PROMPTS)]), seed + i)
         for i in range(n)

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[Any]:
-    opened = open_engine("vllm", str(folder), top_k=K, max_model_len=256, dtype="float32")
+    opened = open_engine("vllm", str(folder), top_logprobs=K, max_model_len=256, dtype="float32")
     yield opened
     opened.close()
 
@@ -235,7 +235,7 @@ def test_a_running_engine_takes_over_another_policys_weights(engine: Any, tmp_pa
         save_tiny_model(tmp_path / str(seed), seed=seed, layers=2, head_dim=64, tied=False)
         for seed in (4, 5)
     )
-    running = open_engine("vllm", str(first), top_k=K, max_model_len=256, dtype="float32")
+    running = open_engine("vllm", str(first), top_logprobs=K, max_model_len=256, dtype="float32")
     try:
         for folder in (second, first):
             assert running.reload(str(folder))
@@ -259,7 +259,7 @@ def test_a_fresh_engine_repeats_the_tokens_and_its_death_is_an_error(
     fresh = open_engine(
         "vllm",
         str(folder),
-        top_k=64,
+        top_logprobs=64,
         max_model_len=256,
         dtype="float32",
         engine_args={"enable_prefix_caching": None},

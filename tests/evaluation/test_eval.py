@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_fold
 
 @pytest.fixture
 def evaluate(cli: Cli, made: Store, tmp_path: Path) -> Eval:
-    """Run `s2d eval` on 8 prompts, 8 tokens a rollout."""
+    """Run `s2d eval` on 8 prompts, 8 tokens per rollout."""
     root = made_stores.copy(made, tmp_path / "store").root
     usual = ("--max-tokens", 8, "--verify-workers", 1, "--store", root)
     return lambda *options: cli("eval", *options, *usual)

@@ -186,7 +186,7 @@ def test_a_file_that_another_compaction_replaced_is_left_to_it(
     live = set(small.snapshot().files["topk"])
     old = {
         str(table_path(small.root, "topk") / p)
-        for p in delta_log.lives(table_path(small.root, "topk"))
+        for p in delta_log.file_lifetimes(table_path(small.root, "topk"))
     }
     written = {str(p) for p in on_disk(small) if "topk" in p.parts}
     assert written == live | old, "what the slower one wrote is removed"
@@ -308,15 +308,15 @@ def test_a_round_compacts_the_tables_that_every_step_reads(
     small: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
-        with record.running(small, f"r{number}", "round", {"n": number}):
+        with record.record_run(small, f"r{number}", "round", {"n": number}):
             pass
     before, files = contents(small), small.snapshot().files
     assert len(files["runs"]) == 6
-    monkeypatch.setattr(run_stage, "CROWDED", 6)
-    run_stage._tidy(small)
+    monkeypatch.setattr(run_stage, "MAX_FILES", 6)
+    run_stage._compact_small_files(small)
     assert small.snapshot().files == files
-    monkeypatch.setattr(run_stage, "CROWDED", 5)
-    run_stage._tidy(small)
+    monkeypatch.setattr(run_stage, "MAX_FILES", 5)
+    run_stage._compact_small_files(small)
     after = small.snapshot().files
     assert len(after["runs"]) == 1 and after["rollouts"] == files["rollouts"]
     assert contents(small) == before

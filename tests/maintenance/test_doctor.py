@@ -1,4 +1,4 @@
-"""`s2d doctor`: damage is found, named and mended, and no command trips over it."""
+"""`s2d doctor`: damage is found, named and repaired, and no command trips over it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import build
-from s2d_store.maintenance.diagnose_error import behind
+from s2d_store.maintenance.diagnose_error import diagnose_file_error
 from s2d_store.maintenance.examine import examine
 from s2d_store.rollouts.grade import VerifyConfig, verify
 from s2d_store.rollouts.score import ScoreConfig, score
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_fold
         teacher_folder,
         role="teacher",
         n=4,
-        keep_top_k=3,
+        top_logprobs=3,
         batch_size=16,
         chunk_rows=16,
     )
@@ -125,7 +125,7 @@ def contents(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def mends(out: str, store: Store) -> list[list[str]]:
+def repairs(out: str, store: Store) -> list[list[str]]:
     """The commands that the doctor printed after it dropped files, as arguments."""
     lines = out.partition("now run, in this order:\n")[2].splitlines()
     words = [shlex.split(line) for line in lines]
@@ -140,7 +140,7 @@ def test_a_whole_store_is_found_whole(full: S2D, store: Store) -> None:
     assert f"{len(list(store.root.rglob('*.parquet')))} files" in done.out
     assert full("doctor", "--quick").code == 0
     parts = list((store.root / "tables").rglob("*.parquet"))
-    assert all(content_hash.stated(part) == content_hash.hash_of(part) for part in parts)
+    assert all(content_hash.hash_in_name(part) == content_hash.hash_of(part) for part in parts)
 
 
 def test_no_flipped_bit_goes_unseen(store: Store) -> None:
@@ -168,7 +168,7 @@ def test_flipped_rollouts_are_named_dropped_and_made_again(full: S2D, store: Sto
     assert "  rows: 16 of table rollouts: role teacher; run_id generate-teacher-" in done.out
     assert "  with them: 44 rewards and scores of these rollouts" in done.out
     assert "  locks: w cannot be rebuilt from the versions pinned" in done.out
-    assert "  mend: s2d doctor --drop-damaged --store" in done.out
+    assert "  repair: s2d doctor --drop-damaged --store" in done.out
     verified = full("dataset", "verify", "w")
     assert verified.code == 1
 
@@ -177,7 +177,7 @@ def test_flipped_rollouts_are_named_dropped_and_made_again(full: S2D, store: Sto
     assert "1 files dropped from their tables; rows: 12 of rewards, 16 of rollouts" in dropped.out
     assert len(contents(store)["rollouts"]) == 16
     assert "in no current version" in full("doctor").out, "the lock still pins it"
-    for command in mends(dropped.out, store):
+    for command in repairs(dropped.out, store):
         ran = full(*command)
         assert ran.code == 0, (command, ran.err)
     assert contents(store) == before
@@ -214,7 +214,7 @@ def test_each_tables_rows_come_back(
         damage_column(path, column)
     dropped = full("doctor", "--drop-damaged", "--yes")
     assert dropped.code == 0, dropped.err
-    for command in mends(dropped.out, store):
+    for command in repairs(dropped.out, store):
         ran = full(*[word.replace("FILE_THAT_WAS_ADDED", str(questions)) for word in command])
         assert ran.code == 0, (command, ran.err)
     assert store.sql(text).fetchall() == keys
@@ -228,7 +228,7 @@ def test_scores_are_made_again_by_their_run(full: S2D, store: Store) -> None:
     before = contents(store)["topk"]
     for path in files(store, "topk"):
         damage_column(path, "logprobs")
-    commands = mends(full("doctor", "--drop-damaged", "--yes").out, store)
+    commands = repairs(full("doctor", "--drop-damaged", "--yes").out, store)
     assert [c[0] for c in commands] == ["score", "score", "dataset"]
     assert all(full(*command).code == 0 for command in commands[:2])
     after = contents(store)["topk"]
@@ -270,8 +270,8 @@ def test_every_command_names_the_damaged_file_and_the_doctor(
         ("query", f"SELECT * FROM {table}"),
         ("query", "pass_rate"),
         ("verify", "--n-workers", 1),
-        ("score", "--scorer", "student", "--top-k", 2),
-        (*generate, "--max-tokens", 8, "--top-k", 3),
+        ("score", "--scorer", "student", "--top-logprobs", 2),
+        (*generate, "--max-tokens", 8, "--top-logprobs", 3),
         ("dataset", "build", "other", *BUILD),
         ("policies", "list"),
         ("trace", "teacher"),
@@ -304,7 +304,7 @@ def test_a_damaged_dataset_is_made_again(
     done = full("doctor")
     assert done.code == 1
     assert "damaged: datasets/w/part-00000.parquet" in done.out
-    assert "  rows: 32 of locked dataset w\n  mend: s2d dataset restore w" in done.out
+    assert "  rows: 32 of locked dataset w\n  repair: s2d dataset restore w" in done.out
     assert "1 files written again, with the locked rows" in full("dataset", "restore", "w").out
     assert part.read_bytes() == whole
     assert full("doctor").code == 0
@@ -316,7 +316,7 @@ def test_a_lock_that_was_lost_comes_back_from_the_stores_record(full: S2D, store
     whole = lock.read_text()
     lock.write_text(whole[:100])
     done = full("doctor")
-    assert done.code == 1 and "mend: s2d dataset restore w" in done.out
+    assert done.code == 1 and "repair: s2d dataset restore w" in done.out
     assert full("dataset", "restore", "w").code == 0
     assert json.loads(lock.read_text()) == json.loads(whole)
     assert full("dataset", "verify", "w").code == 0
@@ -352,6 +352,11 @@ def test_nothing_is_dropped_unasked_or_while_others_commit(
 def test_an_error_about_a_users_file_is_not_the_stores(store: Store, tmp_path: Path) -> None:
     (damaged, *_) = files(store, "rollouts")
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert behind(FileNotFoundError(2, "No such file", str(tmp_path / "mine.jsonl")), store) is None
-    found = behind(OSError(5, "Input/output error", str(damaged)), store)
+    assert (
+        diagnose_file_error(
+            FileNotFoundError(2, "No such file", str(tmp_path / "mine.jsonl")), store
+        )
+        is None
+    )
+    found = diagnose_file_error(OSError(5, "Input/output error", str(damaged)), store)
     assert found is not None and damaged.name in found.what

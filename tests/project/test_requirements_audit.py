@@ -42,7 +42,7 @@ Answers = Callable[..., list[list[str]]]
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Let pip-audit print these, one a call; gives the package lists that it is asked about."""
+    """Let pip-audit print these, one per call; returns the package lists that it is asked about."""
 
     def give(*outputs: list[dict[str, Any]] | str) -> list[list[str]]:
         left, asked = list(outputs), []
@@ -102,10 +102,10 @@ def test_a_vulnerability_fails_unless_it_is_accepted(
 ) -> None:
     both = [clean("a")], [skipped("a"), vulnerable("b")]
     asked = answers(*both)
-    assert audit.audit(PINS) == (["b==1: PYSEC-1, mended in 2"], ["a"])
+    assert audit.audit(PINS) == (["b==1: PYSEC-1, repaired in 2"], ["a"])
     assert asked == [["a==1"], ["a==1", "b==1"]]
     answers([clean("a")], [clean("a"), vulnerable("b", ())])
-    assert audit.audit(PINS) == (["b==1: PYSEC-1, mended in no release yet"], [])
+    assert audit.audit(PINS) == (["b==1: PYSEC-1, repaired in no release yet"], [])
     for identity in ("PYSEC-1", "CVE-1"):
         monkeypatch.setattr(audit, "ACCEPTED", {identity: "we never call it"})
         answers(*both)

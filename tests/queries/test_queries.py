@@ -26,7 +26,7 @@ def test_every_query_gives_the_columns_it_declares(filled: Store, name: str) -> 
     values = parameters.resolve(query, given, con) | {"seed": 0}
     for macro in queries.macros_for(query.sql):
         con.execute(macro)
-    relation = con.sql(query.sql, params=parameters.bound(query, values))
+    relation = con.sql(query.sql, params=parameters.bind(query, values))
     assert tuple(relation.columns) == query.columns
     relation.fetchall()
 

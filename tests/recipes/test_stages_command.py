@@ -43,14 +43,14 @@ def test_all_stages_and_their_books(
     s2d("policies", "add", "teacher", teacher_folder)
     s2d("policies", "add", "student", student_folder)
     # 2a and its baseline: the teacher's own top-k, or its tokens alone.
-    generate("teacher", "teacher", "warmup", "--top-k", 5)
+    generate("teacher", "teacher", "warmup", "--top-logprobs", 5)
     keep = ("correct_only=false", "finished_only=false")
     build("warmup", "warmup", "teacher=teacher", "rows_per_update=8", *keep)
     train("warmup", "warmup", "student")
     build("sft", "sft", "policy=teacher", "rows_per_update=8", *keep)
     train("sft", "sft", "student")
     # 2b: the student's rollouts, the teacher's logprobs at the student's own top k.
-    generate("warmup", "student", "opd", "--top-k", 5)
+    generate("warmup", "student", "opd", "--top-logprobs", 5)
     where = "policy = 'warmup'"
     s2d("score", "--scorer", "teacher", "--where", where, "--support", "policy", "--quiet")
     build("opd", "opd", "student=warmup", "teacher=teacher", "rows_per_update=8")

@@ -35,7 +35,7 @@ def store(made: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def generate(cli: Cli, tmp_path: Path, teacher_folder: Path) -> Generate:
-    """Run `s2d generate` as the teacher on 8 prompts, 8 tokens a rollout, unless told otherwise."""
+    """Run `s2d generate` as the teacher on 8 prompts, 8 tokens each, unless told otherwise."""
 
     def run(
         *options: object, root: Path = tmp_path / "store", policy: object = teacher_folder
@@ -54,7 +54,7 @@ def rollouts(store: Store, columns: str = "prompt_id, sample_index, response_tok
 def test_rollouts_are_stored_with_tokens_logprobs_and_topk(
     generate: Generate, store: Store
 ) -> None:
-    done = generate("--n", 2, "--top-k", 5, "--temperature", 0.7)
+    done = generate("--n", 2, "--top-logprobs", 5, "--temperature", 0.7)
     assert done.code == 0, done.err
     assert re.match(r"run generate-teacher-[0-9a-f]{8}: 16 rollouts stored, \d+ tokens\n", done.out)
     vocabulary = tiny_vocabulary()
@@ -191,9 +191,9 @@ def test_too_long_prompts_are_refused_or_left_out(
 REFUSED = {
     "an unknown policy": (("--policy", "theacher"), "no policy 'theacher' in this store"),
     "a folder that is none": (("--policy", "./none"), "policy folder ./none does not exist"),
-    "k above the vocabulary": (("--top-k", 101), "--top-k between 0 and 100"),
-    "a negative k": (("--top-k", -1), "--top-k -1 is not usable"),
-    "no rollouts a prompt": (("--n", 0), "--n 0 is not usable"),
+    "k above the vocabulary": (("--top-logprobs", 101), "--top-logprobs between 0 and 100"),
+    "a negative k": (("--top-logprobs", -1), "--top-logprobs -1 is not usable"),
+    "no rollouts per prompt": (("--n", 0), "--n 0 is not usable"),
     "a negative limit": (("--limit", -2), "--limit -2 is not usable"),
     "an empty chunk": (("--chunk", 0), "--chunk 0 is not usable"),
     "no tokens": (("--max-tokens", 0), "max_tokens is 0"),
@@ -219,7 +219,7 @@ def test_bad_settings_are_one_clear_error(generate: Generate, made: Store, case:
 
 
 def test_a_run_keeps_its_configuration(generate: Generate, store: Store) -> None:
-    assert generate("--run", "mine", "--top-k", 500).code == 1
+    assert generate("--run", "mine", "--top-logprobs", 500).code == 1
     assert generate("--run", "mine", "--limit", 2).code == 0, "a refused run left nothing"
     done = generate("--run", "mine", "--temperature", 0.5, "--seed", 3)
     assert done.code == 1

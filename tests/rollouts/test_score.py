@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, student_fold
     """16 rollouts of the student on 8 prompts, 8 tokens each, with its own top 6."""
     root = tmp_path_factory.mktemp("made") / "store"
     records = made_stores.read(questions)
-    return made_stores.make(root, records, student_folder, role="student", n=2, keep_top_k=6)
+    return made_stores.make(root, records, student_folder, role="student", n=2, top_logprobs=6)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def entries(store: Store, support: str, scorer: str = "teacher") -> list[dict[st
 def test_a_teacher_scores_a_students_rollouts(
     generated: Store, score: Score, teacher_folder: Path
 ) -> None:
-    done = score("--top-k", 4)
+    done = score("--top-logprobs", 4)
     assert done.code == 0
     assert "run score-teacher-" in done.out and ": 16 rollouts scored, " in done.out
     rows = entries(generated, "own")
@@ -78,17 +78,17 @@ def test_a_teacher_scores_a_students_rollouts(
         )
         np.testing.assert_allclose(row["sampled_logprobs"], expected.sampled_logprobs, atol=1e-4)
     version = generated.snapshot().versions["topk"]
-    done = score("--top-k", 4)
+    done = score("--top-logprobs", 4)
     assert "0 rollouts scored, 0 tokens\n  16 were scored before\n" in done.out
     assert generated.snapshot().versions["topk"] == version
-    assert "16 rollouts scored" in score("--top-k", 8).out, "another k is another fact"
+    assert "16 rollouts scored" in score("--top-logprobs", 8).out, "another k is another fact"
 
 
 def test_a_students_own_scores_match_what_it_kept_at_sampling(
     generated: Store, score: Score
 ) -> None:
-    assert "0 rollouts scored" in score("--top-k", 6, scorer="student").out
-    assert "16 rollouts scored" in score("--top-k", 5, scorer="student").out
+    assert "0 rollouts scored" in score("--top-logprobs", 6, scorer="student").out
+    assert "16 rollouts scored" in score("--top-logprobs", 5, scorer="student").out
     by_k = {
         k: [row for row in entries(generated, "own", "student") if row["k"] == k] for k in (5, 6)
     }
@@ -117,7 +117,7 @@ def test_policy_support_takes_the_students_ids(generated: Store, score: Score) -
             for rank in np.flatnonzero(ids[t] == token):
                 assert logprobs[t, rank] == pytest.approx(row["sampled_logprobs"][t], abs=1e-5)
     assert "0 rollouts scored" in score("--support", "policy").out
-    done = score("--support", "policy", "--top-k", 5)
+    done = score("--support", "policy", "--top-logprobs", 5)
     assert done.code == 1
     assert "16 of 16 rollouts have no top-k of their own policy with k=5" in done.err
 
@@ -130,17 +130,17 @@ def test_policy_support_needs_stored_topk(
     done = score("--support", "policy", "--where", "run_id = 'bare'")
     assert done.code == 1
     assert "2 of 2 rollouts have no top-k of their own policy" in done.err
-    assert "generate them with --top-k K" in done.err
+    assert "generate them with --top-logprobs K" in done.err
 
 
 def test_where_and_limit_choose_rollouts(generated: Store, score: Score) -> None:
-    assert "8 rollouts scored" in score("--top-k", 3, "--where", "sample_index = 0").out
-    done = score("--top-k", 3, "--limit", 5, "--where", "sample_index = 1")
+    assert "8 rollouts scored" in score("--top-logprobs", 3, "--where", "sample_index = 0").out
+    done = score("--top-logprobs", 3, "--limit", 5, "--where", "sample_index = 1")
     assert "5 rollouts scored" in done.out
-    done = score("--top-k", 3, "--where", "role = 'teacher'")
+    done = score("--top-logprobs", 3, "--where", "role = 'teacher'")
     assert done.code == 1
     assert "no rollouts to score" in done.err and "none matches \"role = 'teacher'\"" in done.err
-    done = score("--top-k", 3, "--where", "rolle = 'teacher'")
+    done = score("--top-logprobs", 3, "--where", "rolle = 'teacher'")
     assert done.code == 1
     assert "error: --where \"rolle = 'teacher'\" does not work on graded_rollouts" in done.err
 
@@ -149,20 +149,20 @@ def test_another_tokenizer_is_refused_by_its_tokens(
     generated: Store, score: Score, tmp_path: Path
 ) -> None:
     swapped = save_tiny_model(tmp_path / "swapped", seed=3, vocab="swapped")
-    done = score("--top-k", 3, scorer=swapped)
+    done = score("--top-logprobs", 3, scorer=swapped)
     assert (done.code, done.out) == (1, "")
     assert "policy 'swapped' has another tokenizer than the rollouts it would score" in done.err
     assert "2 of 100 token ids differ" in done.err
     assert "'7' vs '8'" in done.err or "'8' vs '7'" in done.err
     larger = save_tiny_model(tmp_path / "larger", seed=3, vocab="extended")
-    done = score("--top-k", 3, scorer=larger)
+    done = score("--top-logprobs", 3, scorer=larger)
     assert done.code == 1 and "sizes 103 vs 100" in done.err
     assert entries(generated, "own", "swapped") == entries(generated, "own", "larger") == []
 
 
 def test_chunks_are_committed_as_they_fill(generated: Store, score: Score) -> None:
     before = generated.snapshot().versions["topk"]
-    assert score("--top-k", 3, "--chunk", 4, "--engine-arg", "max_batch_tokens=64").code == 0
+    assert score("--top-logprobs", 3, "--chunk", 4, "--engine-arg", "max_batch_tokens=64").code == 0
     assert generated.snapshot().versions["topk"] == before + 4
     assert len(entries(generated, "own")) == 16
 
@@ -170,16 +170,16 @@ def test_chunks_are_committed_as_they_fill(generated: Store, score: Score) -> No
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ((), "--top-k 0 is not usable"),
-        (("--top-k", -3, "--support", "policy"), "--top-k -3 is not usable"),
-        (("--top-k", 101), "--top-k between 0 and 100"),
-        (("--top-k", 3, "--support", "both"), "--support both is unknown"),
-        (("--top-k", 3, "--limit", -1), "--limit -1 is not usable"),
-        (("--top-k", 3, "--chunk", 0), "--chunk 0 is not usable"),
-        (("--top-k", 3, "--max-model-len", 20), "too long for the scorer"),
-        (("--top-k", 3, "--max-model-len", 9999), "the model was made for 1 to 2048 tokens"),
-        (("--top-k", 3, "--engine", "abacus"), "engine 'abacus' is unknown"),
-        (("--top-k", 3, "--device", "tpu"), "device 'tpu' is unknown"),
+        ((), "--top-logprobs 0 is not usable"),
+        (("--top-logprobs", -3, "--support", "policy"), "--top-logprobs -3 is not usable"),
+        (("--top-logprobs", 101), "--top-logprobs between 0 and 100"),
+        (("--top-logprobs", 3, "--support", "both"), "--support both is unknown"),
+        (("--top-logprobs", 3, "--limit", -1), "--limit -1 is not usable"),
+        (("--top-logprobs", 3, "--chunk", 0), "--chunk 0 is not usable"),
+        (("--top-logprobs", 3, "--max-model-len", 20), "too long for the scorer"),
+        (("--top-logprobs", 3, "--max-model-len", 9999), "the model was made for 1 to 2048 tokens"),
+        (("--top-logprobs", 3, "--engine", "abacus"), "engine 'abacus' is unknown"),
+        (("--top-logprobs", 3, "--device", "tpu"), "device 'tpu' is unknown"),
     ],
 )
 def test_bad_settings_are_one_clear_error(
@@ -192,12 +192,12 @@ def test_bad_settings_are_one_clear_error(
 
 
 def test_a_store_without_rollouts_says_what_to_do(store: Store, score: Score) -> None:
-    done = score("--top-k", 3, root=store.root)
+    done = score("--top-logprobs", 3, root=store.root)
     assert done.code == 1
     assert "error: no rollouts to score" in done.err and "fix: s2d generate" in done.err
 
 
 def test_an_unknown_scorer_names_the_nearest(generated: Store, score: Score) -> None:
-    done = score("--top-k", 3, scorer="studnet")
+    done = score("--top-logprobs", 3, scorer="studnet")
     assert done.code == 1
     assert "no policy 'studnet' in this store; did you mean 'student'?" in done.err

@@ -55,7 +55,9 @@ def test_a_real_model_in_bfloat16_against_the_transformers_engine(smollm2: Path)
     # temperature would show as nats.
     k, found = 20, {}
     for name in ("vllm", "transformers"):
-        opened = open_engine(name, str(smollm2), top_k=k, max_model_len=512, dtype="bfloat16")
+        opened = open_engine(
+            name, str(smollm2), top_logprobs=k, max_model_len=512, dtype="bfloat16"
+        )
         try:
             ids = [opened.tokenizer(text)["input_ids"] for text in TEXTS]
             asked = [ScoreRequest(str(i), t[:4], np.int32(t[4:])) for i, t in enumerate(ids)]
@@ -87,11 +89,11 @@ def test_generate_score_and_build_through_the_command_line(
     assert cli("policies", "add", "tiny", folder, "--store", store).code == 0
     made = cli(
         "generate", "--policy", "tiny", "--role", "teacher", "--n", 2, "--max-tokens", 8,
-        "--top-k", 8, "--verify", *common,
+        "--top-logprobs", 8, "--verify", *common,
     )  # fmt: skip
     assert made.code == 0, made.err
     assert "16 rollouts stored" in made.out
-    scored = cli("score", "--teacher", "tiny", "--top-k", 24, *common)
+    scored = cli("score", "--teacher", "tiny", "--top-logprobs", 24, *common)
     assert scored.code == 0, scored.err
     rows = Store.open(store).sql(
         "SELECT k, count(*), sum(len(token_ids)) = sum(len(sampled_logprobs)) * k, "
@@ -100,7 +102,7 @@ def test_generate_score_and_build_through_the_command_line(
     assert rows.fetchall() == [(8, 16, True, 16), (24, 16, True, 16)]
     again = cli(
         "generate", "--policy", "tiny", "--role", "teacher", "--n", 2, "--max-tokens", 8,
-        "--top-k", 8, *common,
+        "--top-logprobs", 8, *common,
     )  # fmt: skip
     assert "0 rollouts stored" in again.out and "16 were stored before" in again.out
 

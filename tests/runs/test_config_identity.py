@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.recipes.run_stage import is_done
-from s2d_store.config_identity import chosen, defaults, differing
+from s2d_store.config_identity import defaults, diff_settings, non_default
 from s2d_store.errors import InputError, TrainingError
 from s2d_store.runs import record
 from s2d_store.store import Store
@@ -30,7 +30,7 @@ def test_ids_are_made_of_what_is_not_a_default() -> None:
     unless = defaults(Before)
     assert unless == {"lr": 1e-3, "betas": [0.9, 0.95], "args": {}}
     values = {"given": "x", "lr": 1e-3, "betas": (0.9, 0.99), "args": {}, "other": None}
-    assert chosen(values, unless) == {"given": "x", "betas": (0.9, 0.99), "other": None}
+    assert non_default(values, unless) == {"given": "x", "betas": (0.9, 0.99), "other": None}
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_ids_are_made_of_what_is_not_a_default() -> None:
 def test_a_missing_setting_is_its_default(
     stored: dict[str, object], now: dict[str, object], found: dict[str, object]
 ) -> None:
-    assert differing(stored, now, {"later": 0, "train": {"later": 3}}) == found
+    assert diff_settings(stored, now, {"later": 0, "train": {"later": 3}}) == found
 
 
 def test_a_round_stays_done_when_a_setting_is_added(store: Store) -> None:
-    with record.running(
+    with record.record_run(
         store, "paper.stage3.r000", "round", {"kind": "grpo", "train": {"lr": 1.0}}
     ):
         pass

@@ -43,7 +43,7 @@ def test_a_process_that_stopped_is_declared_dead_and_commits_nothing(
     mine = leases._Session
     beats = mine._beat
     with remote.run_lock("run"):
-        (name,) = [found.relative for found in location.below(remote.root / "sessions")]
+        (name,) = [found.relative for found in location.list_files(remote.root / "sessions")]
         session = leases._mine[remote.root]
         assert not _dead_to_others(remote.root, name), "it beats"
         session._stop.set()  # as if the machine slept
@@ -124,12 +124,12 @@ def _dead_to_others(root: ObjectPath, name: str) -> bool:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_beat_after_the_declaration_does_not_get_through(remote: Store) -> None:
-    with leases.held(remote.root) as name:
+    with leases.hold_lease(remote.root) as name:
         path = remote.root / "sessions" / name
         _, tag = path.read_tagged()
         assert path.replace(b'{"dead": true}', tag) is not None
         deadline = time.monotonic() + 10
-        while leases.trusted(remote.root):
+        while leases.is_trusted(remote.root):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert json.loads(path.read_text()) == {"dead": True}
@@ -149,7 +149,7 @@ def test_one_of_many_threads_holds_a_lock(remote: Store) -> None:
 
     def work(i: int) -> None:
         for _ in range(3):
-            with locks.sole(remote.root, ".test.keys", wait=True) as got:
+            with locks.exclusive_lock(remote.root, ".test.keys", wait=True) as got:
                 assert got
                 inside.append(i)
                 assert inside == [i]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from s2d_store.datasets.build import drop
 from s2d_store.datasets.export import export
-from s2d_store.datasets.lock_file import folder_of, read_lock, sealed
+from s2d_store.datasets.lock_file import folder_of, read_lock, with_checksum
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, S2DError
 from s2d_store.ids import check_name
-from s2d_store.storage.reserved_paths import check_outside
+from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
 from s2d_store.verifiers.pool import VerifierPool
 from tests.conftest import Cli
@@ -144,7 +144,7 @@ def test_a_verifier_is_refused_by_its_name_before_it_grades() -> None:
 def test_a_lock_names_files_beside_it_alone(store: Store, path: str) -> None:
     folder = store.root / "datasets" / "w"
     folder.mkdir(parents=True)
-    lock = sealed(
+    lock = with_checksum(
         {"format_version": 1, "name": "w", "files": [{"path": path, "rows": 1, "bytes": 1}]}
     )
     (folder / "lock.json").write_text(json.dumps(lock))
@@ -167,6 +167,6 @@ def test_outputs_stay_out_of_the_stores_own_files(cli: Cli, store: Store, tmp_pa
         assert not output.exists() or output.read_bytes() == manifest
     free = store.root / "report.csv"
     assert cli("query", "SELECT 1 AS a", "--output", free, "--store", store.root).code == 0
-    assert check_outside(store.root, tmp_path / "tables" / "x") == tmp_path / "tables" / "x"
+    assert refuse_store_path(store.root, tmp_path / "tables" / "x") == tmp_path / "tables" / "x"
     with pytest.raises(S2DError, match="no dataset"):
         export(store, "none", "parquet", store.root / "tables" / "x")

@@ -87,7 +87,7 @@ def test_commands_do_what_they_do_on_a_disk(
         run("prompts", "add", questions, "--source", "sums", "--prompt-field", "question")
         run("policies", "add", "teacher", teacher_folder)
         run("policies", "add", "student", student_folder)
-        usual = ("--policy", "teacher", "--role", "teacher", "--max-tokens", 8, "--top-k", 3)
+        usual = ("--policy", "teacher", "--role", "teacher", "--max-tokens", 8, "--top-logprobs", 3)
         assert "32 rollouts stored" in run("generate", *usual, "--n", 4, "--chunk", 8)
         assert "32 were stored before" in run("generate", *usual, "--n", 4, "--chunk", 8)
         run("verify")
@@ -136,7 +136,11 @@ def test_writers_and_a_compaction_at_once(remote: Store) -> None:
     assert remote.sql("SELECT count(*) FROM policies").fetchall() == [(4,)]
     assert replaced > 0, "compacted while they wrote"
     assert journal.pending(remote.root) == []
-    assert location.below(remote.root / "locks") == location.below(remote.root / "sessions") == []
+    assert (
+        location.list_files(remote.root / "locks")
+        == location.list_files(remote.root / "sessions")
+        == []
+    )
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -183,7 +187,7 @@ def test_a_commit_that_was_killed_between_two_tables_is_finished(remote: Store) 
     assert faults(remote)[0] == ["a rollout lacks its policy"]
     assert journal.pending(remote.root) == []
     assert vacuum(remote, grace_s=-1).files > 0, "the dead process's session"
-    assert location.below(remote.root / "sessions") == []
+    assert location.list_files(remote.root / "sessions") == []
 
 
 HOLDING = """
@@ -214,12 +218,12 @@ def test_a_run_has_one_process_at_a_time(remote: Store) -> None:
             remote.run_lock("run"),
         ):
             pass
-        with locks.no_writer(remote.root) as quiet:
+        with locks.try_block_writers(remote.root) as quiet:
             assert not quiet
     finally:
         holder.kill()
         holder.communicate()
-    with remote.run_lock("run"), locks.no_writer(remote.root) as quiet:
+    with remote.run_lock("run"), locks.try_block_writers(remote.root) as quiet:
         assert quiet, "the dead one holds nothing"
 
 
@@ -256,7 +260,7 @@ def test_damage_is_found_and_a_dataset_restored(cli: Cli, remote: Store) -> None
     assert remote.dataset("w").lock.fingerprint == lock["fingerprint"]
     assert cli("doctor", "--store", remote.root).code == 0
     assert cli("dataset", "drop", "w", "--store", remote.root).code == 0
-    assert location.below(remote.root / "datasets") == []
+    assert location.list_files(remote.root / "datasets") == []
     assert list(Path(os.environ["S2D_CACHE"]).rglob("*.parquet")) == []
 
 
@@ -344,8 +348,8 @@ def test_a_prefix_that_holds_something_else_is_no_store(remote: Store, bucket: O
 def test_a_prefix_is_no_other_prefix_that_begins_with_it(bucket: ObjectPath) -> None:
     for name in ("w", "w2", "w-3"):
         (bucket / name / "x").write_text(name)
-    assert [found.relative for found in location.below(bucket / "w")] == ["x"]
-    assert [found.relative for found in location.below(bucket)] == ["w-3/x", "w/x", "w2/x"]
+    assert [found.relative for found in location.list_files(bucket / "w")] == ["x"]
+    assert [found.relative for found in location.list_files(bucket)] == ["w-3/x", "w/x", "w2/x"]
 
 
 def test_secrets_are_stored_nowhere(remote: Store) -> None:
@@ -353,7 +357,7 @@ def test_secrets_are_stored_nowhere(remote: Store) -> None:
     dataset_of(remote)
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     key = os.environ["AWS_ACCESS_KEY_ID"].encode()
-    found = location.below(remote.root)
+    found = location.list_files(remote.root)
     assert len(found) > 20
     for file in found:
         assert isinstance(file.path, ObjectPath)

@@ -66,7 +66,7 @@ def add_run(store: Store, run: str, kind: str, stage: str, parents: Sequence[str
 def add_rollouts(
     store: Store, run: str, name: str, prompt_ids: Sequence[str], *, n: int = 2, **changes: Any
 ) -> list[str]:
-    """n rollouts a prompt of T random tokens, every one with logprob LOGPROB."""
+    """n rollouts per prompt of T random tokens, every one with logprob LOGPROB."""
     rng = np.random.default_rng(abs(hash_of(run)))
     same = {
         "role": "student",

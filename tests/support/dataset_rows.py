@@ -130,7 +130,7 @@ def add_rollouts(
 def add_scores(
     store: Store, scorer: str, ids: Sequence[str], lengths: Sequence[int], support: str = "own"
 ) -> None:
-    """Top-k of K entries a token, all alike."""
+    """Top-k of K entries per token, all alike."""
     row = np.log(np.array([0.5, 0.3, 0.1], np.float32))
     entries = [
         TopK(

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 def bigram_rows(
     updates: Sequence[int], *, vocab_size: int = 100, k: int = 8, seed: int = 0, longest: int = 12
 ) -> list[dict[str, Any]]:
-    """One row an entry of `updates` (the update it feeds); the teacher's next token depends on the
+    """One row per entry of `updates` (the update it feeds); the teacher's next token depends on the
     current one alone, so a small student can learn it."""
     rng = np.random.default_rng(seed)
     logits = 3.0 * rng.standard_normal((vocab_size, vocab_size))

@@ -1,4 +1,4 @@
-"""Stores whose spending is counted by hand: a few rollouts of 10 tokens a run, no model.
+"""Stores whose spending is counted by hand: a few rollouts of 10 tokens per run, no model.
 
 Every prompt has 5 tokens and every response 10; every policy 1,000 parameters.
 """

@@ -97,7 +97,7 @@ def fill(
     verifier: str = "math-verify",
     seed: int = 0,
 ) -> None:
-    """Add prompts, one policy, n rollouts a prompt, a reward (right when sample_index is even)
+    """Add prompts, one policy, n rollouts per prompt, a reward (right when sample_index is even)
     and own top-k for each."""
     rng = np.random.default_rng(seed)
     records = [

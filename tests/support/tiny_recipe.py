@@ -44,7 +44,7 @@ kind = "warmup"
 prompts = "split = 'train'"
 start = "student"
 teacher = "teacher"
-generate.top_k = 4
+generate.top_logprobs = 4
 dataset = {{ rows_per_update = 8, correct_only = false, finished_only = false }}
 
 [stage.longer]
@@ -61,7 +61,7 @@ start = "warmup"
 teacher = "teacher"
 rounds = 3
 prompts_per_round = 4
-generate.top_k = 4
+generate.top_logprobs = 4
 dataset.rows_per_update = 4
 
 [stage.stage3]

@@ -44,7 +44,7 @@ def numbered(n: int) -> list[str]:
 
 
 def as_another_process() -> None:
-    delta_commit._known.clear()
+    delta_commit._newest_seen.clear()
 
 
 def test_other_engines_read_and_write_the_same_table(store: Store) -> None:
@@ -92,9 +92,9 @@ def test_only_checkpoints_open_the_table(store: Store, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("others", [0, 1, 2, 3, 4, 7, 8, 20])
 def test_versions_of_other_processes_are_found(store: Store, others: int) -> None:
     commit(store, "first")
-    known = dict(delta_commit._known)
+    known = dict(delta_commit._newest_seen)
     commit(store, *numbered(others))
-    delta_commit._known.update(known)
+    delta_commit._newest_seen.update(known)
     assert delta_commit.newest(folder_of(store)) == 1 + others
     as_another_process()
     assert delta_commit.newest(folder_of(store)) == 1 + others

@@ -158,10 +158,10 @@ def test_a_run_ends_as_it_ended_whatever_the_clock_says(
         return str(store.sql("SELECT status FROM runs WHERE run_id = 'r'").fetchall()[0][0])
 
     monkeypatch.setattr(record, "datetime", Clock)
-    with record.running(store, "r", "generate", {}):
+    with record.record_run(store, "r", "generate", {}):
         assert status() == "running"
     assert status() == "done"
-    with pytest.raises(KeyboardInterrupt), record.running(store, "r", "generate", {}):
+    with pytest.raises(KeyboardInterrupt), record.record_run(store, "r", "generate", {}):
         assert status() == "running", "taken up again"
         raise KeyboardInterrupt
     assert status() == "interrupted"
@@ -173,7 +173,7 @@ def test_a_jump_of_the_clock_does_not_make_a_live_writers_file_old(locked: Store
     file.write_bytes(b"not committed yet")
     hour_ago = time.time() - 7200
     os.utime(file, (hour_ago, hour_ago))
-    with locks.writer(locked.root):
+    with locks.register_writer(locked.root):
         swept = vacuum(locked)
         assert swept.busy and swept.files == 0 and file.exists()
     swept = vacuum(locked)

@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, empty: Store, teacher_folder
         role="teacher",
         n=N,
         params=SamplingParams(max_tokens=8),
-        keep_top_k=3,
+        top_logprobs=3,
         batch_size=8,
         chunk_rows=TOTAL,
     )
@@ -53,7 +53,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory, empty: Store, teacher_folder
 
 def generation(store: Store, teacher: Path, *options: object, n: int = N) -> list[object]:
     """A generate command with a commit for every 8 rollouts."""
-    usual = ["--policy", teacher, "--role", "teacher", "--n", n, "--max-tokens", 8, "--top-k", 3]
+    usual = [
+        "--policy",
+        teacher,
+        "--role",
+        "teacher",
+        "--n",
+        n,
+        "--max-tokens",
+        8,
+        "--top-logprobs",
+        3,
+    ]
     batches = ["--batch-size", 8, "--chunk", 8]
     return ["generate", *usual, *batches, *options, "--store", store.root]
 
@@ -169,7 +180,7 @@ def test_a_killed_scoring_continues(
 ) -> None:
     store = made_stores.copy(whole, tmp_path / "store")
     reference = made_stores.copy(whole, tmp_path / "reference")
-    usual = ["score", "--scorer", student_folder, "--top-k", 4]
+    usual = ["score", "--scorer", student_folder, "--top-logprobs", 4]
     small = ["--chunk", 8, "--engine-arg", "max_batch_tokens=256", "--store", store.root]
     code, _, _ = stop_after(made_stores.s2d(*usual, *small), store, "topk", 2, signal.SIGKILL)
     assert code == -signal.SIGKILL

@@ -22,7 +22,7 @@ def logits(seed: int) -> Tensor:
 
 
 def stored(k: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """k random distinct ids a token, int32 [N, k], and the teacher's logprobs there."""
+    """k random distinct ids per token, int32 [N, k], and the teacher's logprobs there."""
     generator = torch.Generator().manual_seed(100 + seed)
     ids = torch.rand(N, V, generator=generator).argsort(dim=1)[:, :k]
     return ids.int(), logits(seed).log_softmax(dim=1).gather(1, ids)

@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_fold
     """32 rollouts of the teacher with its own top 5."""
     root = tmp_path_factory.mktemp("made") / "store"
     records = made_stores.read(questions)
-    return made_stores.make(root, records, teacher_folder, role="teacher", n=4, keep_top_k=5)
+    return made_stores.make(root, records, teacher_folder, role="teacher", n=4, top_logprobs=5)
 
 
 @pytest.fixture

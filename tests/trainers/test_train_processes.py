@@ -18,7 +18,7 @@ def test_two_processes_make_one_run(
         teacher_folder,
         role="teacher",
         n=2,
-        keep_top_k=5,
+        top_logprobs=5,
     )
     where = ("--store", str(store.root))
     build = "dataset build w --query warmup --param teacher=teacher --param rows_per_update=8"

@@ -20,7 +20,7 @@ from s2d_store.verifiers.base import Verdict
 from s2d_store.verifiers.math import MathVerifier, closing_brace, final_boxed
 from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
 from s2d_store.verifiers.registry import available, load_verifier
-from s2d_store.verifiers.worker import checked
+from s2d_store.verifiers.worker import check_verifier
 from tests.support.processes import REPOSITORY
 
 SPEC = "tests.verifiers.test_verifiers:Obedient"
@@ -477,13 +477,13 @@ def test_importing_the_pool_is_light() -> None:
 
 
 def test_checked_makes_texts_storable() -> None:
-    assert checked(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
+    assert check_verifier(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
         0.0, "wrong", "a?", "?\x00"
     )
 
 
 def test_checked_passes_good_verdicts_through() -> None:
     good = Verdict(0.25, "wrong", "1/4")
-    assert checked(good) is good
-    assert checked(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
-    assert checked("correct").outcome == "error"  # type: ignore[arg-type]
+    assert check_verifier(good) is good
+    assert check_verifier(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
+    assert check_verifier("correct").outcome == "error"  # type: ignore[arg-type]

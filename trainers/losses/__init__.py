@@ -1,4 +1,4 @@
-"""Losses, one a file: pure functions on tensors that return sums over tokens.
+"""Losses, one per file: pure functions on tensors that return sums over tokens.
 
 Names that configs need stand here, so that reading a config does not import torch.
 """

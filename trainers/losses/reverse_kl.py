@@ -1,6 +1,6 @@
 """Reverse KL(student || teacher) on a stored support, for on-policy distillation.
 
-The support is k ids a token: the student's own top k when it sampled (support = policy, with the
+The support is k ids per token: the student's own top k when it sampled (support = policy, with the
 teacher's logprobs there), or the teacher's top k (support = own). With q_i the student's
 probabilities on it, p_i the teacher's, Q and P their sums:
 

@@ -1,6 +1,6 @@
 -- How the rollouts of eval runs did on each prompt: the first `most` a prompt by sample_index, as
 -- the verifier `judge` graded them; prompts with fewer are left out. `wanted_runs` and
--- `wanted_prompts` are ids parted by commas, or `all`.
+-- `wanted_prompts` are ids comma-separated, or `all`.
 -- `majority` is the reward of the answer that most rollouts give, the mean over answers that tie.
 -- An answer is the text that the verifier extracted; rollouts that it could not judge do not vote,
 -- and a prompt without votes scores 0. NULL where the verifier extracts no answers at all.

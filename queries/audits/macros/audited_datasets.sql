@@ -1,4 +1,4 @@
--- The locked datasets that an audit looks at: `all`, or names and ids parted by commas.
+-- The locked datasets that an audit looks at: `all`, or names and ids comma-separated.
 -- dataset_id, name, kind, lock, created_at.
 CREATE MACRO audited_datasets(wanted) AS TABLE
     SELECT

@@ -1,4 +1,4 @@
--- Whose gold answers the named datasets use: one row a role, stage, dataset and labelled prompt.
+-- Whose gold answers the named datasets use: one row per role, stage, dataset and labelled prompt.
 -- The stage is that of the runs that trained on the dataset; while none has, that of the newest
 -- trained one of its kind and role, or its kind. The role is that of the policy trained: the
 -- rollouts' own for GRPO, else the student's.

@@ -1,4 +1,4 @@
--- Prompts that models are evaluated on: every prompt of the named splits (parted by commas), and
+-- Prompts that models are evaluated on: every prompt of the named splits (comma-separated), and
 -- every prompt that an eval rollout answers. prompt_id, source, split, text (normalised).
 CREATE MACRO prompts_evaluated(splits) AS TABLE
     SELECT prompt_id, source, split, normalised_text(prompt_text(messages)) AS text

@@ -1,5 +1,5 @@
 -- Prompts of the named datasets' rows, or, where `split_only` is not `none`, all of that split.
--- prompt_id, source, split, text (normalised), datasets (names parted by commas).
+-- prompt_id, source, split, text (normalised), datasets (names comma-separated).
 CREATE MACRO prompts_trained(wanted, split_only) AS TABLE
     WITH used AS (
         SELECT d.prompt_id, string_agg(DISTINCT a.name, ',' ORDER BY a.name) AS datasets
