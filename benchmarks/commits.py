@@ -51,7 +51,17 @@ class Run:
         """Store the next update."""
         self.done += 1
         row: dict[str, Any] = {"run_id": self.name, "update": self.done, "dataset_id": "d"}
-        row |= dict.fromkeys(("rows", "prompt_tokens", "response_tokens", "labels"), 1)
+        row |= dict.fromkeys(
+            (
+                "rows",
+                "prompt_tokens",
+                "response_tokens",
+                "trained_tokens",
+                "labels",
+                "label_visits",
+            ),
+            1,
+        )
         row |= dict.fromkeys(("loss", "grad_norm", "lr", "seconds"), 0.5)
         schema = TABLES["updates"].schema
         row = {name: row.get(name) for name in schema.names}

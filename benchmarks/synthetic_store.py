@@ -150,6 +150,7 @@ class Builder:
                         np.arange(n + 1, dtype=np.int32), messages
                     ),
                     "answer": pa.array((numbers % 100).astype(str)),
+                    "answer_type": pa.array(["number"] * len(numbers)),
                     "meta": repeat("{}", n),
                     "created_at": pa.repeat(self.time, n),
                 },
@@ -162,6 +163,7 @@ class Builder:
             {
                 "policy_id": policy_id(name),
                 "name": name,
+                "kind": "weights",
                 "location": f"models/{name}",
                 "tokenizer_fingerprint": "synthetic",
                 "vocab_size": VOCABULARY,
@@ -192,6 +194,8 @@ class Builder:
         same = {
             "role": run.role,
             "run_id": run.name,
+            "origin": "sampled",
+            "tokens_from": "sampled",
             "policy_id": policy_id(run.policy),
             "purpose": run.purpose,
             "round": 0,
@@ -205,6 +209,7 @@ class Builder:
         columns = {
             "rollout_id": rollout_ids,
             "prompt_id": hex_ids("prompt", numbers // GROUP),
+            "group_id": hex_ids(f"group-{run.name}", numbers // GROUP),
             "sample_index": pa.array((numbers % GROUP).astype(np.int32)),
             "seed": pa.array(numbers),
             "prompt_token_ids": lists(prompt_lengths, prompt_tokens),
@@ -343,6 +348,7 @@ class Builder:
             "run_id": run,
             "kind": kind,
             "stage": stage,
+            "attempt": 0,
             "status": "done",
             "config": "{}",
             "code_version": "synthetic",

@@ -35,12 +35,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from s2d_store.encoding.topk_rounding import Rounding
 
 import queries
 from benchmarks.ingest import made
 from s2d_store.encoding import logit_steps, topk
 from s2d_store.encoding.topk import TopK
-from s2d_store.encoding.topk_rounding import Rounding
 from s2d_store.engines.vllm_logprobs import last_positions
 from s2d_store.schema import TABLES
 from s2d_store.tables import parquet_writer

@@ -42,7 +42,7 @@ def rows(declared: Table, writer: str, number: int) -> pa.Table:
         pa.list_(pa.int32()): list(range(TOKENS)),
         pa.list_(pa.float32()): [-0.5] * TOKENS,
     }
-    usual = {c.name: by_type.get(c.type, 1) for c in declared.columns}
+    usual = {c.name: by_type.get(c.type, 1) for c in declared.columns if not c.nullable}
     if declared.name == "topk":
         usual |= {"token_ids": list(range(TOKENS * K)), "logprobs": [-3.0] * TOKENS * K, "k": K}
         usual["scorer_policy_id"] = "teacher"

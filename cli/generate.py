@@ -17,7 +17,6 @@ from cli.options import (
     EngineArgOption,
     EngineOption,
     LimitOption,
-    LossyOption,
     MaxModelLenOption,
     MaxTokensOption,
     NoTemplateOption,
@@ -53,7 +52,6 @@ def generate(
     top_logprobs: Annotated[
         int, typer.Option("--top-logprobs", help="Keep the policy's own top-k logprobs; 0: none.")
     ] = 0,
-    lossy: LossyOption = 0.0,
     max_tokens: MaxTokensOption = 512,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 1.0,
@@ -94,7 +92,6 @@ def generate(
         n=n,
         params=SamplingParams(temperature, top_p, top_k, max_tokens),
         top_logprobs=top_logprobs,
-        lossy_nats=lossy,
         seed=seed,
         round=round_,
         where=where,
@@ -120,8 +117,6 @@ def generate(
     with progress_bar("generate", quiet) as progress:
         done = run_generate(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts stored, {done.tokens:,} tokens")
-    if lossy and done.stored:
-        print(f"  {done.rounding}")
     if done.present:
         print(f"  {done.present} were stored before")
     if done.too_long:

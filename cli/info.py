@@ -10,7 +10,7 @@ def info(store: StoreOption = DEFAULT_STORE) -> None:
     import os
 
     from cli.output import print_rows
-    from s2d_store.schema import TABLES
+    from s2d_store.schema import FORMAT_VERSION, TABLES
     from s2d_store.tables.snapshot import n_rows
 
     opened = open_store(store)
@@ -21,5 +21,5 @@ def info(store: StoreOption = DEFAULT_STORE) -> None:
         size = sum(os.path.getsize(file) for file in files)
         n, version = n_rows(opened.root, name), snap.versions[name]
         rows.append((name, n, len(files), size, version, table.doc))
-    print(f"store {opened.root}, format version {opened.format_version}")
+    print(f"store {opened.root}, format version {FORMAT_VERSION}")
     print_rows(["table", "rows", "files", "bytes", "version", "grain"], rows)

@@ -58,14 +58,6 @@ PromptsOption = Annotated[
     str, typer.Option("--where", help="SQL condition on prompts: split = 'train'.")
 ]
 LimitOption = Annotated[int, typer.Option(help="Most prompts; 0: all.")]
-LossyOption = Annotated[
-    float,
-    typer.Option(
-        metavar="NATS",
-        help="Round top-k logprobs that exact steps do not hold, as of float32 logits, by at most "
-        "NATS (0.001: a third smaller); 0: keep every bit.",
-    ),
-]
 TemplateOption = Annotated[
     Path | None, typer.Option(help="Chat template (Jinja file) instead of the model's.")
 ]

@@ -15,7 +15,6 @@ from cli.options import (
     DtypeOption,
     EngineArgOption,
     EngineOption,
-    LossyOption,
     MaxModelLenOption,
     QuietOption,
     StoreOption,
@@ -35,7 +34,6 @@ def score(
         str,
         typer.Option(help="own: the scorer's top k; policy: the sampling policy's top-k ids."),
     ] = "own",
-    lossy: LossyOption = 0.0,
     where: Annotated[
         str, typer.Option(help="SQL condition on graded_rollouts: role = 'student'.")
     ] = "",
@@ -61,7 +59,6 @@ def score(
         revision=revision,
         k=top_logprobs,
         support=cast(Any, support),
-        lossy_nats=lossy,
         where=where,
         limit=limit,
         engine=engine,
@@ -77,7 +74,5 @@ def score(
     with progress_bar("score", quiet) as progress:
         done = run_score(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts scored, {done.tokens:,} tokens")
-    if lossy and done.stored:
-        print(f"  {done.rounding}")
     if done.present:
         print(f"  {done.present} were scored before")

@@ -125,6 +125,12 @@ def find(name: str) -> Query | None:
 
 
 @cache
+def internal(name: str) -> str:
+    """SQL of a statement that s2d itself runs: queries/internal/NAME.sql."""
+    return (ROOT / "internal" / f"{name}.sql").read_text()
+
+
+@cache
 def raw_macros() -> tuple[str, ...]:
     """SQL of the macros by which the tables in schema `raw` are read from their files."""
     return tuple(path.read_text() for path in sorted((ROOT / "raw").glob("*.sql")))

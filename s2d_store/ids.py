@@ -29,6 +29,11 @@ def rollout_id(run: str, prompt: str, policy: str, sample_index: int, round_: in
     return content_id("rollout", run, prompt, policy, sample_index, round_)
 
 
+def group_id(run: str, prompt: str, policy: str, round_: int, sampling: object) -> str:
+    """Identity of a group: rollouts of one prompt that were drawn together, in the same way."""
+    return content_id("group", run, prompt, policy, round_, sampling)
+
+
 def rollout_seed(seed: int, prompt: str, sample_index: int, round_: int) -> int:
     """A rollout's own seed in [0, 2**63), the same whatever else the run samples."""
     digest = hashlib.blake2b(f"{seed}/{prompt}/{sample_index}/{round_}".encode(), digest_size=8)

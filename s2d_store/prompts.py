@@ -200,6 +200,7 @@ def to_row(where: str, record: Mapping[str, Any], options: PromptOptions) -> dic
         "split": options.split,
         "messages": messages,
         "answer": None if answer is None else gold_answer(str(answer)),
+        "answer_type": "none" if answer is None else "text",
         "meta": json.dumps(
             {k: v for k, v in record.items() if k not in used}, default=str, ensure_ascii=False
         ),

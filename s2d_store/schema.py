@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 STRING, INT32, INT64, FLOAT32, FLOAT64, BOOL = (
     pa.string(),
@@ -23,7 +23,25 @@ STRING, INT32, INT64, FLOAT32, FLOAT64, BOOL = (
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 INT32_LIST = pa.list_(pa.int32())
 FLOAT32_LIST = pa.list_(pa.float32())
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+BOOL_LIST = pa.list_(pa.bool_())
+STRING_LIST = pa.list_(pa.string())
+MESSAGES = pa.list_(
+    pa.struct([("role", pa.string()), ("content", pa.string()), ("extra", pa.string())])
+)
+# From response token `start` on, `policy_id` sampled.
+SPANS = pa.list_(pa.struct([("start", pa.int32()), ("policy_id", pa.string())]))
+# `length` response tokens from `start` on; `message` is JSON.
+TURNS = pa.list_(
+    pa.struct(
+        [
+            ("start", pa.int32()),
+            ("length", pa.int32()),
+            ("role", pa.string()),
+            ("finish_reason", pa.string()),
+            ("message", pa.string()),
+        ]
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +90,15 @@ PROMPTS = _table(
     "one row per prompt",
     ("prompt_id",),
     (),
-    ("prompt_id", STRING, "hash of the messages"),
+    ("prompt_id", STRING, "hash of the messages, and of the tools where there are any"),
     ("source", STRING, "where it came from, e.g. gsm8k"),
     ("split", STRING, "train, test, or any name of the user's"),
-    ("messages", MESSAGES, "chat messages, in order"),
-    ("answer", STRING, "gold answer that a verifier reads; null = unlabelled", True),
+    ("messages", MESSAGES, "chat messages in order; extra: a message's other fields, as JSON"),
+    ("tools", STRING, "tool definitions that the chat template renders, as JSON", True),
+    ("answer", STRING, "gold answer as text; null = unlabelled", True),
+    ("answer_type", STRING, "text, number (plain decimal), list or none"),
+    ("answers", STRING_LIST, "every accepted answer, where answer_type is list", True),
+    ("task", STRING, "environment and key of a task beyond question and answer, as JSON", True),
     ("meta", STRING, "the source row's other fields, as JSON"),
     ("created_at", TIMESTAMP, "when it was added"),
 )
@@ -86,17 +108,55 @@ POLICIES = _table(
     "one row per policy: a model at one moment of its training",
     ("policy_id",),
     (),
-    ("policy_id", STRING, "fingerprint of weights, config and tokenizer"),
+    (
+        "policy_id",
+        STRING,
+        "fingerprint of weights, config and tokenizer; else a hash of what is known",
+    ),
     ("name", STRING, "unique name that commands take"),
-    ("location", STRING, "folder or hub id it was read from"),
+    ("kind", STRING, "weights: a folder or hub id; served: an endpoint; outside: known by name"),
+    (
+        "location",
+        STRING,
+        "folder or hub id it was read from; relative paths start at the store",
+        True,
+    ),
     ("revision", STRING, "hub revision", True),
-    ("tokenizer_fingerprint", STRING, "hash of the ordered id -> token map"),
-    ("vocab_size", INT32, "size of the output distribution"),
-    ("n_parameters", INT64, "parameters, tied heads counted once"),
+    ("fingerprint", STRING, "what a served or outside policy declares of its weights", True),
+    ("tokenizer_fingerprint", STRING, "hash of the ordered id -> token map", True),
+    ("tokenizer_hash", STRING, "hash of tokenizer.json", True),
+    ("template_hash", STRING, "hash of the chat template", True),
+    ("vocab_size", INT32, "size of the output distribution", True),
+    ("n_parameters", INT64, "parameters, tied heads counted once", True),
+    (
+        "active_parameters",
+        INT64,
+        "parameters that one token uses: fewer in a mixture of experts",
+        True,
+    ),
     ("parent_policy_id", STRING, "the policy it was trained from", True),
     ("run_id", STRING, "the training run that made it", True),
     ("update", INT32, "optimizer updates of that run behind it", True),
     ("created_at", TIMESTAMP, "when it was registered"),
+)
+
+ENDPOINTS = _table(
+    "endpoints",
+    "one row per probe of a served policy's endpoint",
+    ("endpoint", "created_at"),
+    (),
+    ("endpoint", STRING, "base URL, secrets masked"),
+    ("policy_id", STRING, "the served policy"),
+    ("server", STRING, "vllm, sglang, trl or openai"),
+    ("model_name", STRING, "the model that the server names"),
+    ("server_version", STRING, "the version that it reports", True),
+    ("tokenizer_fingerprint", STRING, "of the tokenizer behind it", True),
+    ("logprobs_kind", STRING, "raw, or processed by temperature and truncation", True),
+    ("max_logprobs", INT32, "largest k that it returned", True),
+    ("scores_given_ids", BOOL, "whether it scores token ids that it is given", True),
+    ("spread_nats", FLOAT64, "largest difference when one sequence is scored repeatedly", True),
+    ("run_id", STRING, "the run that probed it", True),
+    ("created_at", TIMESTAMP, "when it was probed"),
 )
 
 VOCABULARIES = _table(
@@ -111,49 +171,101 @@ VOCABULARIES = _table(
 
 ROLLOUTS = _table(
     "rollouts",
-    "one row per sampled response",
+    "one row per sequence of tokens as a model saw it",
     ("rollout_id",),
     ("role", "run_id"),
-    ("rollout_id", STRING, "hash of run, prompt, policy, sample_index, round"),
+    (
+        "rollout_id",
+        STRING,
+        "hash of run, prompt, policy, sample_index, round; imported: of content",
+    ),
     ("role", STRING, "teacher or student"),
-    ("run_id", STRING, "the generate run"),
+    ("run_id", STRING, "the run that sampled, captured or imported it"),
+    (
+        "group_id",
+        STRING,
+        "hash of run, prompt, policy, round and sampling: what was drawn together",
+    ),
+    ("origin", STRING, "sampled by s2d, captured by its proxy, or imported"),
+    ("source", STRING, "importer, its version, file, line, the system's own ids, as JSON", True),
     ("prompt_id", STRING, "the prompt"),
     ("policy_id", STRING, "the policy that sampled it"),
     ("purpose", STRING, "train or eval"),
     ("round", INT32, "on-policy round, 0 where there is only one"),
-    ("sample_index", INT32, "0 .. n-1 within a prompt"),
-    ("temperature", FLOAT32, "sampling temperature"),
-    ("top_p", FLOAT32, "nucleus mass"),
-    ("top_k", INT32, "sampling top-k, 0 = off"),
-    ("max_tokens", INT32, "limit on response tokens"),
-    ("seed", INT64, "this rollout's own seed"),
-    ("engine", STRING, "transformers or vllm"),
-    ("engine_version", STRING, "version of that library"),
-    ("prompt_token_ids", INT32_LIST, "as fed to the model, chat template included"),
-    ("response_token_ids", INT32_LIST, "sampled tokens, T of them"),
-    ("response_logprobs", FLOAT32_LIST, "T logprobs of the policy, temperature 1, full vocabulary"),
-    ("response_text", STRING, "the decoded response without special tokens"),
-    ("finish_reason", STRING, "stop or length"),
-    ("prompt_tokens", INT32, "length of prompt_token_ids"),
-    ("response_tokens", INT32, "T"),
+    ("sample_index", INT32, "0 .. n-1 within its group"),
+    ("episode_id", STRING, "the episode that several rollouts belong to", True),
+    ("parent_rollout_id", STRING, "the rollout that it branched off from", True),
+    ("parent_tokens", INT32, "response tokens that it shares with its parent", True),
+    ("agent", STRING, "which of several agents", True),
+    ("temperature", FLOAT32, "sampling temperature", True),
+    ("top_p", FLOAT32, "nucleus mass", True),
+    ("top_k", INT32, "sampling top-k, 0 = off", True),
+    ("max_tokens", INT32, "limit on response tokens", True),
+    ("seed", INT64, "this rollout's own seed", True),
+    ("sampling_extra", STRING, "further sampling parameters, as JSON", True),
+    ("engine", STRING, "transformers, vllm, server, or the name of another", True),
+    ("engine_version", STRING, "version of that library", True),
+    ("endpoint", STRING, "base URL of the server that sampled it", True),
+    ("tokens_from", STRING, "sampled: as the model saw them; retokenised from text; none"),
+    ("prompt_token_ids", INT32_LIST, "as fed to the model, chat template included", True),
+    ("response_token_ids", INT32_LIST, "T tokens after the prompt, in the order seen", True),
+    ("response_mask", BOOL_LIST, "T: true where the policy sampled; null = everywhere", True),
+    (
+        "response_logprobs",
+        FLOAT32_LIST,
+        "T logprobs of the policy, temperature 1, full vocabulary; null where none is known",
+        True,
+    ),
+    (
+        "sampler_logprobs",
+        FLOAT32_LIST,
+        "T logprobs after temperature, truncation and penalties, as the sampler had them",
+        True,
+    ),
+    ("policy_spans", SPANS, "where the policy's version changed within the response", True),
+    ("turns", TURNS, "spans of the response by message", True),
+    ("messages", STRING, "the conversation with tool calls, ids and names, as JSON", True),
+    ("response_text", STRING, "the decoded response without special tokens", True),
+    ("finish_reason", STRING, "stop, length, tool_calls, aborted or error", True),
+    ("prompt_tokens", INT32, "length of prompt_token_ids", True),
+    ("response_tokens", INT32, "T", True),
+    ("sampled_tokens", INT32, "of T, those that the policy sampled", True),
     ("created_at", TIMESTAMP, "when it was sampled"),
 )
 
 REWARDS = _table(
     "rewards",
-    "one row per verdict of one verifier version on one rollout",
-    ("rollout_id", "verifier", "verifier_version"),
+    "one row per attempt of one verifier version at one rollout",
+    ("rollout_id", "verifier", "verifier_version", "attempt"),
     ("verifier",),
     ("rollout_id", STRING, "the rollout"),
     ("verifier", STRING, "name of the verifier"),
     ("verifier_version", STRING, "its version"),
-    ("reward", FLOAT32, "the reward"),
-    ("outcome", STRING, "correct, wrong, unparseable, timeout or error"),
+    ("attempt", INT32, "0, or higher where an earlier attempt judged nothing"),
+    ("reward", FLOAT64, "the reward; null where nothing was judged", True),
+    (
+        "outcome",
+        STRING,
+        "correct, wrong, unparseable, scored (neither), reported (imported), timeout or error",
+    ),
     ("extracted", STRING, "the answer read from the response"),
     ("detail", STRING, "error text or reason"),
-    ("seconds", FLOAT32, "time the verdict took"),
+    ("metrics", STRING, "components and further measures, as JSON", True),
+    ("cost", STRING, "what the verdict cost: tokens, seconds, model, as JSON", True),
+    ("seconds", FLOAT32, "time the verdict took", True),
     ("run_id", STRING, "the run that verified it"),
     ("created_at", TIMESTAMP, "when it was verified"),
+)
+
+WITHDRAWALS = _table(
+    "withdrawals",
+    "one row per verifier version whose verdicts no longer count",
+    ("verifier", "verifier_version"),
+    (),
+    ("verifier", STRING, "name of the verifier"),
+    ("verifier_version", STRING, "its version"),
+    ("reason", STRING, "why its verdicts do not count"),
+    ("created_at", TIMESTAMP, "when they were withdrawn"),
 )
 
 TOPK = _table(
@@ -203,10 +315,14 @@ RUNS = _table(
     ("run_id", STRING, "the run"),
     ("kind", STRING, "generate, score, verify or train"),
     ("stage", STRING, "stage of the experiment that it counts for, e.g. warmup", True),
+    ("recipe", STRING, "the recipe that the stage belongs to", True),
+    ("attempt", INT32, "0, or higher where a stage was done again"),
     ("status", STRING, "running, done, interrupted or failed"),
     ("config", STRING, "full configuration, as JSON"),
+    ("argv", STRING_LIST, "the command line, secrets masked", True),
+    ("versions", STRING, "version of each library that mattered, as JSON", True),
     ("code_version", STRING, "version of s2d, and its git commit where known"),
-    ("parents", pa.list_(pa.string()), "runs and datasets it builds on"),
+    ("parents", STRING_LIST, "runs and datasets it builds on"),
     ("entered_at", TIMESTAMP, "when the status was entered"),
 )
 
@@ -220,8 +336,10 @@ UPDATES = _table(
     ("dataset_id", STRING, "the locked dataset it consumed"),
     ("rows", INT32, "dataset rows in it"),
     ("prompt_tokens", INT64, "prompt tokens in it"),
-    ("response_tokens", INT64, "response tokens trained on"),
+    ("response_tokens", INT64, "response tokens in it"),
+    ("trained_tokens", INT64, "of those, the tokens that the policy sampled"),
     ("labels", INT32, "distinct labelled prompts whose reward the rows depend on"),
+    ("label_visits", INT32, "groups or rows that a reward chose or weighed"),
     ("loss", FLOAT64, "objective per response token"),
     ("kl", FLOAT64, "KL per response token, nats", True),
     ("entropy", FLOAT64, "policy entropy per response token, nats", True),
@@ -266,10 +384,12 @@ TABLES: dict[str, Table] = {
     for table in (
         PROMPTS,
         POLICIES,
+        ENDPOINTS,
         VOCABULARIES,
         RUNS,
         ROLLOUTS,
         REWARDS,
+        WITHDRAWALS,
         TOPK,
         DATASETS,
         DATASET_ROWS,
@@ -278,10 +398,7 @@ TABLES: dict[str, Table] = {
 }
 
 
-def declared(name: str, format_version: int) -> Table:
-    """A table as stores of that format have it: version 1 kept every logprob as it is."""
-    table = TABLES[name]
-    if format_version > 1 or name not in FILES_ALONE:
-        return table
-    columns = (c for c in table.columns if c.name not in FILES_ALONE[name])
-    return replace(table, columns=tuple(replace(c, nullable=False) for c in columns))
+def without_encoding(table: Table) -> Table:
+    """A table as callers write it and SQL shows it: without the columns that only files have."""
+    hidden = FILES_ALONE.get(table.name, ())
+    return replace(table, columns=tuple(c for c in table.columns if c.name not in hidden))

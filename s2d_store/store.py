@@ -17,7 +17,7 @@ from deltalake import DeltaTable, Schema
 from s2d_store.encoding import logit_steps
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
-from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, declared
+from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, without_encoding
 from s2d_store.sql import connection, read_only
 from s2d_store.sql.new_rows import lock_keys, new_rows
 from s2d_store.storage import location, locks, preflight
@@ -49,10 +49,9 @@ class Store:
         >>> store.sql("SELECT role, count(*) FROM rollouts GROUP BY ALL").pl()  # doctest: +SKIP
     """
 
-    def __init__(self, root: Place, format_version: int = FORMAT_VERSION) -> None:
+    def __init__(self, root: Place) -> None:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
-        self.format_version = format_version
 
     @classmethod
     def init(cls, root: str | Place) -> Store:
@@ -131,15 +130,17 @@ class Store:
             ) from error
         except (json.JSONDecodeError, PermissionError) as error:
             raise StoreError(f"{path / MANIFEST} cannot be read", str(error)) from error
-        if manifest["format_version"] > FORMAT_VERSION:
+        version = manifest["format_version"]
+        if version != FORMAT_VERSION:
+            newer = version > FORMAT_VERSION
             raise StoreError(
-                f"{path} has format version {manifest['format_version']}",
-                f"this s2d reads up to {FORMAT_VERSION}",
-                "pip install --upgrade s2d",
+                f"{path} has format version {version}",
+                f"this s2d reads version {FORMAT_VERSION}",
+                "pip install --upgrade s2d" if newer else f"s2d migrate --store {root}",
             )
         if isinstance(path, ObjectPath):
             snapshot.forget(path)
-        return cls(path, manifest["format_version"])
+        return cls(path)
 
     def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
         """Append rows to one or several tables, all or nothing; returns rows added by table.
@@ -273,10 +274,9 @@ class Store:
 
     def _as_stored(self, name: str, table: pa.Table) -> pa.Table:
         if name in FILES_ALONE and not set(FILES_ALONE[name]) & set(table.column_names):
-            table = conform(declared(name, 1), table)
-            if self.format_version > 1:
-                table = logit_steps.encode(table)
-        return conform(declared(name, self.format_version), table)
+            # Checked first, so that what does not fit is told in the caller's own columns.
+            table = logit_steps.encode(conform(without_encoding(TABLES[name]), table))
+        return conform(TABLES[name], table)
 
     def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:
         files = []

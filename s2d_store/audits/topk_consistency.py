@@ -42,7 +42,7 @@ CONSISTENCY = Query(
     "",
 )
 TEXT = "SELECT DISTINCT rollout_id FROM chosen_rollouts($datasets)"
-_KIND = ["k", "support", "rounded_by"]  # of rows that are checked at once
+_KIND = ["k", "support"]  # of rows that are checked at once
 _COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
 _PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
@@ -131,8 +131,7 @@ def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, Non
 
 def _with_slack(table: pa.Table) -> pa.Table:
     """Logprobs as they are read, and by how many nats those of a row were rounded."""
-    slack = logit_steps.rounded_by(table)
-    return logit_steps.decode(table).append_column("rounded_by", pa.array(slack))
+    return logit_steps.decode(table)
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
@@ -200,7 +199,6 @@ def _check_all(table: pa.Table, k: int, support: Any, vocab_size: int) -> None:
         support=support,
         vocab_size=vocab_size,
         response_token_ids=_flat(table, "response"),
-        rounded_by=table.column("rounded_by")[0].as_py(),
     )
 
 

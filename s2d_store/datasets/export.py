@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
-from s2d_store.schema import MESSAGES
+from s2d_store.messages import Message, from_stored
 from s2d_store.sql import connection
 from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
@@ -25,10 +25,11 @@ from s2d_store.tables.fetch_rows import Source, fetch_rows
 
 # Bytes of a rollout's text a token, and of a prompt's: to size what is held in memory at once.
 _TEXT_BYTES, _MESSAGES_BYTES = 6, 2_000
+VERL_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 VERL_SCHEMA = pa.schema(
     [
         ("data_source", pa.string()),
-        ("prompt", MESSAGES),
+        ("prompt", VERL_MESSAGES),
         ("ability", pa.string()),
         ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
         (
@@ -114,14 +115,17 @@ def _parquet(store: Store, dataset: LockedDataset, draft: Path, ability: str) ->
 
 
 def _trl(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int:
-    def line(messages: list[Mapping[str, str]], text: str) -> Mapping[str, Any]:
-        return {"prompt": messages, "completion": [{"role": "assistant", "content": text}]}
+    def line(messages: list[Mapping[str, Any]], text: str) -> Mapping[str, Any]:
+        return {
+            "prompt": [from_stored(m) for m in messages],
+            "completion": [{"role": "assistant", "content": text}],
+        }
 
     return _lines(store, dataset, draft, line)
 
 
 def _trl_text(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int:
-    def line(messages: list[Mapping[str, str]], text: str) -> Mapping[str, Any]:
+    def line(messages: list[Mapping[str, Any]], text: str) -> Mapping[str, Any]:
         return {"prompt": "\n\n".join(m["content"] for m in messages), "completion": text}
 
     return _lines(store, dataset, draft, line)
@@ -131,7 +135,7 @@ def _lines(
     store: Store,
     dataset: LockedDataset,
     draft: Path,
-    line: Callable[[list[Mapping[str, str]], str], Mapping[str, Any]],
+    line: Callable[[list[Mapping[str, Any]], str], Mapping[str, Any]],
 ) -> int:
     rows = 0
     with draft.open("w", encoding="utf-8") as file:
@@ -196,6 +200,10 @@ def _verl(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> in
     return rows
 
 
+def _plain(messages: pa.Array) -> list[list[Message]]:
+    return [[from_stored(message) for message in prompt] for prompt in messages.to_pylist()]
+
+
 def _verl_batch(batch: pa.RecordBatch, dataset: str, ability: str) -> pa.RecordBatch:
     n, answers = batch.num_rows, batch.column("answer")
     if answers.null_count:
@@ -207,7 +215,7 @@ def _verl_batch(batch: pa.RecordBatch, dataset: str, ability: str) -> pa.RecordB
     reward_model, extra_info = (VERL_SCHEMA.field(f).type for f in ("reward_model", "extra_info"))
     columns = {
         "data_source": batch.column("source"),
-        "prompt": batch.column("messages").cast(MESSAGES),
+        "prompt": pa.array(_plain(batch.column("messages")), VERL_MESSAGES),
         "ability": pa.repeat(pa.scalar(ability), n),
         "reward_model": pa.StructArray.from_arrays(
             [pa.repeat(pa.scalar("rule"), n), answers], fields=list(reward_model)

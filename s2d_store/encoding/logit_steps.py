@@ -68,13 +68,11 @@ def from_steps(top_N: Floats, steps_NK: Ints, unit: np.float32 | Floats) -> Floa
     return np.subtract(top_N[:, None], back_NK, out=back_NK)
 
 
-def encode(table: pa.Table, lossy_nats: float = 0.0) -> pa.Table:
+def encode(table: pa.Table) -> pa.Table:
     """Rows of table topk as they are stored: in steps wherever that loses nothing.
 
     Args:
         table: at least `k` int32 (R,) and `logprobs`, lists of T*k float32 without nulls.
-        lossy_nats: rows that exact steps do not give back are rounded, no entry by more than this,
-            to steps of a unit above UNITS[0], unless none does it; 0 rounds none.
 
     Returns:
         the same rows with COLUMNS besides; of them and `logprobs`, one is null.
@@ -98,9 +96,7 @@ def encode(table: pa.Table, lossy_nats: float = 0.0) -> pa.Table:
         units[first:last] = np.where(whole, np.float32(UNITS[0]), 0)
         for i in np.flatnonzero(~whole).tolist():
             row = slice(cuts[i], cuts[i + 1])
-            units[first + i] = _finer(logprobs_NK[row], top_N[row], steps_NK[row]) or _rounded(
-                logprobs_NK[row], top_N[row], steps_NK[row], lossy_nats
-            )
+            units[first + i] = _finer(logprobs_NK[row], top_N[row], steps_NK[row])
     in_steps = units > 0
     columns = {name: table.column(name) for name in table.column_names}
     columns["logprobs"] = _lists(flat, offsets, ~in_steps, pa.float32())
@@ -152,14 +148,6 @@ def decode(table: pa.Table) -> pa.Table:
     return rest.set_column(rest.column_names.index("logprobs"), "logprobs", made)
 
 
-def rounded_by(table: pa.Table) -> NDArray[np.float64]:
-    """Nats that a stored row's logprobs were rounded by, float64 (R,): 0 but in the lossy mode."""
-    if "logit_unit" not in table.column_names:
-        return np.zeros(table.num_rows)
-    units = table.column("logit_unit").fill_null(0).to_numpy().astype(np.float64)
-    return np.where(units > UNITS[0], units / 2, 0.0)
-
-
 def _lists(
     flat: Floats | Ints, offsets: NDArray[np.int64], kept: NDArray[np.bool_], type_: pa.DataType
 ) -> pa.ListArray:
@@ -179,23 +167,6 @@ def _finer(logprobs_TK: Floats, top_T: Floats, steps_TK: Ints) -> float:
             and to_steps(logprobs_TK, top_T, unit, steps_TK).all()
         ):
             return unit
-    return 0.0
-
-
-def _rounded(logprobs_TK: Floats, top_T: Floats, steps_TK: Ints, nats: float) -> float:
-    """Write one row's nearest steps of the largest unit that leaves all within `nats`; the unit, or
-    0 if none does.
-    """
-    unit = 2.0 ** np.floor(np.log2(2 * nats)) if nats else 0.0
-    with np.errstate(invalid="ignore"):  # infinities: not given back
-        farthest = float((top_T[:, None] - logprobs_TK).max(initial=0))
-    while unit > UNITS[0] and farthest < _MOST_STEPS * unit:
-        to_steps(logprobs_TK, top_T, unit, steps_TK)
-        # float32 rounds what comes back once more.
-        back_TK = from_steps(top_T, steps_TK, np.float32(unit)).astype(np.float64)
-        if np.abs(back_TK - logprobs_TK).max(initial=0) <= nats:
-            return float(unit)
-        unit /= 2
     return 0.0
 
 

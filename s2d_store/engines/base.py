@@ -98,7 +98,7 @@ class Engine(Protocol):
     def sample(
         self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
-        """Yield one `Sample` per request as it finishes, in any order; keep `top_logprobs` = K each.
+        """Yield one `Sample` per request as it finishes, in any order; `top_logprobs` = K.
 
         Raises:
             EngineError: K above what the engine allows, or output that fails its checks.

@@ -148,7 +148,6 @@ def check_topk_flat(
     support: Support,
     vocab_size: int,
     response_token_ids: NDArray[np.integer],
-    rounded_by: float = 0.0,
 ) -> None:
     """Check the top-k logprobs of many rollouts with one K, laid one after another.
 
@@ -164,7 +163,6 @@ def check_topk_flat(
         support: `own` or `policy`, see `check_topk`.
         vocab_size: ids lie in [0, vocab_size).
         response_token_ids: (N,), the sampled tokens.
-        rounded_by: nats that the top-k logprobs may be off by, the greatest of a token excepted.
 
     Raises:
         EngineError: naming the rollout and position of the first fault of the first kind found.
@@ -182,7 +180,7 @@ def check_topk_flat(
     position = _Positions(rollout_ids, n_tokens)
     _check_ids(position, topk.token_ids, vocab_size)
     _check_logprobs(position, topk.logprobs, topk.sampled_logprobs, descending=support == "own")
-    _check_sampled(position, topk, response_token_ids, rounded_by, own=support == "own")
+    _check_sampled(position, topk, response_token_ids, own=support == "own")
 
 
 class _Positions:
@@ -242,7 +240,6 @@ def _check_sampled(
     position: _Positions,
     topk: TopK,
     tokens_N: NDArray[np.integer],
-    rounded_by: float,
     *,
     own: bool,
 ) -> None:
@@ -256,7 +253,7 @@ def _check_sampled(
         present_N = np.zeros(len(tokens_N), np.bool_)
     # einsum adds up short rows in a third of the time that `sum` takes.
     mass_N = np.einsum("nk->n", np.exp(topk.logprobs)) + np.where(present_N, 0, np.exp(sampled_N))
-    heavy_N = mass_N > (1 + MASS_ABOVE_ONE) * np.exp(rounded_by)
+    heavy_N = mass_N > 1 + MASS_ABOVE_ONE
     if heavy_N.any():
         row = int(heavy_N.argmax())
         position.fail(row, f"probabilities sum to {mass_N[row]:.6f}, above 1")
@@ -265,7 +262,7 @@ def _check_sampled(
     in_row_N = topk.logprobs[every_N, at_N]
     # Equal infinities differ by NaN, which is not above the tolerance.
     with np.errstate(invalid="ignore"):
-        mismatch_N = present_N & (np.abs(in_row_N - sampled_N) > SAMPLED_MISMATCH + rounded_by)
+        mismatch_N = present_N & (np.abs(in_row_N - sampled_N) > SAMPLED_MISMATCH)
     if mismatch_N.any():
         row = int(mismatch_N.argmax())
         position.fail(
@@ -273,7 +270,7 @@ def _check_sampled(
             f"sampled token {tokens_N[row]} has logprob {sampled_N[row]} but {in_row_N[row]} "
             "in the top k",
         )
-    missed_N = ~present_N & (sampled_N > topk.logprobs[:, -1] + SAMPLED_MISMATCH + rounded_by)
+    missed_N = ~present_N & (sampled_N > topk.logprobs[:, -1] + SAMPLED_MISMATCH)
     if own and missed_N.any():
         row = int(missed_N.argmax())
         position.fail(

@@ -231,7 +231,6 @@ class Advisor:
                             "score",
                             scorer=self._name(scorer),
                             top_logprobs=k,
-                            lossy=config.get("lossy_nats") or "",
                             where=f"run_id = '{run_id}'",
                         )
 

@@ -59,6 +59,7 @@ def register(
     row = {
         "policy_id": info.policy_id,
         "name": name,
+        "kind": "weights",
         "location": _absolute(info.location),
         "revision": revision,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,

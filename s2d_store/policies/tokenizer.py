@@ -100,7 +100,7 @@ def tokenizer_difference(vocab_a: Sequence[str], vocab_b: Sequence[str], limit: 
 
 
 def render_chat(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], template: str | None = None
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], template: str | None = None
 ) -> list[int]:
     """Prompt token ids of a conversation, ending where the assistant begins to write.
 
@@ -138,7 +138,7 @@ def render_chat(
     return [int(token_id) for token_id in encoded]
 
 
-def render_plain(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+def render_plain(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
     """Prompt token ids of the messages' contents, an empty line between, without a template."""
     text = "\n\n".join(message["content"] for message in messages)
     return [int(token_id) for token_id in tokenizer(text)["input_ids"]]

@@ -9,7 +9,6 @@ from typing import Any
 
 from s2d_store import ids
 from s2d_store.accounting.guard import Guard, Meter
-from s2d_store.encoding.topk_rounding import Rounding
 from s2d_store.engines.base import Engine
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k
@@ -49,7 +48,6 @@ class Generated:
     graded: int
     reward: float
     too_long: int
-    rounding: Rounding
 
 
 def generate(
@@ -69,8 +67,6 @@ def generate(
             was finished by then stays.
     """
     check_config(config)
-    rounding = Rounding(config.lossy_nats)
-    rounding.require_steps(store)
     guard = Guard.open(store, config.budget)
     policy = registry.find(store, config.policy, config.revision)
     identity = identity_of(config, policy.policy_id)
@@ -121,7 +117,6 @@ def generate(
                     on_progress,
                     meter,
                     pool,
-                    rounding,
                 )
     return Generated(
         run_id=run_id,
@@ -132,7 +127,6 @@ def generate(
         graded=progress.graded,
         reward=progress.reward,
         too_long=too_long,
-        rounding=rounding,
     )
 
 
@@ -145,7 +139,7 @@ def _grading(
 
 
 def _render(
-    tokenizer: Any, messages: Sequence[dict[str, str]], config: GenerateConfig
+    tokenizer: Any, messages: Sequence[dict[str, Any]], config: GenerateConfig
 ) -> list[int]:
     if config.no_chat_template:
         return render_plain(tokenizer, messages)
@@ -179,7 +173,6 @@ def sample_and_store(
     on_progress: OnProgress,
     meter: Meter | None = None,
     pool: VerifierPool | None = None,
-    rounding: Rounding | None = None,
 ) -> None:
     """The loop: samples in, chunks out. The pool, if any, grades in the writer's thread."""
     by_id = {job.request.rollout_id: job for job in jobs}
@@ -193,7 +186,6 @@ def sample_and_store(
         engine.name,
         engine.version,
         engine.vocab_size,
-        rounding or Rounding(0),
     )
 
     def write(done: list[records.CompletedSample]) -> None:

@@ -27,7 +27,6 @@ class GenerateConfig:
         n: rollouts per prompt.
         params: how tokens are drawn.
         top_logprobs: the policy's own top-k kept in the same pass; 0 for none.
-        lossy_nats: how far each kept top-k logprob may be off; 0: none is.
         seed: every rollout's own seed derives from it.
         round: on-policy round.
         where: SQL condition on table prompts; empty for all.
@@ -58,7 +57,6 @@ class GenerateConfig:
     n: int = 1
     params: SamplingParams = field(default_factory=SamplingParams)
     top_logprobs: int = 0
-    lossy_nats: float = 0.0
     seed: int = 0
     round: int = 0
     where: str = ""
@@ -97,12 +95,6 @@ def check_config(config: GenerateConfig) -> None:
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
-    if config.lossy_nats and not config.top_logprobs:
-        raise InputError(
-            f"--lossy {config.lossy_nats:g} has nothing to round",
-            "no top-k is kept without --top-logprobs",
-            "--top-logprobs 64, or leave --lossy out",
-        )
     for name, value, choices in (
         ("--role", config.role, ("teacher", "student")),
         ("--purpose", config.purpose, ("train", "eval")),
@@ -140,7 +132,6 @@ def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
         "round": config.round,
         "seed": config.seed,
         "top_logprobs": config.top_logprobs,
-        "lossy_nats": config.lossy_nats,
         "engine": config.engine,
         "dtype": config.dtype,
         "chat_template": config.chat_template,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from s2d_store import ids
 from s2d_store.encoding import topk
 from s2d_store.encoding.list_columns import list_array
 from s2d_store.encoding.topk import TopK
-from s2d_store.encoding.topk_rounding import Rounding
 from s2d_store.engines.base import Sample, SamplingParams
 from s2d_store.engines.output_checks import check_topk
 from s2d_store.rollouts.requests import Job
@@ -35,7 +35,6 @@ class RunContext:
     engine: str
     engine_version: str
     vocab_size: int
-    rounding: Rounding
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def rollout_tables(
     same = {
         "role": context.role,
         "run_id": context.run_id,
+        "origin": "sampled",
+        "tokens_from": "sampled",
         "policy_id": context.policy_id,
         "purpose": context.purpose,
         "round": context.round,
@@ -87,6 +88,7 @@ def rollout_tables(
     }
     columns |= {
         "rollout_id": [s.rollout_id for s in samples],
+        "group_id": [_group_id(context, f.job.prompt.prompt_id) for f in done],
         "prompt_id": [f.job.prompt.prompt_id for f in done],
         "sample_index": pa.array([f.job.sample_index for f in done], pa.int32()),
         "seed": pa.array([f.job.request.seed for f in done], pa.int64()),
@@ -97,6 +99,7 @@ def rollout_tables(
         "finish_reason": [s.finish_reason for s in samples],
         "prompt_tokens": pa.array([len(ids) for ids in prompt_ids], pa.int32()),
         "response_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
+        "sampled_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
     }
     tables = {"rollouts": pa.table(columns)}
     scored = [(s.rollout_id, s.topk) for s in samples if s.topk is not None]
@@ -111,9 +114,13 @@ def rollout_tables(
                     vocab_size=context.vocab_size,
                     response_token_ids=sample.response_token_ids,
                 )
-        topk_rows = topk_table(scored, context.policy_id, "own", context.run_id)
-        tables["topk"] = context.rounding(topk_rows)
+        tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id)
     return tables
+
+
+def _group_id(context: RunContext, prompt_id: str) -> str:
+    run, policy = context.run_id, context.policy_id
+    return ids.group_id(run, prompt_id, policy, context.round, asdict(context.params))
 
 
 def topk_table(
@@ -157,6 +164,7 @@ def reward_table(
             "rollout_id": rollout_id,
             "verifier": verifier,
             "verifier_version": version,
+            "attempt": 0,
             "reward": verdict.reward,
             "outcome": verdict.outcome,
             "extracted": verdict.extracted,

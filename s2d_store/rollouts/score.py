@@ -15,9 +15,7 @@ from s2d_store import ids
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.config_identity import defaults, non_default
-from s2d_store.encoding import logit_steps
 from s2d_store.encoding.topk import IntArray, TopK
-from s2d_store.encoding.topk_rounding import LEAST_NATS, Rounding
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
@@ -49,7 +47,6 @@ class ScoreConfig:
         k: entries per token, with `support = own`; with `support = policy` 0 takes the largest
             top-k that the sampling policy stored.
         support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
-        lossy_nats: how far each logprob may be off; 0: none is.
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
@@ -61,7 +58,6 @@ class ScoreConfig:
     revision: str | None = None
     k: int = 0
     support: Support = "own"
-    lossy_nats: float = 0.0
     where: str = ""
     limit: int = 0
     engine: str = "transformers"
@@ -83,7 +79,6 @@ class Scored:
     stored: int
     present: int
     tokens: int
-    rounding: Rounding
 
 
 def score(
@@ -107,8 +102,6 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
-    rounding = Rounding(config.lossy_nats)
-    rounding.require_steps(store)
     guard = Guard.open(store, config.budget)
     scorer = registry.find(store, config.scorer, config.revision)
     identity = {
@@ -117,7 +110,6 @@ def score(
         "k": config.k,
         "engine": config.engine,
         "dtype": config.dtype,
-        "lossy_nats": config.lossy_nats,
     }
     unless = defaults(ScoreConfig)
     run_id = f"score-{scorer.name}-{ids.content_id(non_default(identity, unless))[:8]}"
@@ -138,9 +130,9 @@ def score(
         _, wanted, pending = _plan(store, config, scorer)
         progress = Progress(total=pending.num_rows)
         if pending.num_rows:
-            _run(store, config, scorer, run_id, pending, progress, on_progress, engines, rounding)
+            _run(store, config, scorer, run_id, pending, progress, on_progress, engines)
     present = wanted - progress.total
-    return Scored(run_id, scorer.name, progress.committed, present, progress.tokens, rounding)
+    return Scored(run_id, scorer.name, progress.committed, present, progress.tokens)
 
 
 def _plan(
@@ -151,8 +143,6 @@ def _plan(
     con = store.connect(snap, text=f"{_READS} {config.where}")
     wanted, fingerprints = _wanted(con, config, scorer)
     registry.require_same_tokenizer(store, scorer, fingerprints)
-    if store.format_version > 1:
-        _refuse_rounded(con, snap, config, scorer)
     return con, wanted, _pending(con, snap, config)
 
 
@@ -210,37 +200,6 @@ def _wanted(
     return int(chosen), fingerprints
 
 
-def _refuse_rounded(
-    con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig, scorer: Registered
-) -> None:
-    """Scores that are stored count as done; those that were rounded by more than asked do not."""
-    if not snap.files["topk"]:
-        return
-    paths = ", ".join(connection.literal(file) for file in snap.files["topk"])
-    text = (
-        "SELECT count(*), max(logit_unit) / 2 FROM (SELECT * FROM "
-        f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)) "
-        "SEMI JOIN _wanted USING (rollout_id, k) WHERE scorer_policy_id = $scorer "
-        "AND support = $support AND logit_unit > $exact AND logit_unit / 2 > $nats"
-    )
-    values = {
-        "scorer": scorer.policy_id,
-        "support": config.support,
-        "exact": logit_steps.UNITS[0],
-        "nats": config.lossy_nats,
-    }
-    with connection.errors():
-        ((n_rounded, most),) = con.execute(text, values).fetchall()
-    if n_rounded:
-        raise InputError(
-            f"{n_rounded} of these rollouts have scores of {scorer.name} that were rounded by up "
-            f"to {most:.2g} nats",
-            "a score is stored once, so exact ones cannot take their place",
-            f"score with --lossy {max(most, LEAST_NATS)} or more, another --top-logprobs, or in "
-            "another store",
-        )
-
-
 def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig) -> pa.Table:
     """Rows still to score, longest first, with where their tokens and support ids lie."""
 
@@ -278,7 +237,6 @@ def _run(
     progress: Progress,
     on_progress: OnProgress,
     engines: OpenEngine,
-    rounding: Rounding,
 ) -> None:
     opened = engines(
         config.engine,
@@ -296,7 +254,7 @@ def _run(
 
         def write(scored: list[tuple[str, TopK]]) -> None:
             table = records.topk_table(scored, scorer.policy_id, config.support, run_id)
-            progress.committed += store.commit({"topk": rounding(table)}, fresh=True)["topk"]
+            progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
             for start, heavy in fetch_rows(_sources(pending, config.support), _row_bytes(pending)):

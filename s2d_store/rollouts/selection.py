@@ -10,6 +10,7 @@ import duckdb
 
 from s2d_store import ids
 from s2d_store.errors import InputError, QueryError
+from s2d_store.messages import Message, from_stored
 from s2d_store.sql import connection, read_only
 from s2d_store.store import Store
 
@@ -19,7 +20,7 @@ class Prompt:
     """A stored prompt: id, chat messages, gold answer or None."""
 
     prompt_id: str
-    messages: list[dict[str, str]]
+    messages: list[Message]
     answer: str | None
 
 
@@ -42,7 +43,7 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
             f"splits in the store: {splits}" if count else "the store holds no prompts",
             "change --where" if count else "s2d prompts add FILE --source NAME",
         )
-    return [Prompt(*row) for row in rows]
+    return [Prompt(key, [from_stored(m) for m in messages], gold) for key, messages, gold in rows]
 
 
 def prompts_of_round(prompts: Sequence[Prompt], size: int, round_: int, seed: int) -> list[Prompt]:

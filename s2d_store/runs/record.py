@@ -73,6 +73,7 @@ def record_run(
             "run_id": run_id,
             "kind": kind,
             "stage": stage or None,
+            "attempt": 0,
             "config": json.dumps(noted, sort_keys=True),
             "code_version": code_version(),
             "parents": list(parents),

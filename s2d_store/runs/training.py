@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
+import queries
 from s2d_store import ids
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.ids import check_name
@@ -53,6 +54,7 @@ class UpdateRecorder:
         """Record for one run on one dataset."""
         self._store, self._run, self._dataset_id = store, run, dataset_id
         self._rows: list[dict[str, Any]] = []
+        self._labels: dict[int, tuple[int, int]] | None = None
         self._last = time.monotonic()
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -65,9 +67,24 @@ class UpdateRecorder:
         """Commit what is waiting."""
         if self._rows:
             schema = TABLES["updates"].schema
-            rows = [{name: row.get(name) for name in schema.names} for row in self._rows]
+            rows = [self._counted(row, schema.names) for row in self._rows]
             self._store.commit({"updates": pa.Table.from_pylist(rows, schema=schema)})
         self._rows, self._last = [], time.monotonic()
+
+    def _counted(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        """A row of table updates: labels by the dataset's rows, trained tokens all where unsaid."""
+        if self._labels is None:
+            text = queries.internal("labels_by_update")
+            found = self._store.sql(text, {"dataset_id": self._dataset_id}).fetchall()
+            self._labels = {update: (labels, visits) for update, labels, visits in found}
+        labels, visits = self._labels.get(row["update"], (0, 0))
+        counted = {
+            "trained_tokens": row["response_tokens"],
+            **row,
+            "labels": labels,
+            "label_visits": visits,
+        }
+        return {name: counted.get(name) for name in names}
 
     def __enter__(self) -> UpdateRecorder:
         return self

@@ -12,11 +12,14 @@ from s2d_store.schema import Table
 
 
 def conform(kind: Table, table: pa.Table) -> pa.Table:
-    """Select, order and cast a batch to a table's schema.
+    """Select, order and cast a batch to a table's schema; a nullable column may be left out.
 
     Raises:
         InputError: a column is missing, unknown, of another type, or null where none may be.
     """
+    for column in kind.columns:
+        if column.nullable and column.name not in table.column_names:
+            table = table.append_column(column.name, pa.nulls(table.num_rows, column.type))
     missing = set(kind.column_names) - set(table.column_names)
     unknown = set(table.column_names) - set(kind.column_names)
     if missing or unknown:

@@ -160,7 +160,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 DYING = """
 import os, signal, sys
-from s2d_store import journal
+from s2d_store.tables import journal
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 import small_commits, synthetic

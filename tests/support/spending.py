@@ -9,8 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from s2d_store.store import Store
 from tests.support.synthetic import NOW, policy, table
 
@@ -184,7 +182,7 @@ def train(store: Store, run: str, dataset_id: str, stage: str, updates: int = 0)
         }
         for update, n in sizes[: updates or None]
     ]
-    store.commit({"updates": pa.Table.from_pylist(rows, schema=table("updates", []).schema)})
+    store.commit({"updates": table("updates", rows)})
 
 
 def experiment(store: Store) -> None:

@@ -55,8 +55,27 @@ REWARD: dict[str, Any] = {
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of the declared schema."""
-    return pa.Table.from_pylist(rows, schema=TABLES[name].schema)
+    """Rows as an Arrow table of the declared schema; what goes without saying is filled in."""
+    return pa.Table.from_pylist([_whole(name, row) for row in rows], schema=TABLES[name].schema)
+
+
+def _whole(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    if name == "rollouts":
+        together = (row["run_id"], row["prompt_id"], row["policy_id"], row.get("round", 0))
+        group = ids.group_id(*together, [row.get("temperature"), row.get("top_p")])
+        sampled = {"sampled_tokens": row.get("response_tokens")}
+        return {"group_id": group, "origin": "sampled", "tokens_from": "sampled"} | sampled | row
+    usual: dict[str, dict[str, Any]] = {
+        "prompts": {"answer_type": "none" if row.get("answer") is None else "text"},
+        "policies": {"kind": "weights"},
+        "rewards": {"attempt": 0},
+        "runs": {"attempt": 0},
+        "updates": {
+            "trained_tokens": row.get("response_tokens"),
+            "label_visits": row.get("labels"),
+        },
+    }
+    return usual.get(name, {}) | row
 
 
 def policy(name: str, *, tokenizer: str = "tok", parent: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""Chat messages as stored: role and content as columns, every other field as JSON beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Message = dict[str, Any]
+
+
+def to_stored(message: Mapping[str, Any]) -> Message:
+    """A chat message as table prompts holds it: `role`, `content` and `extra` (JSON or null).
+
+    Fields beside role and content, such as `tool_calls`, `tool_call_id` and `name`, are kept in
+    `extra`. A content of parts (a list) is kept there too, its text joined in `content`.
+    """
+    content = message.get("content")
+    extra = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
+    if content is not None and not isinstance(content, str):
+        extra["content"] = content
+        content = "".join(part.get("text", "") for part in content)
+    text = json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None
+    return {"role": message["role"], "content": content, "extra": text}
+
+
+def from_stored(message: Mapping[str, Any]) -> Message:
+    """The inverse of `to_stored`: a message as chat templates and trainers take it."""
+    extra = message.get("extra")
+    plain = {"role": message["role"], "content": message["content"]}
+    return plain | json.loads(extra) if extra else plain
