@@ -181,6 +181,7 @@ def test_masked_tokens_of_the_vocabulary(softcap: float) -> None:
 
 
 def test_nothing_outside_the_support_but_masked_tokens() -> None:
+    """The teacher has a fifth there: infinitely far, with gradients that are numbers."""
     hidden, weight, bias = inputs()
     ids = torch.arange(K).repeat(N, 1)
     with torch.no_grad():
@@ -191,7 +192,9 @@ def test_nothing_outside_the_support_but_masked_tokens() -> None:
         loss = forward_kl(support, ids[rows], torch.full((N, K), math.log(0.2))[rows]).loss
         return {"loss": loss}
 
-    fused_sums(hidden, weight, ids, sums, bias)["loss"].backward()
+    loss = fused_sums(hidden, weight, ids, sums, bias)["loss"]
+    assert loss.item() == math.inf
+    loss.backward()
     for tensor in (hidden, weight, bias):
         assert tensor.grad is not None and tensor.grad.isfinite().all()
 
