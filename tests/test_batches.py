@@ -21,7 +21,7 @@ from trainers.config import WarmupConfig
 from trainers.losses.support import Support
 from trainers.shift import predicting_positions, ranges
 from trainers.student import Student, _choose_layout
-from trainers.update import _micro_batches
+from trainers.update import own_micro_batches
 
 
 def update_rows(folder: Path, rows: list[dict[str, Any]]) -> UpdateRows:
@@ -225,7 +225,7 @@ def test_ranks_make_batches_of_their_own_rows_only(
     taken: list[list[int]] = []
     for rank in range(3):
         process = SimpleNamespace(num_processes=3, process_index=rank, device=torch.device("cpu"))
-        batches = list(_micro_batches(update, student, process, 40))
+        batches = list(own_micro_batches(update, student, process, 40))
         assert all(share == 1.0 for _, share in batches)
         taken.append(sorted(row for batch, _ in batches for row in batch.rows.tolist()))
     assert taken == deal(sequence_lengths(update), 3)

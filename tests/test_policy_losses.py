@@ -160,7 +160,7 @@ def test_reference_kl_of_one_token_by_hand(estimator: str) -> None:
     other = torch.tensor([-1.5, -1.4, torch.nan], dtype=torch.float64)
     weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
     mask = torch.tensor([True, True, False])
-    found = reference_kl(now, then, other, weights, estimator, mask)
+    found = reference_kl(now, then, other, weights, estimator, mask_N=mask)
     found.loss.backward()
     values, slopes = [], []
     for a, b, c in ((-1.0, -1.2, -1.5), (-2.0, -2.0, -1.4)):

@@ -30,8 +30,8 @@ def run(
         trainer: its name, a key of `trainers.config.KINDS`.
         objective_for: makes the trainer's objective for the opened dataset.
         on_update: called with each record of `updates.jsonl` as it is written: update, rows,
-            prompt_tokens, response_tokens, labels, loss, the objective's other sums as means over
-            the update's response tokens (nats), grad_norm, lr, seconds.
+            prompt_tokens, response_tokens, tokens_trained, labels, loss, the objective's other
+            sums as means over the trained tokens (nats), grad_norm, lr, seconds.
 
     Raises:
         InputError: a dataset without a column that the trainer needs.
@@ -40,7 +40,7 @@ def run(
     dataset = check(config, trainer)
     objective = objective_for(dataset)
     missing = [name for name in objective.columns if name not in dataset.columns]
-    if missing:
+    if missing and dataset.lock.counts["updates"]:
         raise InputError(
             f"dataset {dataset.lock.name} ({dataset.lock.kind}) has no {', '.join(missing)}",
             f"{trainer} learns from these columns",

@@ -45,6 +45,7 @@ def reference_kl(
     reference_N: Tensor,
     weights_N: Tensor,
     estimator: KLEstimator = "k3",
+    corrections_N: Tensor | None = None,
     mask_N: Tensor | None = None,
 ) -> ReferenceKLSums:
     """Sum the penalty over N sampled tokens.
@@ -55,6 +56,8 @@ def reference_kl(
         reference_N: float [N], the reference's.
         weights_N: float [N], what each token's loss counts, see `trainers.losses.grpo`.
         estimator: see the module's text.
+        corrections_N: float [N], factors on w, as `trainers.losses.grpo.truncated_weights` where
+            `sampled_N` was recomputed; None for 1.
         mask_N: bool [N], False leaves a token out of every sum.
     """
     keep_N = torch.ones_like(current_N, dtype=torch.bool) if mask_N is None else mask_N
@@ -67,6 +70,8 @@ def reference_kl(
     else:
         fixed_N = current_N.detach()
         importance_N = ratio(fixed_N - sampled_N)
+        if corrections_N is not None:
+            importance_N = importance_N * torch.where(keep_N, corrections_N, 0.0)
         value_N = _VALUES[estimator](fixed_N, reference_N) * importance_N
         slope_N = k1(fixed_N, reference_N) * importance_N
         kl_N = value_N + slope_N * (current_N - fixed_N)
