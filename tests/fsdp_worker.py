@@ -53,6 +53,9 @@ def configs(place: Path, outputs: Path) -> dict[str, TrainerConfig]:
         "untied": told(WarmupConfig, "untied", student=str(place / "untied")),
         # Rows of one update at a time, so that a process has none.
         "grpo": told(GRPOConfig, "grpo", dataset=str(place / "single"), grad_clip_norm=0.1),
+        "recomputed": told(
+            GRPOConfig, "recomputed", dataset=str(place / "single"), importance_cap=2.0
+        ),
         "lora": told(WarmupConfig, "lora", lora_rank=3, gradient_checkpointing=True, lr=1e-2),
     }
 

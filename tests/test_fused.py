@@ -125,6 +125,26 @@ def test_sampled_tokens() -> None:
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.6])
+def test_temperature_divides_what_the_model_outputs(
+    transform: LogitTransform, temperature: float
+) -> None:
+    """After the soft cap, as a sampler does: sums and gradients of logits / T under autograd."""
+    ids, _ = teacher()
+    tensors = inputs()
+    loss_of = any_loss(ids)
+    logits = dense_logits(*tensors, transform) / temperature
+    dense = loss_of(gather_support(logits, ids), slice(0, N))
+    hidden, weight, bias = tensors
+    cooled = transform.at_temperature(temperature)
+    found = fused_sums(hidden, weight, ids, loss_of, bias, cooled, None, 4, 3)
+    for name in found:
+        torch.testing.assert_close(found[name], dense[name])
+    expected = torch.autograd.grad(dense["loss"], tensors)
+    torch.testing.assert_close(torch.autograd.grad(found["loss"], tensors), expected)
+
+
 def test_what_a_loss_sees_is_the_dense_support() -> None:
     hidden, weight, bias = inputs()
     ids, _ = teacher()
