@@ -141,6 +141,28 @@ def test_a_dataset_without_updates_leaves_the_student_and_its_optimizer(
         assert torch.equal(tensor, weights(tmp_path / "d")[name])
 
 
+@pytest.mark.parametrize(
+    "told", [{"temperature": 0.7}, {"kl_coefficient": 0.1, "importance_cap": 2.0}]
+)
+def test_nothing_is_asked_of_a_dataset_without_updates(
+    place: Path, tmp_path: Path, told: dict[str, Any]
+) -> None:
+    none = write_locked(tmp_path / "none", [], kind="grpo")
+    given: dict[str, Any] = {"dataset": str(none), "student": str(place / "student"), **told}
+    assert train_grpo(GRPOConfig(output=str(tmp_path / "a"), **given)).updates == 0
+
+
+def test_dropping_the_only_update_takes_none(place: Path, tmp_path: Path) -> None:
+    rows = bigram_rows([1] * 2)
+    write_locked(tmp_path / "small", rows, kind="sft", params={"rows_per_update": 6})
+    told = {"dataset": str(tmp_path / "small"), "partial_update": "drop"}
+    result, seen = run(place, tmp_path / "run", **told)
+    assert (result.updates, result.rows, result.response_tokens, seen) == (0, 0, 0, [])
+    start = load_file(place / "student" / "model.safetensors")
+    for name, tensor in weights(tmp_path / "run").items():
+        assert torch.equal(tensor, start[name])
+
+
 def test_a_first_round_without_updates(place: Path, tmp_path: Path) -> None:
     none = write_locked(tmp_path / "none", [], kind="grpo")
     data = write_locked(tmp_path / "data", bigram_rows([1] * 6), kind="grpo")

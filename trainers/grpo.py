@@ -115,7 +115,8 @@ def objective_for(config: GRPOConfig, dataset: LockedDataset) -> GRPOObjective:
             lacks, or holds at another temperature; a temperature without logprobs at it.
     """
     sampler = sampler_column(config.temperature, dataset)
-    if config.kl_coefficient and REFERENCE_LOGPROBS not in dataset.columns:
+    lacks = dataset.lock.counts["updates"] and REFERENCE_LOGPROBS not in dataset.columns
+    if config.kl_coefficient and lacks:
         raise InputError(
             f"kl_coefficient is {config.kl_coefficient}",
             f"dataset {dataset.lock.name} has no column {REFERENCE_LOGPROBS}, the reference "

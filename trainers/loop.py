@@ -128,7 +128,7 @@ def _train(
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
         old = None
-        if objective.recompute_at:
+        if objective.recompute_at and trained.updates:
             limit, at = config.max_tokens_per_micro_batch, objective.recompute_at
             old = (
                 read_recomputed(output)

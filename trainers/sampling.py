@@ -23,7 +23,7 @@ def sampler_column(temperature: float, dataset: LockedDataset) -> str:
     """
     if SAMPLER_LOGPROBS in dataset.columns:
         return SAMPLER_LOGPROBS
-    if temperature != 1.0:
+    if temperature != 1.0 and dataset.lock.counts["updates"]:
         raise InputError(
             f"temperature is {temperature}",
             f"dataset {dataset.lock.name} has no column {SAMPLER_LOGPROBS}, and its "
