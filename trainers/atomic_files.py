@@ -52,7 +52,7 @@ def sweep(parent: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder of which one process at a time may be the writer.
 
     Raises:

@@ -1,6 +1,9 @@
 """Cut the rows of one optimizer update into micro-batches of tensors.
 
-Dimensions: S sequences, N = B * L token slots, R response tokens, K top-k entries.
+Dimensions: S sequences, N = B * L token slots, R trained response tokens, K top-k entries.
+Trained are the response tokens that `response_mask` keeps; without the column, or where it is null,
+all of them. The others are context: seen by the model, in no loss, no count and no mean.
+
 Two layouts, one type. `packed`: one row [1, N] of sequences end to end, positions restarting at
 each. `padded`: right-padded [B, L]; causal attention never looks right, so no mask is needed.
 """
@@ -23,8 +26,22 @@ from trainers.shift import Int64, predicting_positions, ranges
 
 Layout = Literal["packed", "padded"]
 PAD_ID = -1
-# Dataset columns with one logprob a response token.
-POLICY_LOGPROBS, TEACHER_LOGPROBS = "response_logprobs", "sampled_logprobs"
+# Dataset columns with one logprob per response token: the sampling policy's at temperature 1 and
+# over the whole vocabulary; what the token was really drawn with; the scoring teacher's; the
+# reference policy's; the trainer's own before its first update.
+POLICY_LOGPROBS, SAMPLER_LOGPROBS = "response_logprobs", "sampler_logprobs"
+TEACHER_LOGPROBS, REFERENCE_LOGPROBS = "sampled_logprobs", "ref_logprobs"
+OLD_LOGPROBS = "old_logprobs"
+# Whether the policy sampled each response token, list<bool>; null where it sampled all of them.
+RESPONSE_MASK = "response_mask"
+_OF_TOKENS = (
+    POLICY_LOGPROBS,
+    SAMPLER_LOGPROBS,
+    TEACHER_LOGPROBS,
+    REFERENCE_LOGPROBS,
+    OLD_LOGPROBS,
+    RESPONSE_MASK,
+)
 
 
 @dataclass(frozen=True)
@@ -35,17 +52,19 @@ class MicroBatch:
         input_ids: int64 [B, L]; slots of padding hold 0.
         position_ids: int64 [B, L], from 0 in each sequence.
         predict_index: int64 [R], slot in the flattened [B * L] whose hidden state predicts each
-            response token; see `trainers.shift`.
-        targets: int64 [R], the response tokens, sequence after sequence.
-        sequence_ids: int64 [R], which of the S sequences each response token belongs to.
+            trained token; see `trainers.shift`.
+        targets: int64 [R], the trained tokens, sequence after sequence.
+        sequence_ids: int64 [R], which of the S sequences each trained token belongs to.
         cu_seqlens: int32 [S + 1], sequence s spans `cu_seqlens[s]:cu_seqlens[s + 1]` of the tokens
             without padding.
         rows: int64 [S], each sequence's row within its update.
         topk_ids: int32 [R, K], -1 where a token has fewer than K entries; K = 0 without a teacher.
         topk_logprobs: float32 [R, K], -inf where a token has fewer than K entries.
-        policy_logprobs: float32 [R], the sampling policy's own logprob of each response token; [0]
-            where the column is not read, as the two below.
+        policy_logprobs: float32 [R], the sampler's logprob of each trained token: what it was drawn
+            with where that is read, else the policy's own; [0] where none is read, as those below.
         teacher_logprobs: float32 [R], the scorer's.
+        reference_logprobs: float32 [R], the reference policy's.
+        old_logprobs: float32 [R], the trainer's before its first update.
         advantages: float32 [R], the row's advantage at each of its tokens.
         max_length: tokens of the longest sequence.
     """
@@ -61,6 +80,8 @@ class MicroBatch:
     topk_logprobs: Tensor
     policy_logprobs: Tensor
     teacher_logprobs: Tensor
+    reference_logprobs: Tensor
+    old_logprobs: Tensor
     advantages: Tensor
     max_length: int
 
@@ -93,7 +114,7 @@ def pack(
     Args:
         rows: an update with the list columns `prompt_token_ids` and `response_token_ids`; with a
             teacher's also `k` (scalar), `topk_token_ids` and `topk_logprobs`; and, where wanted,
-            `response_logprobs`, `sampled_logprobs` and `advantage` (scalar).
+            `response_mask`, `advantage` (scalar) and the columns of logprobs named above.
         max_tokens: most token slots N of a micro-batch.
         selected: rows to use, in this order; None uses all.
 
@@ -135,7 +156,17 @@ def sequence_lengths(rows: UpdateRows) -> Int64:
     return rows.lengths("prompt_token_ids") + rows.lengths("response_token_ids")
 
 
-def deal(lengths: Int64, n_ranks: int) -> list[list[int]]:
+def trained_lengths(rows: UpdateRows) -> Int64:
+    """Trained response tokens of each row, int64 (rows,)."""
+    responses = rows.lengths("response_token_ids")
+    if RESPONSE_MASK not in rows.lists:
+        return responses
+    mask, offsets = rows.lists[RESPONSE_MASK]
+    before = np.concatenate(([0], np.cumsum(mask, dtype=np.int64)))
+    return np.where(np.diff(offsets) > 0, before[offsets[1:]] - before[offsets[:-1]], responses)
+
+
+def assign_rows_to_ranks(lengths: Int64, n_ranks: int) -> list[list[int]]:
     """Share rows among ranks: longest first, each to the rank with the fewest tokens so far.
 
     Deterministic, so every process computes the same shares; each share is in row order.
@@ -164,10 +195,12 @@ def check_lengths(rows: UpdateRows) -> None:
             rows.lengths("topk_logprobs") != entries
         )
         why = "its top-k lists do not hold k entries per response token"
-    for name in (POLICY_LOGPROBS, TEACHER_LOGPROBS):
+    for name in _OF_TOKENS:
         if not wrong.any() and name in rows.lists:
             wrong = rows.lengths(name) != responses
-            why = f"its {name} are not one per response token"
+            if name == RESPONSE_MASK:
+                wrong &= rows.lengths(name) > 0
+            why = f"its {name} is not one per response token"
     if wrong.any():
         raise DatasetError(
             f"row {int(wrong.argmax())} of update {rows.update} cannot be trained on",
@@ -207,40 +240,58 @@ def _build(rows: UpdateRows, chosen: Int64, layout: Layout) -> MicroBatch:
     input_ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
     input_ids[ranges(starts, prompt_lengths)] = prompts
     input_ids[ranges(starts + prompt_lengths, response_lengths)] = responses
+    predict_index = predicting_positions(starts, prompt_lengths, response_lengths)
+    sequence_ids = np.repeat(np.arange(len(chosen)), response_lengths)
     topk_ids, topk_logprobs = _topk(rows, chosen, response_lengths)
+    sampler = SAMPLER_LOGPROBS if SAMPLER_LOGPROBS in rows.lists else POLICY_LOGPROBS
+    keep = _kept(rows, chosen, response_lengths)
+
+    def trained(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values if keep is None or not len(values) else values[keep])
+
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids).view(shape),
         position_ids=torch.from_numpy(position_ids).view(shape),
-        predict_index=torch.from_numpy(
-            predicting_positions(starts, prompt_lengths, response_lengths)
-        ),
-        targets=torch.from_numpy(responses.astype(np.int64)),
-        sequence_ids=torch.from_numpy(np.repeat(np.arange(len(chosen)), response_lengths)),
+        predict_index=trained(predict_index),
+        targets=trained(responses.astype(np.int64)),
+        sequence_ids=trained(sequence_ids),
         cu_seqlens=torch.from_numpy(cu_seqlens.astype(np.int32)),
         rows=torch.from_numpy(chosen.copy()),
-        topk_ids=torch.from_numpy(topk_ids),
-        topk_logprobs=torch.from_numpy(topk_logprobs),
-        policy_logprobs=_of_tokens(rows, POLICY_LOGPROBS, chosen),
-        teacher_logprobs=_of_tokens(rows, TEACHER_LOGPROBS, chosen),
-        advantages=_advantages(rows, chosen, response_lengths),
+        topk_ids=trained(topk_ids),
+        topk_logprobs=trained(topk_logprobs),
+        policy_logprobs=trained(_of_tokens(rows, sampler, chosen)),
+        teacher_logprobs=trained(_of_tokens(rows, TEACHER_LOGPROBS, chosen)),
+        reference_logprobs=trained(_of_tokens(rows, REFERENCE_LOGPROBS, chosen)),
+        old_logprobs=trained(_of_tokens(rows, OLD_LOGPROBS, chosen)),
+        advantages=trained(_advantages(rows, chosen, response_lengths)),
         max_length=longest,
     )
 
 
-def _of_tokens(rows: UpdateRows, column: str, chosen: Int64) -> Tensor:
-    """A float column with one value a response token, float32 [R]; [0] where it is not read."""
+def _kept(rows: UpdateRows, chosen: Int64, response_lengths: Int64) -> NDArray[np.bool_] | None:
+    """Which response tokens of the chosen rows are trained, bool; None: all of them."""
+    if RESPONSE_MASK not in rows.lists:
+        return None
+    mask, lengths = _take(rows.lists[RESPONSE_MASK], chosen)
+    if (lengths == response_lengths).all():
+        return mask
+    kept = np.ones(int(response_lengths.sum()), dtype=np.bool_)
+    kept[np.repeat(lengths > 0, response_lengths)] = mask
+    return kept
+
+
+def _of_tokens(rows: UpdateRows, column: str, chosen: Int64) -> NDArray[np.float32]:
+    """A float column with one value per response token, float32; (0,) where it is not read."""
     if column not in rows.lists:
-        return torch.empty(0)
-    values, _ = _take(rows.lists[column], chosen)
-    return torch.from_numpy(values.astype(np.float32, copy=False))
+        return np.empty(0, np.float32)
+    return _take(rows.lists[column], chosen)[0].astype(np.float32, copy=False)
 
 
-def _advantages(rows: UpdateRows, chosen: Int64, response_lengths: Int64) -> Tensor:
-    """Each row's advantage at each of its tokens, float32 [R]; [0] where there is none."""
+def _advantages(rows: UpdateRows, chosen: Int64, response_lengths: Int64) -> NDArray[np.float32]:
+    """Each row's advantage at each of its response tokens, float32; (0,) where there is none."""
     if "advantage" not in rows.scalars:
-        return torch.empty(0)
-    of_rows = rows.scalars["advantage"][chosen].astype(np.float32)
-    return torch.from_numpy(np.repeat(of_rows, response_lengths))
+        return np.empty(0, np.float32)
+    return np.repeat(rows.scalars["advantage"][chosen].astype(np.float32), response_lengths)
 
 
 def _topk(

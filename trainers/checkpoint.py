@@ -22,7 +22,7 @@ from s2d_store.config_identity import defaults, diff_settings
 from s2d_store.errors import TrainingError
 from trainers.atomic_files import atomic_folder, remove_folder
 from trainers.config import TrainerConfig
-from trainers.sharding import gather, like
+from trainers.sharding import gather, place_like
 
 FORMAT_VERSION = 1
 _PREFIX = "checkpoint-"
@@ -153,7 +153,7 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
         if kept["step"] is not None:
             # AdamW keeps its step count on the CPU.
             optimizer.state[parameter] = {
-                key: value if key == "step" else like(value, parameter)
+                key: value if key == "step" else place_like(value, parameter)
                 for key, value in kept.items()
                 if value is not None
             }
@@ -163,7 +163,7 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim
 def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy what `trained_tensors` named into a model of the same kind."""
     for name, tensor in trained_tensors(model):
-        tensor.copy_(like(weights[name], tensor))
+        tensor.copy_(place_like(weights[name], tensor))
 
 
 def read_state(folder: Path) -> CheckpointState:

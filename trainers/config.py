@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from s2d_store.errors import InputError
-from trainers.losses import Tail
+from trainers.losses import KLEstimator, Tail
 
 LRSchedule = Literal["constant", "cosine", "linear"]
 Precision = Literal["auto", "fp32", "bf16"]
 SavePrecision = Literal["student", "fp32"]
 BridgeLoss = Literal["reverse_kl", "sampled", "forward_kl"]
 Normalisation = Literal["auto", "grpo", "dapo", "dr_grpo"]
+PartialUpdate = Literal["keep", "drop", "scale"]
 
 # Kinds of datasets that each trainer takes; those of users' own queries pass everywhere.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -69,6 +70,8 @@ class TrainerConfig:
     """The adapters' output is scaled by alpha / rank."""
     grad_clip_norm: float = 1.0
     """Largest gradient norm of an update; 0 never clips."""
+    partial_update: PartialUpdate = "keep"
+    """A last update with fewer rows than the others: keep, drop, or scale its lr by their share."""
     max_kl: float = 50.0
     """Stop before an update whose mean KL is above this, in nats per token."""
     max_length_ratio: float = 0.0
@@ -120,6 +123,7 @@ class TrainerConfig:
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "lr_schedule": get_args(LRSchedule),
+    "partial_update": get_args(PartialUpdate),
     "precision": get_args(Precision),
     "save_precision": get_args(SavePrecision),
 }
@@ -154,6 +158,8 @@ class OPDConfig(TrainerConfig):
     """Mass outside the top k: bucket (one more outcome), renormalise, or drop; not for sampled."""
     ratio_cap: float = 2.0
     """Sampled form: largest importance weight of a token whose policy lags (truncated)."""
+    temperature: float = 1.0
+    """Sampled form: divides the student's logits; what the rollouts were sampled at."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +167,10 @@ class OPDConfig(TrainerConfig):
         _require_one_of(get_args(Tail), "tail", self.tail)
         valid = math.isfinite(self.ratio_cap) and self.ratio_cap >= 1
         _require(valid, "ratio_cap", self.ratio_cap, "it must be at least 1")
+        _require_temperature(self.temperature)
+        fits = self.temperature == 1.0 or self.loss == "sampled"
+        why = f"{self.loss} on a stored support is at temperature 1, as the teacher's logprobs are"
+        _require(fits, "temperature", self.temperature, why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +190,14 @@ class GRPOConfig(TrainerConfig):
     """The importance ratio stays between 1 - the first and 1 + the second (DAPO's clip-higher)."""
     max_response_tokens: int = 0
     """Constant that dr_grpo divides by, with the rows: the max tokens of sampling; dr_grpo only."""
+    temperature: float = 1.0
+    """Divides the policy's logits; what the rollouts were sampled at."""
+    kl_coefficient: float = 0.0
+    """Weight of the KL to a reference policy, whose logprobs are the dataset's ref_logprobs."""
+    kl_estimator: KLEstimator = "k3"
+    """k1, k2, k3: values, with the exact gradient; k3_direct: differentiated as in TRL and verl."""
+    importance_cap: float = 0.0
+    """Above 0: the ratio is to logprobs recomputed at the start, a token's weight at most this."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,11 +207,21 @@ class GRPOConfig(TrainerConfig):
         at_least = self.max_response_tokens >= (self.normalisation == "dr_grpo")
         why = "it must be at least 1 for dr_grpo"
         _require(at_least, "max_response_tokens", self.max_response_tokens, why)
+        _require_temperature(self.temperature)
+        _require_one_of(get_args(KLEstimator), "kl_estimator", self.kl_estimator)
+        for name in ("kl_coefficient", "importance_cap"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, value, "it must not be below 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig(TrainerConfig):
     """SFT: cross-entropy on the teacher's samples, the baseline without logprobs."""
+
+
+def _require_temperature(value: float) -> None:
+    valid = math.isfinite(value) and value > 0
+    _require(valid, "temperature", value, "it must be above 0")
 
 
 def _require_one_of(choices: tuple[str, ...], name: str, value: str) -> None:

@@ -8,56 +8,129 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import InputError
 from trainers import run
-from trainers.batches import POLICY_LOGPROBS, MicroBatch
+from trainers.batches import (
+    POLICY_LOGPROBS,
+    REFERENCE_LOGPROBS,
+    MicroBatch,
+    trained_lengths,
+)
 from trainers.config import GRPOConfig
 from trainers.loop import OnUpdate, TrainResult
-from trainers.losses.grpo import denominator, grpo, token_weights
+from trainers.losses.estimators import k3
+from trainers.losses.grpo import denominator, grpo, token_weights, truncated_weights
+from trainers.losses.reference_kl import reference_kl
 from trainers.losses.support import Support, sampled_logprobs
+from trainers.sampling import sampler_column
 from trainers.student import Student
 from trainers.update import TOKEN_COLUMNS
 
 
 class GRPOObjective:
-    """GRPO's objective; see `trainers.losses.grpo`."""
+    """GRPO's objective; see `trainers.losses.grpo` and `trainers.losses.reference_kl`."""
 
-    columns: tuple[str, ...] = (*TOKEN_COLUMNS, POLICY_LOGPROBS, "advantage")
-    sums: tuple[str, ...] = ("loss", "kl", "entropy", "clip_fraction")
+    def __init__(
+        self,
+        config: GRPOConfig,
+        normalisation: str,
+        sampler: str = POLICY_LOGPROBS,
+    ) -> None:
+        """Choose columns and sums.
 
-    def __init__(self, config: GRPOConfig, normalisation: str) -> None:
+        Args:
+            config: the trainer's.
+            normalisation: grpo, dapo or dr_grpo.
+            sampler: column of the logprobs that the ratio is to.
+        """
         self._config, self._normalisation = config, normalisation
+        columns = [*TOKEN_COLUMNS, sampler, "advantage"]
+        sums = ["loss", "kl", "entropy", "clip_fraction"]
+        self.recompute_at = 0.0
+        if config.kl_coefficient:
+            columns.append(REFERENCE_LOGPROBS)
+            sums.append("reference_kl")
+        if config.importance_cap:
+            columns.append("rollout_id")
+            sums.append("mismatch_kl")
+            self.recompute_at = config.temperature
+        self.columns: tuple[str, ...] = tuple(columns)
+        self.sums: tuple[str, ...] = tuple(sums)
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
-        """Sums over the micro-batch; `kl` is from the sampling policy to the student."""
+        """Sums over the micro-batch.
+
+        `kl` is from the policy that the ratio is to, the sampling one or the one recomputed before
+        the first update, to the student; `reference_kl` from the student to the reference;
+        `mismatch_kl` from the sampling policy to the recomputed one.
+        """
+        config = self._config
         # By the length of whole responses, which a block of tokens does not know.
         weights_R = token_weights(self._normalisation, batch.sequence_ids)
+        then_R, corrections_R = batch.policy_logprobs, torch.ones_like(weights_R)
+        if config.importance_cap:
+            then_R = batch.old_logprobs
+            corrections_R = truncated_weights(then_R, batch.policy_logprobs, config.importance_cap)
 
         def sums(support: Support, rows: slice) -> Mapping[str, Tensor]:
-            result = grpo(
-                sampled_logprobs(support),
-                batch.policy_logprobs[rows],
-                batch.advantages[rows],
-                weights_R[rows],
-                *self._config.clip,
-            )
-            return {
+            now, then = sampled_logprobs(support), then_R[rows]
+            weights, corrections = weights_R[rows], corrections_R[rows]
+            result = grpo(now, then, batch.advantages[rows], weights * corrections, *config.clip)
+            found = {
                 "loss": result.loss,
                 "kl": result.kl,
                 "entropy": support.entropy_N.sum(),
                 "clip_fraction": result.clipped.to(result.kl.dtype),
             }
+            if config.importance_cap:
+                found["mismatch_kl"] = k3(batch.policy_logprobs[rows], then).sum()
+            if config.kl_coefficient:
+                reference = batch.reference_logprobs[rows]
+                penalty = reference_kl(
+                    now, then, reference, weights, config.kl_estimator, corrections
+                )
+                found["loss"] = found["loss"] + config.kl_coefficient * penalty.loss
+                found["reference_kl"] = penalty.kl
+            return found
 
-        return student.sums(batch, batch.targets[:, None], sums)
+        return student.sums(batch, batch.targets[:, None], sums, config.temperature)
 
     def denominator(self, rows: UpdateRows) -> float:
-        """Responses, tokens, or responses times the constant."""
-        tokens = int(rows.lengths("response_token_ids").sum())
+        """Responses with a trained token, trained tokens, or responses times the constant."""
+        lengths = trained_lengths(rows)
         constant = self._config.max_response_tokens
-        return denominator(self._normalisation, rows.n_rows, tokens, constant)
+        responses, tokens = int((lengths > 0).sum()), int(lengths.sum())
+        return denominator(self._normalisation, responses, tokens, constant)
+
+
+def objective_for(config: GRPOConfig, dataset: LockedDataset) -> GRPOObjective:
+    """The objective on a dataset's columns.
+
+    Raises:
+        InputError: dr_grpo without its constant; a KL to a reference whose logprobs the dataset
+            lacks, or holds at another temperature; a temperature without logprobs at it.
+    """
+    sampler = sampler_column(config.temperature, dataset)
+    lacks = dataset.lock.counts["updates"] and REFERENCE_LOGPROBS not in dataset.columns
+    if config.kl_coefficient and lacks:
+        raise InputError(
+            f"kl_coefficient is {config.kl_coefficient}",
+            f"dataset {dataset.lock.name} has no column {REFERENCE_LOGPROBS}, the reference "
+            "policy's logprobs of the sampled tokens",
+            "build a dataset that has them, from rollouts that the reference policy has scored; or "
+            "train with --kl-coefficient 0",
+        )
+    if config.kl_coefficient and config.temperature != 1.0:
+        raise InputError(
+            f"kl_coefficient is {config.kl_coefficient} and temperature {config.temperature}",
+            f"{REFERENCE_LOGPROBS} are at temperature 1: no KL to the policy at another",
+            "train with --temperature 1 or --kl-coefficient 0",
+        )
+    return GRPOObjective(config, normalisation_of(config, dataset), sampler)
 
 
 def normalisation_of(config: GRPOConfig, dataset: LockedDataset) -> str:
@@ -88,7 +161,7 @@ def train_grpo(config: GRPOConfig, on_update: OnUpdate | None = None) -> TrainRe
     return run.run(
         config,
         "grpo",
-        lambda dataset: GRPOObjective(config, normalisation_of(config, dataset)),
+        lambda dataset: objective_for(config, dataset),
         on_update,
     )
 

@@ -38,6 +38,10 @@ class LogitTransform:
         scale = scale / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(float(scale), float(getattr(config, "final_logit_softcapping", None) or 0.0))
 
+    def at_temperature(self, temperature: float) -> LogitTransform:
+        """The logits divided by a temperature: c tanh(x / c) / T = (c/T) tanh((x/T) / (c/T))."""
+        return LogitTransform(self.scale / temperature, self.softcap / temperature)
+
 
 class Reduced(NamedTuple):
     """A block of logits after `reduce_logits`.

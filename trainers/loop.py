@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from trainers import sharding
-from trainers.atomic_files import disk_errors, held, sweep
+from trainers.atomic_files import disk_errors, lock_folder, sweep
+from trainers.batches import RESPONSE_MASK
 from trainers.checkpoint import (
     CheckpointState,
     checkpoint_behind,
@@ -26,6 +27,8 @@ from trainers.checkpoint import (
 )
 from trainers.config import TrainerConfig
 from trainers.export_model import save_final
+from trainers.partial import Extent, extent
+from trainers.recompute import OldLogprobs, read_recomputed, recompute, with_old
 from trainers.schedule import lr_factor
 from trainers.student import Student
 from trainers.update import (
@@ -51,11 +54,11 @@ class TrainResult:
     Attributes:
         output: the run's folder.
         final: folder of the trained model and its tokenizer.
-        updates: optimizer updates, all of the dataset's.
+        updates: optimizer updates, all of the dataset's but a last one that was dropped.
         resumed_update: the update that this process continued after; 0 for a fresh start.
         rows: rows trained on, over the whole run, as are the two below.
         prompt_tokens: tokens read as context.
-        response_tokens: tokens trained on.
+        response_tokens: tokens of the responses.
     """
 
     output: Path
@@ -76,6 +79,9 @@ def train(
 ) -> TrainResult:
     """Train from the newest checkpoint (or the start) to the dataset's last update, and save.
 
+    A dataset without updates, as a round's whose groups all have equal rewards, takes none: the
+    student is saved as it is, and a run that goes on from it has its optimizer and schedule.
+
     Args:
         config: the trainer's config.
         dataset: rows and schedule.
@@ -95,7 +101,7 @@ def train(
         if accelerator.is_main_process:
             with disk_errors(output):
                 output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(output))
+            stack.enter_context(lock_folder(output))
             with disk_errors(output):
                 sweep(output)
         accelerator.wait_for_everyone()
@@ -109,19 +115,27 @@ def _train(
     accelerator: Accelerator,
     on_update: OnUpdate | None,
 ) -> TrainResult:
-    output, counts = Path(config.output), dataset.lock.counts
+    output, trained = Path(config.output), extent(dataset, config.partial_update)
     found = latest_checkpoint(output, dataset.lock.fingerprint, config)
     resumed = found[1] if found else 0
     final = output / "final"
-    if not (resumed == counts["updates"] and final.exists()):
+    if not (resumed == trained.updates and final.exists()):
         bf16 = accelerator.mixed_precision == "bf16"
         start, state = _start(config, dataset, found[0] if found else None)
-        sharded = accelerator.num_processes > 1 and sharding.asked_for()
+        sharded = accelerator.num_processes > 1 and sharding.fsdp_requested()
         student = Student.load(config, accelerator.device, bf16, state.base, sharded)
         optimizer = make_optimizer(student.model, config)
         if start is not None:
             load_checkpoint(start, student.model, optimizer)
-        run = _Run(config, dataset, student, optimizer, accelerator, on_update, state)
+        old = None
+        if objective.recompute_at and trained.updates:
+            limit, at = config.max_tokens_per_micro_batch, objective.recompute_at
+            old = (
+                read_recomputed(output)
+                if resumed
+                else recompute(dataset, student, accelerator, output, limit, at)
+            )
+        run = _Run(config, dataset, trained, student, optimizer, accelerator, on_update, state, old)
         # Only the main process writes the log: others would cut it back under its feet.
         main = accelerator.is_main_process
         with UpdatesLog(output / "updates.jsonl", resumed) if main else nullcontext() as log:
@@ -132,11 +146,11 @@ def _train(
     return TrainResult(
         output=output,
         final=final,
-        updates=counts["updates"],
+        updates=trained.updates,
         resumed_update=resumed,
-        rows=counts["rows"],
-        prompt_tokens=counts["prompt_tokens"],
-        response_tokens=counts["response_tokens"],
+        rows=trained.rows,
+        prompt_tokens=trained.prompt_tokens,
+        response_tokens=trained.response_tokens,
     )
 
 
@@ -162,9 +176,16 @@ def _start(
         state = read_state(behind)
         mine["updates_before"] = state.updates_before + state.update
         base = state.base if config.lora_rank else config.student
+        mine["first_length"] = state.first_length or _first_length(dataset)
         return behind, replace(state, base=base, **mine)
-    first = mean_response(next(dataset.updates(1, ["response_token_ids"])))
-    return None, CheckpointState(base=config.student, first_length=first, **mine)
+    return None, CheckpointState(base=config.student, first_length=_first_length(dataset), **mine)
+
+
+def _first_length(dataset: LockedDataset) -> float:
+    """Response tokens per row of the first update; 0 if there is none."""
+    if not dataset.lock.counts["updates"]:
+        return 0.0
+    return mean_response(next(dataset.updates(1, ["response_token_ids"])))
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -183,18 +204,22 @@ class _Run:
 
     config: TrainerConfig
     dataset: LockedDataset
+    extent: Extent
     student: Student
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     on_update: OnUpdate | None
     started: CheckpointState
+    old: OldLogprobs | None
 
     def train(self, objective: Objective, resumed: int, log: UpdatesLog | None) -> None:
         """Take every update after `resumed`."""
         config, lock = self.config, self.dataset.lock
-        n_updates, expected = lock.counts["updates"], resumed + 1
+        n_updates, expected = self.extent.updates, resumed + 1
         schedule = config.schedule_updates or self.started.updates_before + n_updates
-        for rows in self.dataset.updates(expected, self._columns(objective)):
+        if not n_updates:
+            self._checkpoint(0, log)
+        for rows in self._rows(expected, objective):
             started = time.perf_counter()
             check_rows(rows, expected, self.student)
             try:
@@ -205,6 +230,7 @@ class _Run:
                 raise
             taken = self.started.updates_before + expected
             factor = lr_factor(taken, schedule, config.lr_schedule, config.lr_warmup_updates)
+            factor *= self.extent.factor(expected)
             step(self.optimizer, config.lr * factor)
             seconds = time.perf_counter() - started
             record = {**describe(rows), **means, "grad_norm": grad_norm}
@@ -227,9 +253,20 @@ class _Run:
         guard(rows.update, means, grad_norm, config.max_kl)
         return means, grad_norm
 
+    def _rows(self, first: int, objective: Objective) -> Iterator[UpdateRows]:
+        """The rows of every update from `first` on that is trained on."""
+        if first > self.extent.updates:
+            return
+        for rows in self.dataset.updates(first, self._columns(objective)):
+            if rows.update > self.extent.updates and self.extent.drops:
+                return
+            yield rows if self.old is None else with_old(rows, self.old)
+
     def _columns(self, objective: Objective) -> list[str]:
-        labels = [name for name in ("prompt_id", "labelled") if "labelled" in self.dataset.columns]
-        return [*objective.columns, *labels]
+        has = self.dataset.columns
+        labels = [name for name in ("prompt_id", "labelled") if "labelled" in has]
+        mask = [RESPONSE_MASK] if RESPONSE_MASK in has else []
+        return list(dict.fromkeys([*objective.columns, *labels, *mask]))
 
     def _record(self, record: dict[str, Any], log: UpdatesLog | None) -> None:
         if log is None:

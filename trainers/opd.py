@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from s2d_store.datasets.read import LockedDataset
 from trainers import run
 from trainers.batches import POLICY_LOGPROBS, TEACHER_LOGPROBS, MicroBatch
 from trainers.config import OPDConfig
@@ -22,6 +23,7 @@ from trainers.losses.forward_kl import forward_kl
 from trainers.losses.policy_gradient import sampled_kl
 from trainers.losses.reverse_kl import reverse_kl
 from trainers.losses.support import Support, sampled_logprobs
+from trainers.sampling import sampler_column
 from trainers.student import Student
 from trainers.support_kl import SupportKLObjective
 from trainers.update import TOKEN_COLUMNS, Objective, TokenMean
@@ -30,11 +32,20 @@ from trainers.update import TOKEN_COLUMNS, Objective, TokenMean
 class SampledKLObjective(TokenMean):
     """Policy gradient towards the teacher; see `trainers.losses.policy_gradient`."""
 
-    columns: tuple[str, ...] = (*TOKEN_COLUMNS, POLICY_LOGPROBS, TEACHER_LOGPROBS)
     sums: tuple[str, ...] = ("loss", "kl", "entropy", "clip_fraction")
 
-    def __init__(self, ratio_cap: float) -> None:
-        self._ratio_cap = ratio_cap
+    def __init__(
+        self, ratio_cap: float, temperature: float = 1.0, sampler: str = POLICY_LOGPROBS
+    ) -> None:
+        """Choose columns.
+
+        Args:
+            ratio_cap: largest importance weight.
+            temperature: what the student's logits are divided by.
+            sampler: column of the sampling policy's logprobs.
+        """
+        self._ratio_cap, self._temperature = ratio_cap, temperature
+        self.columns: tuple[str, ...] = (*TOKEN_COLUMNS, sampler, TEACHER_LOGPROBS)
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
         """Sums over the micro-batch; `clip_fraction` counts ratios above the cap."""
@@ -49,13 +60,18 @@ class SampledKLObjective(TokenMean):
                 "clip_fraction": result.clipped.to(result.kl.dtype),
             }
 
-        return student.sums(batch, batch.targets[:, None], sums)
+        return student.sums(batch, batch.targets[:, None], sums, self._temperature)
 
 
-def bridge_objective(config: OPDConfig) -> Objective:
-    """The objective that `config.loss` names."""
+def bridge_objective(config: OPDConfig, dataset: LockedDataset) -> Objective:
+    """The objective that `config.loss` names, on a dataset's columns.
+
+    Raises:
+        InputError: a temperature without logprobs at it.
+    """
     if config.loss == "sampled":
-        return SampledKLObjective(config.ratio_cap)
+        sampler = sampler_column(config.temperature, dataset)
+        return SampledKLObjective(config.ratio_cap, config.temperature, sampler)
     if config.loss == "forward_kl":
         return SupportKLObjective(forward_kl, config.tail)
     return SupportKLObjective(reverse_kl, config.tail)
@@ -67,7 +83,7 @@ def train_opd(config: OPDConfig, on_update: OnUpdate | None = None) -> TrainResu
     Raises:
         S2DError: see `trainers.run.run`.
     """
-    return run.run(config, "opd", lambda _: bridge_objective(config), on_update)
+    return run.run(config, "opd", lambda dataset: bridge_objective(config, dataset), on_update)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

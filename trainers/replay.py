@@ -23,7 +23,7 @@ def train_replay(config: ReplayConfig, on_update: OnUpdate | None = None) -> Tra
     Raises:
         S2DError: see `trainers.run.run`.
     """
-    return run.run(config, "replay", lambda _: bridge_objective(config), on_update)
+    return run.run(config, "replay", lambda dataset: bridge_objective(config, dataset), on_update)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

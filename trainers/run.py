@@ -13,7 +13,7 @@ from trainers.checkpoint import checkpoint_behind, latest_checkpoint
 from trainers.config import KINDS, TrainerConfig
 from trainers.config_options import Config, parse_config
 from trainers.loop import OnUpdate, TrainResult, train
-from trainers.runtime import accelerator_for, check_possible
+from trainers.runtime import accelerator_for, check_machine
 from trainers.update import Objective
 
 
@@ -30,8 +30,8 @@ def run(
         trainer: its name, a key of `trainers.config.KINDS`.
         objective_for: makes the trainer's objective for the opened dataset.
         on_update: called with each record of `updates.jsonl` as it is written: update, rows,
-            prompt_tokens, response_tokens, labels, loss, the objective's other sums as means over
-            the update's response tokens (nats), grad_norm, lr, seconds.
+            prompt_tokens, response_tokens, trained_tokens, labels, loss, the objective's other
+            sums as means over the trained tokens (nats), grad_norm, lr, seconds.
 
     Raises:
         InputError: a dataset without a column that the trainer needs.
@@ -40,7 +40,7 @@ def run(
     dataset = check(config, trainer)
     objective = objective_for(dataset)
     missing = [name for name in objective.columns if name not in dataset.columns]
-    if missing:
+    if missing and dataset.lock.counts["updates"]:
         raise InputError(
             f"dataset {dataset.lock.name} ({dataset.lock.kind}) has no {', '.join(missing)}",
             f"{trainer} learns from these columns",
@@ -61,7 +61,7 @@ def check(config: TrainerConfig, trainer: str) -> LockedDataset:
     """
     dataset = LockedDataset.open(config.dataset)
     check_kind(dataset.lock.name, dataset.lock.kind, trainer)
-    check_possible(config)
+    check_machine(config)
     found = latest_checkpoint(Path(config.output), dataset.lock.fingerprint, config)
     if found is None and config.continue_optimizer:
         checkpoint_behind(config)

@@ -61,7 +61,7 @@ def accelerator_for(config: TrainerConfig) -> Iterator[Accelerator]:
         accelerator.end_training()
 
 
-def check_possible(config: TrainerConfig) -> None:
+def check_machine(config: TrainerConfig) -> None:
     """Refuse what this machine cannot do, before anything starts.
 
     Raises:
@@ -72,7 +72,7 @@ def check_possible(config: TrainerConfig) -> None:
     check_trackers(config.trackers)
     if config.precision == "bf16":  # else not asked: the answer would start CUDA here
         wants_bf16(config)
-    sharding.asked_for()
+    sharding.fsdp_requested()
     if config.lora_rank:
         lora.check_installed()
 

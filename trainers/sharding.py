@@ -26,13 +26,13 @@ _REFUSED = {
 }
 
 
-def asked_for() -> bool:
+def fsdp_requested() -> bool:
     """Whether `accelerate launch --use_fsdp`, or a config file of it, started this process.
 
     Raises:
         TrainingError: FSDP of version 1, or a setting of it that trainers do not have.
     """
-    if not _told("ACCELERATE_USE_FSDP"):
+    if not _env_flag("ACCELERATE_USE_FSDP"):
         return False
     if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
         raise TrainingError(
@@ -41,12 +41,12 @@ def asked_for() -> bool:
             "accelerate launch --use_fsdp --fsdp_version 2 ...",
         )
     for name, fix in _REFUSED.items():
-        if _told(name):
+        if _env_flag(name):
             raise TrainingError(f"launched with {name.lower()}", "trainers do not have it", fix)
     return True
 
 
-def _told(name: str) -> bool:
+def _env_flag(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("1", "true", "yes")
 
 
@@ -109,7 +109,7 @@ def gather(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> dict[str, Tenso
     return whole
 
 
-def like(whole: Tensor, tensor: Tensor) -> Tensor:
+def place_like(whole: Tensor, tensor: Tensor) -> Tensor:
     """A whole tensor as another one lies: on its device, and this process's shard if it is one."""
     moved = whole.to(tensor.device)
     if not isinstance(tensor, DTensor):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from trainers.config import TrainerConfig
 from trainers.fused import LossOf, fused_sums
 from trainers.head import LogitTransform
 from trainers.lora import add_adapters
-from trainers.losses.support import Support, gather_support
+from trainers.losses.support import Support, gather_support, sampled_logprobs
 from trainers.sharding import Root, free, shard
 
 Result = TypeVar("Result")
@@ -121,16 +122,42 @@ class Student:
         states: Tensor = output.last_hidden_state
         return states.flatten(0, 1)
 
-    def sums(self, batch: MicroBatch, ids_RK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+    def sums(
+        self, batch: MicroBatch, ids_RK: Tensor, loss_of: LossOf, temperature: float = 1.0
+    ) -> dict[str, Tensor]:
         """Sum a loss of the student's distribution on given ids over a micro-batch's response.
 
         Args:
             batch: on the student's device.
             ids_RK: int [R, K], -1 pads.
             loss_of: from some of the R tokens and their place to sums; see `trainers.fused`.
+            temperature: what the logits are divided by.
         """
         hidden_NH = self.hidden(batch.input_ids, batch.position_ids)
-        return self._head_sums(hidden_NH[batch.predict_index], ids_RK, loss_of)
+        return self._head_sums(hidden_NH[batch.predict_index], ids_RK, loss_of, temperature)
+
+    def logprobs(self, batch: MicroBatch, temperature: float = 1.0) -> Tensor:
+        """Logprobs of a micro-batch's trained tokens, float [R], without a gradient."""
+        found: list[Tensor] = []
+
+        def keep(support: Support, _: slice) -> dict[str, Tensor]:
+            found.append(sampled_logprobs(support))
+            return {}
+
+        with torch.no_grad():
+            self.sums(batch, batch.targets[:, None], keep, temperature)
+        return torch.cat(found)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without dropout inside; sharded weights that were gathered are given back after."""
+        self.model.eval()
+        try:
+            yield
+        finally:
+            if self._root is not None:
+                free(self._root)
+            self.model.train()
 
     def isolates_packed(self) -> bool:
         """Whether a sequence's hidden states ignore the sequences packed before it."""
@@ -149,11 +176,12 @@ class Student:
         shift = (packed - alone).norm() / size
         return bool(leak <= 1e-6 and shift <= 5e-2)
 
-    def _head_sums(self, hidden_NH: Tensor, ids_NK: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+    def _head_sums(
+        self, hidden_NH: Tensor, ids_NK: Tensor, loss_of: LossOf, temperature: float = 1.0
+    ) -> dict[str, Tensor]:
         head, dtype = self._head, torch.bfloat16 if self._bf16 else None
-        return fused_sums(
-            hidden_NH, head.weight, ids_NK, loss_of, head.bias, self._transform, dtype
-        )
+        transform = self._transform.at_temperature(temperature)
+        return fused_sums(hidden_NH, head.weight, ids_NK, loss_of, head.bias, transform, dtype)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bf16)

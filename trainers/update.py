@@ -1,6 +1,6 @@
 """One optimizer update: from its rows to its gradient, its means and its guards.
 
-The gradient is of (sum of the losses of all response tokens) / (the objective's denominator), both
+The gradient is of (sum of the losses of all trained tokens) / (the objective's denominator), both
 over the whole update and all processes: how rows fall into micro-batches changes nothing but
 rounding.
 """
@@ -21,7 +21,14 @@ from torch.distributed.tensor import DTensor
 from s2d_store.datasets.prefetch import prefetch
 from s2d_store.datasets.read import UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
-from trainers.batches import MicroBatch, deal, micro_batches, row_groups, sequence_lengths
+from trainers.batches import (
+    MicroBatch,
+    assign_rows_to_ranks,
+    micro_batches,
+    row_groups,
+    sequence_lengths,
+    trained_lengths,
+)
 from trainers.config import TrainerConfig
 from trainers.runtime import sum_over_ranks
 from trainers.student import Student
@@ -38,13 +45,16 @@ class Objective(Protocol):
     Attributes:
         columns: dataset columns that it needs.
         sums: names of what it returns, `loss` among them.
+        recompute_at: temperature of the logprobs that the trainer computes before its first update
+            and adds to the rows, see `trainers.recompute`; 0 for none.
     """
 
     columns: tuple[str, ...]
     sums: tuple[str, ...]
+    recompute_at: float
 
     def __call__(self, student: Student, batch: MicroBatch) -> Mapping[str, Tensor]:
-        """Sum over a micro-batch's response tokens, 0-d tensors; only `loss` has a gradient."""
+        """Sum over a micro-batch's trained tokens, 0-d tensors; only `loss` has a gradient."""
         ...
 
     def denominator(self, rows: UpdateRows) -> float:
@@ -53,11 +63,13 @@ class Objective(Protocol):
 
 
 class TokenMean:
-    """The usual denominator: the update's response tokens."""
+    """The usual denominator: the update's trained tokens."""
+
+    recompute_at: float = 0.0
 
     def denominator(self, rows: UpdateRows) -> float:
-        """Response tokens of the update."""
-        return float(rows.lengths("response_token_ids").sum())
+        """Trained tokens of the update."""
+        return float(trained_lengths(rows).sum())
 
 
 def accumulate_gradients(
@@ -68,7 +80,7 @@ def accumulate_gradients(
     config: TrainerConfig,
 ) -> dict[str, float]:
     """Leave the update's gradient in the parameters; return its loss and the other sums' means."""
-    n_tokens = int(rows.lengths("response_token_ids").sum())
+    n_tokens = int(trained_lengths(rows).sum())
     loss_over = objective.denominator(rows)
     rank, device = accelerator.process_index, accelerator.device
     # The random state depends on nothing before, so a resumed run draws what the first one did.
@@ -81,7 +93,9 @@ def accumulate_gradients(
     totals = torch.zeros(len(objective.sums), device=device)
     limit = config.max_tokens_per_micro_batch
     # The next micro-batch is built and pinned while this one is computed.
-    for batch, share in prefetch(_micro_batches(rows, student, accelerator, limit), "pack-ahead"):
+    for batch, share in prefetch(
+        own_micro_batches(rows, student, accelerator, limit), "pack-ahead"
+    ):
         sums = student.run(partial(objective, student, batch.to(device)))
         (sums["loss"] * share / loss_over).backward()  # type: ignore[no-untyped-call]
         totals += share * torch.stack([sums[name].detach() for name in objective.sums])
@@ -99,7 +113,7 @@ def accumulate_gradients(
     return dict(zip(objective.sums, means, strict=True))
 
 
-def _micro_batches(
+def own_micro_batches(
     rows: UpdateRows, student: Student, accelerator: Accelerator, limit: int
 ) -> Generator[tuple[MicroBatch, float], None, None]:
     """This process's micro-batches, pinned for a GPU, each with 1.
@@ -108,7 +122,10 @@ def _micro_batches(
     repeat the update's shortest row, with 0.
     """
     lengths, layout, device = sequence_lengths(rows), student.layout, accelerator.device
-    shares, rank = deal(lengths, accelerator.num_processes), accelerator.process_index
+    shares, rank = (
+        assign_rows_to_ranks(lengths, accelerator.num_processes),
+        accelerator.process_index,
+    )
     for batch in micro_batches(rows, limit, layout, shares[rank]):
         yield batch.pin(device), 1.0
     if not student.sharded:
@@ -139,10 +156,11 @@ def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
         DatasetError: updates are not numbered one by one, or there is no response token.
         TrainingError: an id outside the student's vocabulary, or a sequence too long for it.
     """
-    if rows.update != expected or rows.lists["response_token_ids"][1][-1] == 0:
+    if rows.update != expected or trained_lengths(rows).sum() == 0:
         raise DatasetError(
             f"update {expected} has no response token to train on",
-            f"the next rows are of update {rows.update}",
+            f"the next rows are of update {rows.update}"
+            + (", whose response_mask keeps none" if rows.update == expected else ""),
             "s2d dataset verify NAME; rebuild the dataset",
         )
     for name in _ID_COLUMNS:
@@ -216,7 +234,10 @@ def mean_response(rows: UpdateRows) -> float:
 
 
 def describe(rows: UpdateRows) -> dict[str, Any]:
-    """What an update consumed: its number, rows, tokens and distinct labelled prompts."""
+    """What an update consumed: its number, rows, tokens and distinct labelled prompts.
+
+    `trained_tokens` are the response tokens that `response_mask` keeps.
+    """
     labels = 0
     if "labelled" in rows.scalars:
         labels = len(set(rows.scalars["prompt_id"][rows.scalars["labelled"].astype(bool)]))
@@ -225,5 +246,6 @@ def describe(rows: UpdateRows) -> dict[str, Any]:
         "rows": rows.n_rows,
         "prompt_tokens": int(rows.lengths("prompt_token_ids").sum()),
         "response_tokens": int(rows.lengths("response_token_ids").sum()),
+        "trained_tokens": int(trained_lengths(rows).sum()),
         "labels": labels,
     }

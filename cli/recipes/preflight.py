@@ -64,12 +64,12 @@ def _require_engine(name: str, engine: Engine) -> None:
 
 
 def _require_machine(task: Task) -> None:
-    from trainers.runtime import check_possible
+    from trainers.runtime import check_machine
 
     title = f"[stage.{task.name}]"
     config = trainer_config(title, task.stage, "dataset", "student", "output")
     with of_recipe(f"{title}: train"):
-        check_possible(config)
+        check_machine(config)
 
 
 def _source(tasks: Mapping[str, Task], task: Task, ref: str) -> str:

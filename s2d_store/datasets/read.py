@@ -60,7 +60,7 @@ class UpdateRows:
         update: 1-based number of the update.
         n_rows: rows R in it, at least 1.
         lists: column -> (values, offsets): row r holds `values[offsets[r]:offsets[r + 1]]`;
-            offsets int64 (R + 1,), the first is 0.
+            offsets int64 (R + 1,), the first is 0; a null list of booleans has no entries.
         scalars: column -> (R,) array; strings as objects, a null among floats as NaN.
     """
 
@@ -294,7 +294,9 @@ def _scalar(table: pa.Table, name: str, dataset: str) -> NDArray[Any]:
 
 
 def _list(table: pa.Table, name: str, dataset: str) -> ListColumn:
-    array = _one_chunk(table, name, dataset)
+    # A mask may be null, as a row's that masks nothing: Parquet reads it as a list of no entries.
+    nullable = pa.types.is_boolean(table.schema.field(name).type.value_type)
+    array = _one_chunk(table, name, dataset, nullable)
     if array.values.null_count:
         raise _corrupt(dataset, f"column {name} has nulls")
     offsets = array.offsets.to_numpy().astype(np.int64)

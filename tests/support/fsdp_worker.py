@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 import trainers.loop
 from s2d_store.datasets.read import LockedDataset, UpdateRows
-from trainers.batches import deal, pad, sequence_lengths
+from trainers.batches import assign_rows_to_ranks, pad, sequence_lengths
 from trainers.config import GRPOConfig, TrainerConfig, WarmupConfig
 from trainers.grpo import GRPOObjective
 from trainers.losses.forward_kl import forward_kl
@@ -53,6 +53,9 @@ def configs(place: Path, outputs: Path) -> dict[str, TrainerConfig]:
         "untied": told(WarmupConfig, "untied", student=str(place / "untied")),
         # Rows of one update at a time, so that a process has none.
         "grpo": told(GRPOConfig, "grpo", dataset=str(place / "single"), grad_clip_norm=0.1),
+        "recomputed": told(
+            GRPOConfig, "recomputed", dataset=str(place / "single"), importance_cap=2.0
+        ),
         "lora": told(WarmupConfig, "lora", lora_rank=3, gradient_checkpointing=True, lr=1e-2),
     }
 
@@ -98,7 +101,7 @@ def gradients(config: TrainerConfig, accelerator: Accelerator, bf16: bool) -> No
         assert isinstance(parameter, DTensor) and parameter.dtype == torch.float32
         assert parameter.to_local().shape[0] == parameter.shape[0] // 2
     rows = next(LockedDataset.open(config.dataset).updates())
-    share = deal(sequence_lengths(rows), 2)[accelerator.process_index]
+    share = assign_rows_to_ranks(sequence_lengths(rows), 2)[accelerator.process_index]
     (batch,) = pad(rows, 10_000, share)
     objective = objective_of(config)
     student.run(lambda: objective(student, batch))["loss"].backward()

@@ -29,6 +29,14 @@ SCHEMA = pa.schema(
         ("advantage", pa.float64()),
     ]
 )
+# Columns that a dataset may have besides: written where the rows have them.
+OPTIONAL = pa.schema(
+    [
+        ("response_mask", pa.list_(pa.bool_())),
+        ("ref_logprobs", pa.list_(pa.float32())),
+        ("sampler_logprobs", pa.list_(pa.float32())),
+    ]
+)
 
 
 def bigram_rows(
@@ -81,13 +89,15 @@ def write_locked(
     *,
     rows_a_part: int = 1000,
     rows_a_group: int = 1000,
-    columns: Sequence[str] = tuple(SCHEMA.names),
+    columns: Sequence[str] = (),
     kind: str = "warmup",
     params: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write parts and `lock.json`; returns the folder."""
+    """Write parts and `lock.json`; returns the folder. Without `columns` all that the rows have."""
     folder.mkdir(parents=True)
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    known = pa.unify_schemas([SCHEMA, OPTIONAL])
+    columns = columns or [name for name in known.names if rows and name in rows[0]]
+    schema = pa.schema([known.field(name) for name in columns])
     files = []
     for number, start in enumerate(range(0, len(rows), rows_a_part)):
         part = folder / f"part-{number:05d}.parquet"

@@ -192,10 +192,10 @@ def test_two_deadlines_do_not_grade_at_once(cli: Cli, locked: Store) -> None:
 
 
 def test_one_process_trains_into_a_folder(tmp_path: Path) -> None:
-    from trainers.atomic_files import held
+    from trainers.atomic_files import lock_folder
 
     busy = pytest.raises(TrainingError, match="another process is training into")
-    with held(tmp_path), busy, held(tmp_path):
+    with lock_folder(tmp_path), busy, lock_folder(tmp_path):
         pass
-    with held(tmp_path):
+    with lock_folder(tmp_path):
         pass

@@ -16,12 +16,19 @@ from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.tiny_models import save_tiny_model
-from trainers.batches import MicroBatch, deal, micro_batches, pack, pad, sequence_lengths
+from trainers.batches import (
+    MicroBatch,
+    assign_rows_to_ranks,
+    micro_batches,
+    pack,
+    pad,
+    sequence_lengths,
+)
 from trainers.config import WarmupConfig
 from trainers.losses.support import Support
 from trainers.shift import predicting_positions, ranges
 from trainers.student import Student, _choose_layout
-from trainers.update import _micro_batches
+from trainers.update import own_micro_batches
 
 
 def update_rows(folder: Path, rows: list[dict[str, Any]]) -> UpdateRows:
@@ -165,13 +172,13 @@ def test_empty_response_adds_no_target(tmp_path: Path, rows: list[dict[str, Any]
 def test_deal_is_a_balanced_deterministic_partition() -> None:
     lengths = np.random.default_rng(0).integers(1, 500, size=101)
     for n_ranks in (1, 2, 3):
-        shares = deal(lengths, n_ranks)
+        shares = assign_rows_to_ranks(lengths, n_ranks)
         assert sorted(row for share in shares for row in share) == list(range(101))
         assert all(share == sorted(share) for share in shares)
         tokens = [int(lengths[share].sum()) for share in shares]
         assert max(tokens) - min(tokens) <= lengths.max()
-        assert shares == deal(lengths.copy(), n_ranks)
-    assert deal(np.array([3, 4]), 3)[2] == []
+        assert shares == assign_rows_to_ranks(lengths.copy(), n_ranks)
+    assert assign_rows_to_ranks(np.array([3, 4]), 3)[2] == []
 
 
 def test_pinning_copies_every_tensor_on_the_devices_own_gpu(
@@ -225,10 +232,10 @@ def test_ranks_make_batches_of_their_own_rows_only(
     taken: list[list[int]] = []
     for rank in range(3):
         process = SimpleNamespace(num_processes=3, process_index=rank, device=torch.device("cpu"))
-        batches = list(_micro_batches(update, student, process, 40))
+        batches = list(own_micro_batches(update, student, process, 40))
         assert all(share == 1.0 for _, share in batches)
         taken.append(sorted(row for batch, _ in batches for row in batch.rows.tolist()))
-    assert taken == deal(sequence_lengths(update), 3)
+    assert taken == assign_rows_to_ranks(sequence_lengths(update), 3)
 
 
 def hidden_states(student: Student, batch: MicroBatch) -> list[Tensor]:

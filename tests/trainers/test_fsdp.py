@@ -127,7 +127,7 @@ def test_shards_end_where_one_process_ends(tmp_path: Path) -> None:
     """One test, since its two processes are started once."""
     place = tmp_path / "place"
     prepare(place)
-    for name in ("warmup", "untied", "grpo", "lora"):
+    for name in ("warmup", "untied", "grpo", "recomputed", "lora"):
         check_weights_and_records(place, name)
     check_that_a_stop_changes_no_bit(place)
     check_that_checkpoints_are_whole_and_taken_by_one_process(place, tmp_path)

@@ -125,6 +125,26 @@ def test_sampled_tokens() -> None:
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.6])
+def test_temperature_divides_what_the_model_outputs(
+    transform: LogitTransform, temperature: float
+) -> None:
+    """After the soft cap, as a sampler does: sums and gradients of logits / T under autograd."""
+    ids, _ = teacher()
+    tensors = inputs()
+    loss_of = any_loss(ids)
+    logits = dense_logits(*tensors, transform) / temperature
+    dense = loss_of(gather_support(logits, ids), slice(0, N))
+    hidden, weight, bias = tensors
+    cooled = transform.at_temperature(temperature)
+    found = fused_sums(hidden, weight, ids, loss_of, bias, cooled, None, 4, 3)
+    for name in found:
+        torch.testing.assert_close(found[name], dense[name])
+    expected = torch.autograd.grad(dense["loss"], tensors)
+    torch.testing.assert_close(torch.autograd.grad(found["loss"], tensors), expected)
+
+
 def test_what_a_loss_sees_is_the_dense_support() -> None:
     hidden, weight, bias = inputs()
     ids, _ = teacher()
@@ -181,6 +201,7 @@ def test_masked_tokens_of_the_vocabulary(softcap: float) -> None:
 
 
 def test_nothing_outside_the_support_but_masked_tokens() -> None:
+    """The teacher has a fifth there: infinitely far, with gradients that are numbers."""
     hidden, weight, bias = inputs()
     ids = torch.arange(K).repeat(N, 1)
     with torch.no_grad():
@@ -191,7 +212,9 @@ def test_nothing_outside_the_support_but_masked_tokens() -> None:
         loss = forward_kl(support, ids[rows], torch.full((N, K), math.log(0.2))[rows]).loss
         return {"loss": loss}
 
-    fused_sums(hidden, weight, ids, sums, bias)["loss"].backward()
+    loss = fused_sums(hidden, weight, ids, sums, bias)["loss"]
+    assert loss.item() == math.inf
+    loss.backward()
     for tensor in (hidden, weight, bias):
         assert tensor.grad is not None and tensor.grad.isfinite().all()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainers.head import LogitTransform
 from trainers.losses import Tail
 from trainers.losses.forward_kl import forward_kl_dense
+from trainers.losses.tail import teacher_tail
 
 N, V, K = 6, 23, 4
 TAILS: tuple[Tail, ...] = get_args(Tail)
@@ -164,6 +165,7 @@ def test_a_token_without_entries_counts_for_nothing(tail: Tail) -> None:
 
 @pytest.mark.parametrize("tail", TAILS)
 def test_student_logits_of_minus_infinity_outside_the_support(tail: Tail) -> None:
+    """The teacher gives something where the student gives nothing: infinite, never negative."""
     ids, logprobs = teacher(K)
     logits = student_logits()
     outside = torch.ones(N, V, dtype=torch.bool).scatter(1, ids.long(), False)
@@ -171,8 +173,30 @@ def test_student_logits_of_minus_infinity_outside_the_support(tail: Tail) -> Non
     logits.requires_grad_()
     result = forward_kl_dense(logits, ids, logprobs, tail)
     result.loss.backward()
-    assert result.loss.isfinite() and result.entropy.isfinite()
+    assert result.kl.item() == math.inf and result.entropy.isfinite()
+    assert result.loss.isfinite() == (tail != "bucket") and result.loss > -math.inf
     assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_nothing_outside_a_support_that_is_the_vocabulary() -> None:
+    """What rounding leaves of the teacher's distribution is no mass that the student lacks."""
+    for dtype in (torch.float64, torch.float32):
+        ids, logprobs = teacher(V, dtype=dtype)
+        result = forward_kl_dense(student_logits().to(dtype), ids, logprobs - 3e-6)
+        assert result.kl.isfinite() and result.loss.isfinite()
+
+
+def test_the_teachers_tail_keeps_its_digits_in_float32() -> None:
+    """A tail of 1e-5 outside of 16 entries: summed in float32, its log is off by about 1e-3."""
+    generator = torch.Generator().manual_seed(0)
+    inside = torch.rand(200, 16, generator=generator, dtype=torch.float64)
+    inside = (1 - 1e-5) * inside / inside.sum(dim=1, keepdim=True)
+    logprobs, present = inside.log().float(), torch.ones(200, 16, dtype=torch.bool)
+    exact = torch.tensor([1 - math.fsum(map(math.exp, row)) for row in logprobs.tolist()])
+    found = teacher_tail(logprobs, present)
+    assert (found.log() - exact.log()).abs().max() < 1e-6
+    single = 1.0 - logprobs.exp().sum(dim=1)
+    assert (single.log() - exact.log()).abs().max() > 1e-3
 
 
 def test_a_sure_student_still_has_a_tail_in_float32() -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from trainers.losses import estimators
-from trainers.losses.grpo import denominator, grpo, token_weights
+from trainers.losses.grpo import denominator, grpo, token_weights, truncated_weights
 from trainers.losses.policy_gradient import sampled_kl
+from trainers.losses.reference_kl import reference_kl
 from trainers.losses.sft import cross_entropy
 from trainers.losses.support import gather_support, sampled_logprobs
 
@@ -84,6 +85,100 @@ def test_grpo_cuts_on_the_right_side_only() -> None:
     assert found.clipped.item() == clipped == 2
     expected = sum(math.exp(d) - 1 - d for d in (now - then).tolist())
     assert found.kl.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_grpo_far_beyond_what_float32_can_exponentiate(dtype: torch.dtype) -> None:
+    """Log ratios of +-100: what the clip cuts, or has no advantage, has no gradient, not NaN."""
+    now = torch.tensor([-1.0, -1.0, -101.0, -101.0, -1.0, -torch.inf], dtype=dtype)
+    then = torch.tensor([-101.0, -101.0, -1.0, -1.0, -101.0, -1.0], dtype=dtype)
+    gains = torch.tensor([1.0, 0.0, 1.0, -1.0, -1.0, 1.0], dtype=dtype)
+    now.requires_grad_()
+    found = grpo(now, then, gains, torch.ones(6))
+    found.loss.backward()
+    assert now.grad[:4].tolist() == pytest.approx([0.0] * 4, abs=1e-30) and now.grad[5] == 0
+    # Not cut: the push down is there, as large as can be squared in a norm.
+    assert now.grad[4].item() == pytest.approx(math.exp(20.0), rel=1e-5)
+    assert found.loss.item() == pytest.approx(-1.28 + 0.8 + math.exp(20.0), rel=1e-6)
+    assert found.clipped.item() == 2
+    alone = grpo(now[:5].detach(), then[:5], gains[:5], torch.ones(5))
+    assert alone.kl.isfinite() and alone.kl > 3 * math.exp(20.0) * 0.99
+
+
+def test_ratios_below_the_limit_are_exact_with_their_gradient() -> None:
+    x = torch.linspace(-19.0, 19.0, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(estimators.ratio(x), x.exp())
+    assert torch.autograd.gradcheck(estimators.ratio, x)
+    other = torch.zeros(9, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda y: estimators.k3(y, other), x)
+    assert torch.equal(estimators.k3(x, other), (-x).expm1() + x)
+
+
+def expected_reference_gradient(
+    estimator: str, policy: Tensor, behaviour: Tensor, reference: Tensor
+) -> tuple[float, Tensor]:
+    """Over every token of the vocabulary, weighed by who sampled it: no sampling noise."""
+    leaf = policy.clone().requires_grad_()
+    now = leaf.log_softmax(dim=1)[0]
+    then, other = behaviour.log_softmax(dim=1)[0], reference.log_softmax(dim=1)[0]
+    found = reference_kl(now, then, other, then.exp(), estimator)
+    found.loss.backward()
+    assert leaf.grad is not None
+    return found.loss.item(), leaf.grad
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("lagging", [False, True])
+def test_reference_kl_has_the_exact_gradient_in_expectation(estimator: str, lagging: bool) -> None:
+    policy, reference = logits(0, 1), logits(1, 1)
+    behaviour = logits(2, 1) if lagging else policy
+    value, gradient = expected_reference_gradient(estimator, policy, behaviour, reference)
+    leaf = policy.clone().requires_grad_()
+    log_p, log_r = leaf.log_softmax(dim=1), reference.log_softmax(dim=1)
+    exact = (log_p.exp() * (log_p - log_r)).sum()
+    exact.backward()
+    assert torch.allclose(gradient, leaf.grad, atol=1e-9)
+    if estimator != "k2":
+        assert value == pytest.approx(exact.item())
+
+
+def test_k3_direct_is_trls_and_verls_and_points_the_other_way() -> None:
+    policy, reference = logits(0, 1), logits(1, 1)
+    value, gradient = expected_reference_gradient("k3_direct", policy, policy, reference)
+    leaf = policy.clone().requires_grad_()
+    log_p, log_r = leaf.log_softmax(dim=1), reference.log_softmax(dim=1)
+    other_way = (log_r.exp() * (log_r - log_p)).sum()
+    other_way.backward()
+    assert torch.allclose(gradient, leaf.grad, atol=1e-9)
+    assert value == pytest.approx((log_p.exp() * (log_p - log_r)).sum().item())
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "k3_direct"])
+def test_reference_kl_of_one_token_by_hand(estimator: str) -> None:
+    now = torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    then = torch.tensor([-1.2, -2.0, torch.nan], dtype=torch.float64)
+    other = torch.tensor([-1.5, -1.4, torch.nan], dtype=torch.float64)
+    weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    mask = torch.tensor([True, True, False])
+    found = reference_kl(now, then, other, weights, estimator, mask_N=mask)
+    found.loss.backward()
+    values, slopes = [], []
+    for a, b, c in ((-1.0, -1.2, -1.5), (-2.0, -2.0, -1.4)):
+        d, importance = c - a, math.exp(a - b)
+        kind = {"k1": -d, "k2": d * d / 2}.get(estimator, math.exp(d) - 1 - d)
+        direct = estimator == "k3_direct"
+        values.append(kind if direct else importance * kind)
+        slopes.append(1 - math.exp(d) if direct else importance * -d)
+    assert found.kl.item() == pytest.approx(sum(values))
+    assert found.loss.item() == pytest.approx(0.5 * values[0] + 2.0 * values[1])
+    assert now.grad.tolist() == pytest.approx([0.5 * slopes[0], 2.0 * slopes[1], 0.0])
+
+
+def test_truncated_weights() -> None:
+    recomputed = torch.tensor([-1.0, -1.0, -1.0, -90.0])
+    sampled = torch.tensor([-1.0, -0.5, -3.0, -1.0])
+    found = truncated_weights(recomputed, sampled, 2.0)
+    assert found.tolist() == pytest.approx([1.0, math.exp(-0.5), 2.0, 0.0], abs=1e-7)
 
 
 def test_grpo_on_policy_is_the_policy_gradient() -> None:

@@ -153,3 +153,37 @@ def test_extremes_stay_finite(tail: Tail, dtype: torch.dtype) -> None:
     assert found.loss.isfinite() and student.grad.isfinite().all()
     if tail != "renormalise":
         assert found.loss.item() > -TEACHER_FLOOR - 2, "being sure of an excluded token costs much"
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_support_that_the_student_gives_nothing(tail: Tail, dtype: torch.dtype) -> None:
+    ids, logprobs = stored(K)
+    student = logits(1).to(dtype)
+    student[2] = student[2].scatter(0, ids[2].long(), -torch.inf)
+    student.requires_grad_()
+    found = reverse_kl_dense(student, ids, logprobs.to(dtype), tail)
+    found.loss.backward()
+    others = torch.arange(N) != 2
+    rest = reverse_kl_dense(student.detach()[others], ids[others], logprobs[others].to(dtype), tail)
+    tail_cost = -math.log(1 - logprobs[2].exp().sum().item())
+    assert found.loss.item() == pytest.approx(
+        rest.loss.item() + (tail_cost if tail == "bucket" else 0.0), rel=1e-5
+    )
+    assert found.kl.item() == pytest.approx(rest.kl.item() + tail_cost, rel=1e-5)
+    assert student.grad.isfinite().all() and (student.grad[2] == 0).all()
+
+
+def test_the_teachers_tail_keeps_its_digits_in_float32() -> None:
+    """All teacher mass but 1e-5 on the support; float64 of the same float32 logprobs decides."""
+    generator = torch.Generator().manual_seed(0)
+    inside = torch.rand(N, 16, generator=generator, dtype=torch.float64)
+    inside = (1 - 1e-5) * inside / inside.sum(dim=1, keepdim=True)
+    ids = torch.arange(16).repeat(N, 1)
+    logprobs = inside.log().float()
+    student = logits(1)
+    found, exact = (
+        reverse_kl_dense(student.to(dtype), ids, logprobs.to(dtype))
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert found.loss.item() == pytest.approx(exact.loss.item(), rel=2e-7)

@@ -7,3 +7,6 @@ from typing import Literal
 
 # What a top-k loss does with the mass outside the top k; see `trainers.losses.forward_kl`.
 Tail = Literal["bucket", "renormalise", "drop"]
+
+# How a KL penalty is estimated and differentiated; see `trainers.losses.reference_kl`.
+KLEstimator = Literal["k1", "k2", "k3", "k3_direct"]

@@ -10,6 +10,8 @@ With p_i the teacher's probabilities on its top k, q_i the student's, P and Q th
 bound of the full KL (data-processing inequality) and equal to it when k is the vocabulary.
 `renormalise` says nothing of the mass outside. `drop` is no divergence (it can be negative) and
 pulls the student's sum on the top k towards 1; both are kept to reproduce others' runs.
+
+A student that gives nothing where the teacher gives something is infinitely far: the loss is +inf.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from torch import Tensor
 
 from trainers.losses import Tail
 from trainers.losses.support import KLSums, Support, gather_support
+from trainers.losses.tail import RESIDUAL_FLOOR, teacher_tail
 
-# Sums of k float32 probabilities are rounded at about this size: a smaller residual is noise.
-RESIDUAL_FLOOR = 1e-6
+# Where the student has nothing outside the support, most often because k is the vocabulary, the
+# teacher's tail must be above what rounding of its whole distribution explains.
+_EMPTY_TAIL_FLOOR = 1e-5
 
 
 def forward_kl(
@@ -66,7 +70,8 @@ def forward_kl(
     else:
         loss_N = _divergence(teacher_NK, student_NK, valid_NK)
 
-    rest_N = _rest_divergence(probs_NK, student_rest_N, known_N)
+    residual_N = teacher_tail(teacher_logprobs_NK, valid_NK)
+    rest_N = _rest_divergence(residual_N, student_rest_N, known_N)
     with torch.no_grad():
         kl_N = _divergence(teacher_NK, student_NK, valid_NK) + rest_N
         student_mass_N = torch.where(present_NK, student_NK.exp(), 0.0).sum(dim=1)
@@ -98,10 +103,11 @@ def _divergence(teacher_NK: Tensor, student_NK: Tensor, valid_NK: Tensor) -> Ten
     return (torch.where(valid_NK, log_p.exp(), 0.0) * (log_p - log_q)).sum(dim=1)
 
 
-def _rest_divergence(probs_NK: Tensor, student_rest_N: Tensor, known_N: Tensor) -> Tensor:
+def _rest_divergence(residual_N: Tensor, student_rest_N: Tensor, known_N: Tensor) -> Tensor:
     """Return r (log r - log s) for the residuals r of the teacher and s of the student, [N]."""
-    residual_N = 1.0 - probs_NK.sum(dim=1)
-    counts_N = known_N & (residual_N > RESIDUAL_FLOOR) & ~torch.isneginf(student_rest_N)
-    residual_N = torch.where(counts_N, residual_N, 1.0)
-    term_N = residual_N * (residual_N.log() - torch.where(counts_N, student_rest_N, 0.0))
+    empty_N = torch.isneginf(student_rest_N)
+    counts_N = known_N & (residual_N > torch.where(empty_N, _EMPTY_TAIL_FLOOR, RESIDUAL_FLOOR))
+    safe_N = torch.where(counts_N, residual_N, 1.0)
+    log_r_N, r_N = safe_N.log().to(student_rest_N.dtype), safe_N.to(student_rest_N.dtype)
+    term_N = r_N * (log_r_N - torch.where(counts_N, student_rest_N, 0.0))
     return torch.where(counts_N, term_N, 0.0)

@@ -9,6 +9,12 @@ tokens' losses become one number is the `normalisation`:
     grpo     mean over a response's tokens, then over responses
     dapo     mean over all tokens of the update
     dr_grpo  sum over (responses x a constant), so that length is not rewarded (arXiv 2503.20783)
+
+The stored logprobs are the sampler's: the ratio holds the policy's lag and whatever the sampling
+engine computes differently from the trainer. With logprobs recomputed by the trainer, from the
+weights before the first update, the two part: the ratio is then to the recomputed ones and clipped,
+and each token's loss weighs min(recomputed / sampler's, cap), held constant (truncated importance
+sampling; verl's rollout correction, TRL's `vllm_importance_sampling_cap`).
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.losses.estimators import k3
+from trainers.losses.estimators import k3, ratio
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def grpo(
 
     Args:
         current_N: float [N], logprobs of the sampled tokens now; gradient flows here.
-        sampled_N: float [N], logprobs at sampling, as stored.
+        sampled_N: float [N], what the ratio is to: logprobs at sampling, as stored, or recomputed.
         advantages_N: float [N], the response's advantage at each of its tokens.
         weights_N: float [N], see `token_weights`.
         clip_low: the ratio's lower bound is 1 - clip_low.
@@ -60,7 +66,7 @@ def grpo(
     current_N = torch.where(keep_N, current_N, 0.0)
     sampled_N = torch.where(keep_N, sampled_N.to(current_N.dtype), 0.0)
     advantages_N = torch.where(keep_N, advantages_N.to(current_N.dtype), 0.0)
-    ratio_N = (current_N - sampled_N).exp()
+    ratio_N = ratio(current_N - sampled_N)
     free_N = ratio_N * advantages_N
     bound_N = ratio_N.clamp(1.0 - clip_low, 1.0 + clip_high) * advantages_N
     loss_N = -torch.minimum(free_N, bound_N) * weights_N
@@ -68,6 +74,17 @@ def grpo(
         kl = k3(sampled_N, current_N).sum()
         clipped = (bound_N < free_N).sum()
     return GRPOSums(loss_N.sum(), kl, clipped)
+
+
+def truncated_weights(recomputed_N: Tensor, sampled_N: Tensor, cap: float) -> Tensor:
+    """min(recomputed / sampler's, cap) of each token, float [N], to multiply `token_weights` by.
+
+    Args:
+        recomputed_N: float [N], logprobs by the trainer with the weights before the first update.
+        sampled_N: float [N], the sampler's, as stored.
+        cap: largest weight.
+    """
+    return ratio(recomputed_N - sampled_N).clamp_max(cap)
 
 
 def token_weights(normalisation: str, sequence_ids_N: Tensor) -> Tensor:

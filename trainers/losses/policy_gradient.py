@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.losses.estimators import k1
+from trainers.losses.estimators import k1, ratio
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def sampled_kl(
         torch.where(keep_N, stored.to(student_N.dtype), 0.0) for stored in (policy_N, teacher_N)
     )
     fixed_N = student_N.detach()
-    ratio_N = (fixed_N - policy_N).exp()
+    ratio_N = ratio(fixed_N - policy_N)
     estimate_N = k1(fixed_N, teacher_N)
     weighted_N = ratio_N.clamp_max(ratio_cap) * estimate_N
     loss_N = weighted_N * (student_N - fixed_N).exp()

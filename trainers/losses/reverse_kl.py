@@ -15,7 +15,8 @@ mass off the support (verl issue 5041); it and `renormalise` are kept to reprodu
 Nothing is clamped on the student's side: a clamp of the loss at zero has no gradient (verl issue
 7856). On the teacher's side, log p and log(1 - P) have floors, so that a token which the teacher
 gives nothing costs much instead of infinitely much; a floor is a constant, and the gradient through
-q stays.
+q stays. Where the student gives the whole support nothing, `renormalise` has nothing to compare:
+the token adds 0, as with `drop`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ import torch
 from torch import Tensor
 
 from trainers.losses import Tail
-from trainers.losses.forward_kl import RESIDUAL_FLOOR
 from trainers.losses.support import KLSums, Support, gather_support
+from trainers.losses.tail import RESIDUAL_FLOOR, teacher_tail
 
 # Below it a float32 probability says nothing more; -inf would make the loss infinite.
 TEACHER_FLOOR = -50.0
@@ -61,8 +62,8 @@ def reverse_kl(
 
     teacher_NK = teacher_logprobs_NK.to(student_NK.dtype).clamp_min(TEACHER_FLOOR)
     probs_NK = torch.where(present_NK, teacher_NK.exp(), 0.0)
-    residual_N = (1.0 - probs_NK.sum(dim=1)).clamp_min(RESIDUAL_FLOOR)
-    rest_N = _expected_log_ratio(student_rest_N, residual_N.log(), known_N)
+    residual_N = teacher_tail(teacher_logprobs_NK, present_NK).clamp_min(RESIDUAL_FLOOR)
+    rest_N = _expected_log_ratio(student_rest_N, residual_N.log().to(student_NK.dtype), known_N)
     inside_N = _expected_log_ratio(student_NK, teacher_NK, present_NK).sum(dim=1)
 
     if tail == "bucket":
@@ -70,11 +71,12 @@ def reverse_kl(
     elif tail == "drop":
         loss_N = inside_N
     else:
-        safe_NK = torch.where(known_N[:, None], logits_NK, 0.0)
-        given_NK = torch.where(present_NK, teacher_NK, float("-inf"))
-        total_N1 = torch.where(known_N[:, None], given_NK, 0.0).logsumexp(dim=1, keepdim=True)
+        given_N1 = (known_N & ~torch.isneginf(logits_NK).all(dim=1))[:, None]
+        safe_NK = torch.where(given_N1, logits_NK, 0.0)
+        inside_NK = torch.where(present_NK, teacher_NK, float("-inf"))
+        total_N1 = torch.where(given_N1, inside_NK, 0.0).logsumexp(dim=1, keepdim=True)
         loss_N = _expected_log_ratio(
-            safe_NK.log_softmax(dim=1), teacher_NK - total_N1, present_NK
+            safe_NK.log_softmax(dim=1), teacher_NK - total_N1, present_NK & given_N1
         ).sum(dim=1)
     with torch.no_grad():
         zero = torch.zeros((), dtype=student_NK.dtype, device=student_NK.device)
