@@ -56,7 +56,7 @@ def check(config: TrainerConfig, trainer: str) -> LockedDataset:
     Raises:
         InputError: a dataset of another kind, or an unknown tracker.
         DatasetError: a dataset whose files are not those of its lock.
-        TrainingError: see `trainers.runtime.check_possible`; a checkpoint of another run; no
+        TrainingError: see `trainers.runtime.check_machine`; a checkpoint of another run; no
             checkpoint to continue the optimizer of.
     """
     dataset = LockedDataset.open(config.dataset)
