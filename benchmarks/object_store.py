@@ -26,6 +26,7 @@ from typing import Any
 import queries
 from benchmarks.writers import rows
 from s2d_store.datasets.build import build, drop
+from s2d_store.datasets.open import open_dataset
 from s2d_store.maintenance.compact import compact
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -59,7 +60,7 @@ def steps(turn: int) -> Steps:
 
 
 def _read(store: Store, name: str) -> int:
-    return sum(update.n_rows for update in store.dataset(name).updates())
+    return sum(update.n_rows for update in open_dataset(store, name).updates())
 
 
 def requests(metrics: str) -> int:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from s2d_store.version import __version__
 
 if TYPE_CHECKING:
+    from s2d_store.datasets.open import open_dataset
     from s2d_store.datasets.read import LockedDataset
     from s2d_store.errors import S2DError
     from s2d_store.store import Store
 
-__all__ = ["LockedDataset", "S2DError", "Store", "__version__"]
+__all__ = ["LockedDataset", "S2DError", "Store", "__version__", "open_dataset"]
 
 _EXPORTS = {
     "LockedDataset": "s2d_store.datasets.read",
     "S2DError": "s2d_store.errors",
     "Store": "s2d_store.store",
+    "open_dataset": "s2d_store.datasets.open",
 }
 
 

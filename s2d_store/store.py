@@ -29,7 +29,7 @@ from s2d_store.tables.batches import conform, partitions
 from s2d_store.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from s2d_store.datasets.read import LockedDataset
+    pass
 
 MANIFEST = "s2d.json"
 # Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
@@ -223,26 +223,6 @@ class Store:
             except duckdb.CatalogException:
                 # Whatever it misses: the whole connection has it, or names what is close to it.
                 return self.connect(as_of).sql(text, params=given)
-
-    def dataset(self, name: str) -> LockedDataset:
-        """A locked dataset of this store, its files checked against its lock.
-
-        Example:
-            >>> dataset = store.dataset("w")
-            >>> sorted(dataset.lock.counts)
-            ['labels', 'prompt_tokens', 'response_tokens', 'rows', 'updates']
-            >>> first = next(dataset.updates(columns=["response_token_ids"]))
-            >>> first.update, first.n_rows == len(first.lengths("response_token_ids"))
-            (1, True)
-
-        Raises:
-            NotFoundError: there is none of that name.
-            DatasetError: its lock or files were changed.
-        """
-        from s2d_store.datasets.folders import local_folder
-        from s2d_store.datasets.read import LockedDataset
-
-        return LockedDataset.open(local_folder(self, name))
 
     @contextmanager
     def exclusive(self, lock: str, busy: StoreError) -> Iterator[None]:

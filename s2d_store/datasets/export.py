@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s2d_store.datasets import plan as planning
+from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
 from s2d_store.messages import Message, from_stored
@@ -71,7 +72,7 @@ def export(store: Store, name: str, format_: str, output: Path, ability: str = "
             f"formats: {', '.join(FORMATS)}",
             "--format parquet",
         )
-    dataset = store.dataset(name)
+    dataset = open_dataset(store, name)
     with _whole(refuse_store_path(store.root, output)) as draft:
         return FORMATS[format_](store, dataset, draft, ability)
 

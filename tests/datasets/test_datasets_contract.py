@@ -6,6 +6,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import build, read_lock
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError, QueryError
 from s2d_store.store import Store
 from tests.support import synthetic
@@ -109,7 +110,7 @@ def test_types_are_made_those_of_datasets(filled: Store) -> None:
     assert columns[:2] == ["row: int64", "update: int32"]
     assert "w: double" in columns and "s: uint8" in columns
     assert any(c.startswith("pair: list<") for c in columns)
-    rows = filled.dataset("typed")
+    rows = open_dataset(filled, "typed")
     assert next(rows.updates(columns=["w"])).scalars["w"].tolist() == [1.25] * 6
 
 
@@ -129,7 +130,7 @@ def test_a_users_query_names_the_kind_it_stands_in_for(filled: Store) -> None:
     assert query.kind == "grpo"
     lock = build(filled, "g", query, {})
     assert (lock["kind"], lock["query"]) == ("grpo", "mine")
-    assert filled.dataset("g").lock.kind == "grpo"
+    assert open_dataset(filled, "g").lock.kind == "grpo"
     assert queries.parse("own", "user", text.replace("-- kind: grpo\n", "")).kind == "own"
     assert all(q.kind == name for name, q in queries.catalog().items() if q.folder == "datasets")
 
@@ -141,5 +142,5 @@ def test_rows_that_nothing_graded_can_be_read(filled: Store) -> None:
     given = {"teacher": "teacher", "correct_only": "false", "verifier": "other"}
     build(filled, "w", queries.catalog()["warmup"], given)
     assert read_lock(filled, "w")["counts"]["labels"] == 0
-    (update,) = filled.dataset("w").updates()
+    (update,) = open_dataset(filled, "w").updates()
     assert np.isnan(update.scalars["reward"]).all()

@@ -13,6 +13,7 @@ import queries
 from s2d_store import store as store_module
 from s2d_store.datasets.build import build, drop, read_lock, verify
 from s2d_store.datasets.lock_file import dataset_id, with_checksum
+from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.store import Store
@@ -97,7 +98,7 @@ def test_a_part_that_is_gone(locked: Store) -> None:
     with pytest.raises(DatasetError, match="a file of dataset w cannot be read"):
         verify(locked, "w")
     with pytest.raises(DatasetError, match="is missing"):
-        locked.dataset("w")
+        open_dataset(locked, "w")
 
 
 def test_dropped_and_built_again_it_verifies(locked: Store) -> None:
@@ -119,14 +120,16 @@ def test_an_unreadable_dataset_can_be_dropped(locked: Store) -> None:
 
 def test_store_dataset_example(locked: Store) -> None:
     parser = doctest.DocTestParser()
-    text = store_module.Store.dataset.__doc__ or ""
-    example = parser.get_doctest(text, {"store": locked}, "Store.dataset", None, 0)
+    text = store_module.open_dataset.__doc__ or ""
+    example = parser.get_doctest(
+        text, {"store": locked, "open_dataset": open_dataset}, "open_dataset", None, 0
+    )
     runner = doctest.DocTestRunner()
     runner.run(example)
     assert (runner.tries, runner.failures) == (len(example.examples), 0)
     assert runner.tries >= 4
     with pytest.raises(NotFoundError, match="no dataset 'x' in this store"):
-        locked.dataset("x")
+        open_dataset(locked, "x")
 
 
 def test_every_kind_verifies_in_a_copied_store(locked: Store, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import build
+from s2d_store.datasets.open import open_dataset
 from s2d_store.maintenance.diagnose_error import diagnose_file_error
 from s2d_store.maintenance.examine import examine
 from s2d_store.rollouts.grade import VerifyConfig, verify
@@ -235,7 +236,7 @@ def test_scores_are_made_again_by_their_run(full: S2D, store: Store) -> None:
     assert [row[:5] for row in after] == [row[:5] for row in before]
     restored = full(*commands[2])
     assert "the newest versions give other rows" in restored.err
-    assert store.dataset("w").lock.counts["rows"] == 32, "its own files are whole"
+    assert open_dataset(store, "w").lock.counts["rows"] == 32, "its own files are whole"
 
 
 def truncate(path: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import cli.recipes.run_stage as rounds
 from cli.recipes.parse import read_recipe
 from cli.recipes.tasks import tasks
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import BudgetError, InputError, S2DError
 from s2d_store.store import Store
 from tests.conftest import Cli
@@ -81,7 +82,9 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert not set(sampled[0][3]) & set(sampled[1][3])
     # Two stages on the same rollouts; the control spends no label and takes as many updates.
     assert store.sql("SELECT count(*) FROM rollouts WHERE role = 'teacher'").fetchall() == [(16,)]
-    control, treated = (store.dataset(f"{name}.r001").lock.counts for name in ("control", "stage3"))
+    control, treated = (
+        open_dataset(store, f"{name}.r001").lock.counts for name in ("control", "stage3")
+    )
     assert control["labels"] == 0 < treated["labels"]
     assert control["updates"] == treated["updates"] and control["rows"] == treated["rows"]
     stages = store.sql("SELECT DISTINCT stage FROM runs WHERE kind = 'train' ORDER BY 1").fetchall()

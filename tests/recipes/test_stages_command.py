@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from s2d_store.datasets.open import open_dataset
 from tests.conftest import Cli
 from tests.support import made_stores
 from tests.verifiers.test_verify_command import LENGTH_VERIFIER
@@ -68,7 +69,7 @@ def test_all_stages_and_their_books(
         "bool_and(kl IS NOT NULL), bool_and(clip_fraction IS NOT NULL), "
         "bool_and(topk_mass IS NOT NULL) FROM updates GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    n = store.dataset("stage3").lock.counts["updates"]
+    n = open_dataset(store, "stage3").lock.counts["updates"]
     assert updates == [
         ("grpo", n, True, True, True, False),
         ("opd", 4, True, True, False, True),
@@ -93,7 +94,8 @@ def test_all_stages_and_their_books(
         "control": "opd",
     }
     labels = {
-        name: store.dataset(name).lock.counts["labels"] for name in ("opd", "stage3", "control")
+        name: open_dataset(store, name).lock.counts["labels"]
+        for name in ("opd", "stage3", "control")
     }
     assert labels["stage3"] > 0 and labels["opd"] == labels["control"] == 0
     audited = s2d("audit", "replay_matched", "staleness", "-p", "tolerance=0.5", "--strict")

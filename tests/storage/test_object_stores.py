@@ -13,6 +13,7 @@ import pytest
 import queries
 from s2d_store.datasets.build import build
 from s2d_store.datasets.folders import local_folder
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError, InputError, S2DError, StoreError
 from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.examine import examine
@@ -103,7 +104,7 @@ def test_commands_do_what_they_do_on_a_disk(
         assert "whole" in run("doctor")
         run("vacuum")
         store = Store.open(root)
-        lock = store.dataset("w").lock
+        lock = open_dataset(store, "w").lock
         weights = (output / "final" / "model.safetensors").read_bytes()
         rows = store.sql(
             "SELECT rollout_id, response_token_ids, reward FROM rollouts "
@@ -233,7 +234,9 @@ def test_locked_datasets_are_read_from_checked_copies(remote: Store) -> None:
     folder = local_folder(remote, "w")
     assert folder.is_relative_to(os.environ["S2D_CACHE"])
     before = (folder / "part-00000.parquet").stat().st_mtime_ns
-    assert sum(rows.n_rows for rows in remote.dataset("w").updates()) == lock["counts"]["rows"]  # type: ignore[index]
+    assert (
+        sum(rows.n_rows for rows in open_dataset(remote, "w").updates()) == lock["counts"]["rows"]
+    )  # type: ignore[index]
     assert (local_folder(remote, "w") / "part-00000.parquet").stat().st_mtime_ns == before
     assert dataset_of(remote) == lock, "building it again changes nothing"
     part = remote.root / "datasets" / "w" / "part-00000.parquet"
@@ -243,7 +246,7 @@ def test_locked_datasets_are_read_from_checked_copies(remote: Store) -> None:
     assert part.create(bytes(data)) is not None
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(DatasetError, match="has other bytes than were written"):
-        remote.dataset("w")
+        open_dataset(remote, "w")
     assert [damage.file.name for damage in examine(remote).damages] == [
         "datasets/w/part-00000.parquet"
     ]
@@ -257,7 +260,7 @@ def test_damage_is_found_and_a_dataset_restored(cli: Cli, remote: Store) -> None
     assert done.code == 1 and "damaged: datasets/w/part-00000.parquet" in done.out
     done = cli("dataset", "restore", "w", "--store", remote.root)
     assert done.code == 0, done.err
-    assert remote.dataset("w").lock.fingerprint == lock["fingerprint"]
+    assert open_dataset(remote, "w").lock.fingerprint == lock["fingerprint"]
     assert cli("doctor", "--store", remote.root).code == 0
     assert cli("dataset", "drop", "w", "--store", remote.root).code == 0
     assert location.list_files(remote.root / "datasets") == []
