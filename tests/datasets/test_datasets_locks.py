@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import queries
-from s2d_store import store as store_module
 from s2d_store.datasets.build import build, drop, read_lock, verify
 from s2d_store.datasets.lock_file import dataset_id, with_checksum
 from s2d_store.datasets.open import open_dataset
@@ -120,7 +119,7 @@ def test_an_unreadable_dataset_can_be_dropped(locked: Store) -> None:
 
 def test_store_dataset_example(locked: Store) -> None:
     parser = doctest.DocTestParser()
-    text = store_module.open_dataset.__doc__ or ""
+    text = open_dataset.__doc__ or ""
     example = parser.get_doctest(
         text, {"store": locked, "open_dataset": open_dataset}, "open_dataset", None, 0
     )
