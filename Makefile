@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-vllm lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-fast test-vllm lint format bench bench-vllm lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,13 +28,17 @@ miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write doc
 test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm" $(ARGS)
 
+test-fast: $(VENV)/.dev ## the tests without those marked slow: what to run after every change
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not slow" $(ARGS)
+
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
 
-lint: $(VENV)/.dev ## style, format, types, generated docs, dependency audit
+lint: $(VENV)/.dev ## style, format, types, layers, generated docs, dependency audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python requirements/audit.py
 

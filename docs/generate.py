@@ -1,6 +1,6 @@
 """Write the reference pages of docs/ from the code, or check that they are as the code says.
 
-python docs/generate.py            writes docs/cli.md, tables.md, queries.md and recipes.md
+python docs/generate.py            writes docs/cli.md, tables.md, queries.md, recipes.md and api.md
 python docs/generate.py --check    exits 1 when one of them is out of date
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import MISSING, Field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -138,6 +139,66 @@ def recipes_page() -> str:
     return "\n".join(parts)
 
 
+# What a program builds on, by module; their docstrings are the reference.
+API = {
+    "s2d_store.store": ("Store",),
+    "s2d_store.datasets.open": ("open_dataset",),
+    "s2d_store.datasets.read": ("LockedDataset", "UpdateRows", "DatasetLock"),
+    "s2d_store.datasets.build": ("build", "drop"),
+    "s2d_store.datasets.verify": ("verify",),
+    "s2d_store.datasets.export": ("export",),
+    "s2d_store.prompts": ("PromptOptions", "add"),
+    "s2d_store.policies.registry": ("register", "find"),
+    "s2d_store.rollouts.generate_config": ("GenerateConfig",),
+    "s2d_store.rollouts.generate": ("generate",),
+    "s2d_store.rollouts.score": ("ScoreConfig", "score"),
+    "s2d_store.rollouts.grade": ("VerifyConfig", "verify"),
+    "s2d_store.evaluation.evaluate": ("EvalConfig", "evaluate"),
+    "s2d_store.accounting.budget_file": ("Budget",),
+    "s2d_store.audits": ("audit",),
+    "s2d_store.engines.base": ("Engine", "Sample", "SampleRequest", "ScoreRequest"),
+    "s2d_store.encoding.topk": ("TopK",),
+    "s2d_store.verifiers.base": ("Verifier", "Verdict"),
+    "s2d_store.errors": ("S2DError",),
+}
+API_HEAD = """From Python, as from the command line: open a store, append facts, query, build, read. Losses and
+trainers are documented in their own files ([trainers/README.md](../trainers/README.md)).
+"""
+
+
+def api_page() -> str:
+    """The public classes and functions, from their docstrings."""
+    parts = [NOTE, "# The Python API\n", API_HEAD]
+    for module, names in API.items():
+        for name in names:
+            thing = getattr(import_module(module), name)
+            parts.append(f"## `{module}.{name}`\n\n{_documented(name, thing)}")
+            if inspect.isclass(thing):
+                parts += [
+                    f"### `{name}.{method}`\n\n{_documented(method, member)}"
+                    for method, member in vars(thing).items()
+                    if not method.startswith("_") and _is_method(member)
+                ]
+    return "\n".join(parts)
+
+
+def _is_method(member: Any) -> bool:
+    inner = getattr(member, "__func__", member)
+    return inspect.isfunction(inner) and bool(inspect.getdoc(inner))
+
+
+def _documented(name: str, thing: Any) -> str:
+    """A signature and the docstring as it stands in the code."""
+    thing = getattr(thing, "__func__", thing)
+    signature = inspect.signature(thing)
+    own = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
+    shown = str(signature.replace(parameters=own)).replace("'", "").removesuffix(" -> None")
+    text = inspect.getdoc(thing) or ""
+    if text.startswith(f"{name}("):  # made by dataclass: the class has no text of its own
+        text = ""
+    return f"    {name}{shown}\n\n```text\n{text}\n```\n"
+
+
 def _names(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -170,6 +231,7 @@ def main() -> None:
         "tables.md": tables_page(),
         "queries.md": queries_page(),
         "recipes.md": recipes_page(),
+        "api.md": api_page(),
     }
     for name, text in pages.items():
         path = DOCS / name
