@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pathlib import Path
@@ -161,8 +162,8 @@ API = {
     "s2d_store.verifiers.base": ("Verifier", "Verdict"),
     "s2d_store.errors": ("S2DError",),
 }
-API_HEAD = """From Python, as from the command line: open a store, append facts, query, build, read. Losses and
-trainers are documented in their own files ([trainers/README.md](../trainers/README.md)).
+API_HEAD = """From Python, as from the command line: open a store, append facts, query, build,
+read. Losses and trainers are documented in their own files ([trainers/README.md](../trainers/README.md)).
 """
 
 
@@ -190,13 +191,33 @@ def _is_method(member: Any) -> bool:
 def _documented(name: str, thing: Any) -> str:
     """A signature and the docstring as it stands in the code."""
     thing = getattr(thing, "__func__", thing)
-    signature = inspect.signature(thing)
-    own = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
-    shown = str(signature.replace(parameters=own)).replace("'", "").removesuffix(" -> None")
+    shown = ", ".join(_parameters(inspect.signature(thing)))
     text = inspect.getdoc(thing) or ""
     if text.startswith(f"{name}("):  # made by dataclass: the class has no text of its own
         text = ""
-    return f"    {name}{shown}\n\n```text\n{text}\n```\n"
+    return f"    {name}({shown})\n\n```text\n{text}\n```\n"
+
+
+def _parameters(signature: inspect.Signature) -> Iterator[str]:
+    """Parameters as a caller writes them; what is callable by its name."""
+    starred = False
+    for parameter in signature.parameters.values():
+        if parameter.name in ("self", "cls"):
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            starred = True
+            yield "*"
+        default = parameter.default
+        if default is parameter.empty:
+            yield parameter.name
+        elif callable(default):
+            yield f"{parameter.name}={default.__name__}"
+        else:
+            yield (
+                f"{parameter.name}=..."
+                if "factory" in repr(default)
+                else (f"{parameter.name}={default!r}")
+            )
 
 
 def _names(names: tuple[str, ...]) -> str:
