@@ -163,7 +163,8 @@ API = {
     "s2d_store.errors": ("S2DError",),
 }
 API_HEAD = """From Python, as from the command line: open a store, append facts, query, build,
-read. Losses and trainers are documented in their own files ([trainers/README.md](../trainers/README.md)).
+read. Losses and trainers are documented in their own files
+([trainers/README.md](../trainers/README.md)).
 """
 
 
