@@ -20,10 +20,10 @@ from s2d_store.ids import check_name
 from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, without_encoding
 from s2d_store.sql import connection, read_only
 from s2d_store.sql.new_rows import lock_keys, new_rows
-from s2d_store.storage import location, locks, preflight
+from s2d_store.storage import location, preflight
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.storage.object_path import ObjectPath
 from s2d_store.tables import data_files, file_statistics, journal, snapshot
 from s2d_store.tables.batches import conform, partitions
 from s2d_store.tables.snapshot import Snapshot
@@ -52,6 +52,7 @@ class Store:
     def __init__(self, root: Place) -> None:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
+        self.backend = backend_of(root)
 
     @classmethod
     def init(cls, root: str | Place) -> Store:
@@ -76,9 +77,9 @@ class Store:
                 "s2d init --store NEW_FOLDER",
             )
         with disk_errors(path):
-            location.make_folder(path)
-            if isinstance(path, ObjectPath):
-                preflight.require_conditional_writes(path)
+            backend = backend_of(path)
+            backend.make_folder(path)
+            preflight.require_conditional_writes(path)
             for table in TABLES.values():
                 folder = snapshot.table_path(path, table.name)
                 DeltaTable.create(
@@ -94,14 +95,11 @@ class Store:
                 "store_id": uuid.uuid4().hex,
                 "created_at": datetime.now(UTC).isoformat(),
             }
-            text = json.dumps(manifest, indent=2) + "\n"
-            if isinstance(path, ObjectPath):
-                path.joinpath(MANIFEST).create(text.encode())
-                return cls.open(path)
-            draft = path / f"{MANIFEST}.draft"
-            draft.write_text(text)
-            draft.rename(path / MANIFEST)
-        return cls(path)
+            # Of several that make a store at once, one decides its id.
+            backend.create_if_absent(
+                path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode()
+            )
+        return cls.open(path)
 
     @staticmethod
     def is_at(root: str | Place) -> bool:
@@ -138,8 +136,7 @@ class Store:
                 f"this s2d reads version {FORMAT_VERSION}",
                 "pip install --upgrade s2d" if newer else f"s2d migrate --store {root}",
             )
-        if isinstance(path, ObjectPath):
-            snapshot.forget(path)
+        snapshot.forget(path)
         return cls(path)
 
     def commit(self, tables: Mapping[str, pa.Table], *, fresh: bool = False) -> dict[str, int]:
@@ -161,7 +158,7 @@ class Store:
         added: dict[str, int] = {}
         held = lock_keys(self.root, () if fresh else tuple(tables))
         written: list[Place] = []
-        with disk_errors(self.root, written), locks.register_writer(self.root), held:
+        with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
             journal.recover(self.root)
             for name, table in tables.items():
                 rows = self._as_stored(name, table)
@@ -230,7 +227,7 @@ class Store:
         with ExitStack() as held:
             with disk_errors(self.root):
                 got = held.enter_context(
-                    locks.exclusive_lock(self.root, f"{lock}.lock", wait=False)
+                    self.backend.exclusive_lock(self.root, f"{lock}.lock", wait=False)
                 )
             if not got:
                 raise busy

@@ -26,7 +26,7 @@ from s2d_store.encoding.topk import TopK
 from s2d_store.engines.output_checks import check_topk_flat
 from s2d_store.errors import EngineError
 from s2d_store.sql import connection
-from s2d_store.storage.location import parquet_source
+from s2d_store.storage.backend import parquet_source
 
 # Response tokens of the audited rollouts held in memory at a time.
 BATCH_TOKENS = 64 << 20

@@ -21,7 +21,6 @@ from s2d_store.datasets.verify import Rebuilt, verify
 from s2d_store.errors import DatasetError
 from s2d_store.runs import record
 from s2d_store.sql import parameters as query_params
-from s2d_store.storage import locks
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
@@ -70,7 +69,7 @@ def build(
         held,
         folders.draft(store, name) as draft,
         disk_errors(store.root),
-        locks.register_writer(store.root),
+        store.backend.register_writer(store.root),
     ):
         draft.mkdir(parents=True, exist_ok=True)
         lock = _describe(name, query, values, seed, dict(snap.versions), made)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store.storage.location import parquet_source
+from s2d_store.storage.backend import parquet_source
 from s2d_store.store import Store
 
 

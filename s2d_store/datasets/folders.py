@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,7 @@ from typing import Any
 from s2d_store.datasets.lock_file import folder_of, read_lock
 from s2d_store.errors import DatasetError, StoreError
 from s2d_store.storage.disk_errors import disk_errors
-from s2d_store.storage.location import list_files
-from s2d_store.storage.object_path import ObjectPath
+from s2d_store.storage.location import Place
 from s2d_store.store import Store
 
 LOCK = "lock.json"
@@ -32,77 +30,44 @@ REQUESTS = 8
 @contextmanager
 def draft(store: Store, name: str) -> Iterator[Path]:
     """A local folder to build a dataset in, gone after the block unless it was published."""
-    folder = store.root / "datasets" / f".{name}.{uuid.uuid4().hex}.draft"
-    if isinstance(folder, ObjectPath):
-        with tempfile.TemporaryDirectory(prefix="s2d-build-") as temporary:
-            yield Path(temporary)
-        return
-    try:
+    with store.backend.draft_folder(folder_of(store, name)) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_there(store: Store, name: str) -> bool:
     """Whether something has a dataset's place, whole or not."""
-    folder = folder_of(store, name)
-    return (folder / LOCK).exists() if isinstance(folder, ObjectPath) else folder.exists()
+    return store.backend.folder_exists(folder_of(store, name), LOCK)
 
 
 def write_lock(folder: Path, lock: Mapping[str, Any]) -> None:
-    """Write the lock into a draft."""
-    (folder / LOCK).write_text(_text(lock))
+    """Write the lock into a draft; it is on the disk before the draft becomes the dataset."""
+    with (folder / LOCK).open("wb") as file:
+        file.write(_text(lock))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def publish(store: Store, name: str, folder: Path) -> None:
-    """Make a finished draft the dataset of a name; one that has it already goes."""
-    target = folder_of(store, name)
-    if isinstance(target, ObjectPath):
-        parts = [path for path in folder.iterdir() if path.name != LOCK]
-        with ThreadPoolExecutor(REQUESTS, thread_name_prefix="upload") as pool:
-            list(pool.map(lambda path: (target / path.name).upload(path), parts))
-        (target / LOCK).upload(folder / LOCK)
-        names = {path.name for path in folder.iterdir()}
-        for found in list_files(target):
-            if found.relative not in names:
-                found.path.unlink(missing_ok=True)
-    elif target.exists():
-        # A kill between the two renames leaves no dataset of the name; its record in the store and
-        # `s2d dataset restore` bring it back.
-        old = folder.with_name(f".{name}.{uuid.uuid4().hex}.draft")
-        os.rename(target, old)
-        os.rename(folder, target)
-        shutil.rmtree(old)
-    else:
-        os.rename(folder, target)
+    """Make a finished draft the dataset of a name; one that has it already goes.
+
+    A kill in between may leave no dataset of the name; its record in the store and
+    `s2d dataset restore` bring it back.
+    """
+    store.backend.publish_folder(folder, folder_of(store, name), LOCK)
 
 
 def replace_lock(store: Store, lock: Mapping[str, Any]) -> None:
     """Put another lock beside the files of a dataset."""
-    target = folder_of(store, lock["name"])
-    if isinstance(target, ObjectPath):
-        (target / LOCK).write_text(_text(lock))
-        return
-    new = target / f"{LOCK}.draft"
-    new.write_text(_text(lock))
-    os.replace(new, target / LOCK)
+    store.backend.replace(folder_of(store, lock["name"]) / LOCK, _text(lock))
 
 
 def remove(store: Store, name: str) -> None:
     """Delete a dataset's files and their local copies."""
-    folder = folder_of(store, name)
     with disk_errors(store.root):
-        if isinstance(folder, ObjectPath):
-            (folder / LOCK).unlink(missing_ok=True)
-            for found in list_files(folder):
-                found.path.unlink(missing_ok=True)
+        store.backend.remove_folder(folder_of(store, name), LOCK)
+        if store.backend.local_path(store.root) is None:
             for copy in _cache(store).glob(f"{name}@*"):
                 shutil.rmtree(copy, ignore_errors=True)
-            return
-        # Under another name first: a kill must not leave a lock without its files.
-        doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.draft")
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
 
 
 def local_folder(store: Store, name: str) -> Path:
@@ -115,8 +80,9 @@ def local_folder(store: Store, name: str) -> Path:
     """
     lock = read_lock(store, name)
     folder = folder_of(store, name)
-    if isinstance(folder, Path):
-        return folder
+    local = store.backend.local_path(folder)
+    if local is not None:
+        return local
     # A name cannot hold an @, and a lock that is written again has another seal.
     target = _cache(store) / f"{name}@{lock['seal']}"
     if target.exists():
@@ -125,7 +91,9 @@ def local_folder(store: Store, name: str) -> Path:
     try:
         partial.mkdir(parents=True)
         with ThreadPoolExecutor(REQUESTS, thread_name_prefix="download") as pool:
-            fetched = [pool.submit(_fetch, folder, partial, part, name) for part in lock["files"]]
+            fetched = [
+                pool.submit(_fetch, store, folder, partial, part, name) for part in lock["files"]
+            ]
             for entry in fetched:
                 entry.result()
         write_lock(partial, lock)
@@ -142,9 +110,9 @@ def local_folder(store: Store, name: str) -> Path:
     return target
 
 
-def _fetch(folder: ObjectPath, target: Path, part: Mapping[str, Any], name: str) -> None:
+def _fetch(store: Store, folder: Place, target: Path, part: Mapping[str, Any], name: str) -> None:
     try:
-        digest = (folder / part["path"]).download(target / part["path"])
+        digest = store.backend.download(folder / part["path"], target / part["path"])
     except FileNotFoundError as error:
         raise DatasetError(
             f"{folder / part['path']} is missing",
@@ -161,12 +129,11 @@ def _fetch(folder: ObjectPath, target: Path, part: Mapping[str, Any], name: str)
 
 
 def _cache(store: Store) -> Path:
-    """Where local copies of this store's datasets lie."""
+    """Where local copies of the datasets of a store on an object store lie."""
     base = os.environ.get("S2D_CACHE") or Path.home() / ".cache" / "s2d"
-    assert isinstance(store.root, ObjectPath)
     scheme, _, rest = str(store.root).partition("://")
     return Path(base) / scheme / rest / "datasets"
 
 
-def _text(lock: Mapping[str, Any]) -> str:
-    return json.dumps(lock, indent=2) + "\n"
+def _text(lock: Mapping[str, Any]) -> bytes:
+    return (json.dumps(lock, indent=2) + "\n").encode()

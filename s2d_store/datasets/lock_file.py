@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.ids import check_name, content_id
-from s2d_store.storage.location import Place, list_files
+from s2d_store.storage.location import Place
 
 if TYPE_CHECKING:
     from s2d_store.store import Store
@@ -82,11 +81,7 @@ def folder_of(store: Store, name: str) -> Place:
 
 def list_built(store: Store) -> list[str]:
     """Names of the datasets whose files are there."""
-    folder = store.root / "datasets"
-    if isinstance(folder, Path):
-        return sorted(p.parent.name for p in folder.glob("[!.]*/lock.json"))
-    found = (file.relative.split("/") for file in list_files(folder))
-    return sorted(parts[0] for parts in found if parts[1:] == ["lock.json"])
+    return store.backend.folders_with(store.root / "datasets", "lock.json")
 
 
 def read_lock(store: Store, name: str) -> dict[str, Any]:

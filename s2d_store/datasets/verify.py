@@ -19,7 +19,8 @@ from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, tampe
 from s2d_store.datasets.parts import fingerprint_of
 from s2d_store.datasets.plan import Plan
 from s2d_store.errors import DatasetError, StoreError
-from s2d_store.storage.location import Place, parquet_source
+from s2d_store.storage.backend import parquet_source
+from s2d_store.storage.location import Place
 from s2d_store.store import Store
 
 # What may differ when a dropped dataset is built again; the seal guards these.

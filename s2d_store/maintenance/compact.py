@@ -21,9 +21,10 @@ from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import InputError, StoreError
 from s2d_store.schema import TABLES, Table
-from s2d_store.storage import content_hash, leases, locks
+from s2d_store.storage import content_hash
+from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.disk_errors import disk_errors
-from s2d_store.storage.location import Place, parquet_source
+from s2d_store.storage.location import Place
 from s2d_store.store import Store
 from s2d_store.tables import data_files, delta_commit, file_statistics, journal, parquet_writer
 from s2d_store.tables.journal import NewFile
@@ -116,7 +117,7 @@ def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: boo
         return Compacted(declared.name, len(planned), sum(file.size for file in planned))
     total = Compacted(declared.name)
     for group in groups:
-        with locks.register_writer(root):
+        with backend_of(root).register_writer(root):
             done = list(_rewrite(root, declared, group, target_bytes))
         for files, made in done:
             total = Compacted(
@@ -299,7 +300,7 @@ def replace_files(
             table = DeltaTable(str(folder))
             if not {file.path for file in old} <= {file.path for file in live_files(table)}:
                 return False
-            leases.require_trust(root)
+            backend_of(root).require_trust(root)
             if delta_commit.commit(folder, table.version() + 1, [*added, *gone], operation):
                 return True
         except (DeltaError, OSError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -12,7 +11,6 @@ from deltalake.exceptions import DeltaError
 from s2d_store.errors import StoreError
 from s2d_store.maintenance.examine import examine
 from s2d_store.maintenance.file_health import line
-from s2d_store.storage.location import Place
 from s2d_store.store import Store
 
 _FIX = "s2d doctor, which says what is lost and how to make it again"
@@ -25,7 +23,7 @@ def diagnose_file_error(error: BaseException, store: Store) -> StoreError | None
     Hashes are not compared here: that reads the whole store, which is the user's to ask for.
     """
     cause: BaseException | None = error
-    while cause is not None and not _speaks_of_files(cause, store.root):
+    while cause is not None and not _speaks_of_files(cause, store):
         cause = cause.__cause__
     if cause is None:
         return None
@@ -38,12 +36,10 @@ def diagnose_file_error(error: BaseException, store: Store) -> StoreError | None
     return None
 
 
-def _speaks_of_files(error: BaseException, root: Place) -> bool:
+def _speaks_of_files(error: BaseException, store: Store) -> bool:
     # A file of the user's, as one that a command was to read, is none of the store's.
-    if isinstance(error, OSError) and isinstance(error.filename, str | Path):
-        if not isinstance(root, Path):
-            return str(error.filename).startswith(f"{root}/")
-        return Path(error.filename).resolve().is_relative_to(root.resolve())
+    if isinstance(error, OSError) and error.filename is not None:
+        return store.backend.contains(store.root, str(error.filename))
     # What DuckDB's Parquet reader throws by itself (thrift, zstd) is of the bare base class.
     return type(error) is duckdb.Error or isinstance(
         error,

@@ -22,7 +22,7 @@ from s2d_store.maintenance.examine import Damage
 from s2d_store.maintenance.file_health import DataFile
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection
-from s2d_store.storage import content_hash, locks
+from s2d_store.storage import content_hash
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
@@ -63,7 +63,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
         if damage.file.live is not None:
             by_table[damage.file.table].append(damage.file)
     rows = {name: sum(f.rows for f in files) for name, files in by_table.items() if files}
-    with ExitStack() as held, disk_errors(store.root), locks.register_writer(store.root):
+    with ExitStack() as held, disk_errors(store.root), store.backend.register_writer(store.root):
         for run_id in sorted({f.partition["run_id"] for f in by_table["rollouts"]}):
             held.enter_context(store.run_lock(run_id))
         journal.recover(store.root)

@@ -16,8 +16,8 @@ from deltalake.exceptions import DeltaError
 
 from s2d_store.maintenance.compact import LiveFile, live_files
 from s2d_store.storage import content_hash
-from s2d_store.storage.location import Place, parquet_source
-from s2d_store.storage.location import size as size_of
+from s2d_store.storage.backend import backend_of, parquet_source
+from s2d_store.storage.location import Place
 from s2d_store.store import Store
 from s2d_store.tables.snapshot import table_path
 
@@ -131,7 +131,7 @@ def fault(file: DataFile, *, full: bool) -> str | None:
             which most flipped bits survive. Else look at size and footer alone.
     """
     try:
-        size = size_of(file.path)
+        size = backend_of(file.path).size(file.path)
         if size != file.size:
             return f"it has {size:,} bytes, {file.size:,} were written"
         if full and file.digest is not None:

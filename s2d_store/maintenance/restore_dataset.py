@@ -18,7 +18,6 @@ from s2d_store.datasets.verify import fingerprint_of_files, plan_of
 from s2d_store.errors import DatasetError, NotFoundError, S2DError, StoreError
 from s2d_store.maintenance.examine import damaged_pins
 from s2d_store.maintenance.file_health import UNREADABLE, line
-from s2d_store.storage import locks
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
@@ -34,7 +33,7 @@ def restore(store: Store, name: str) -> list[str]:
         DatasetError: the store does not give the locked rows any more; nothing has changed.
         StoreError: another process builds it, or the disk is full.
     """
-    with store.run_lock(f"dataset-{name}"[:100]), locks.register_writer(store.root):
+    with store.run_lock(f"dataset-{name}"[:100]), store.backend.register_writer(store.root):
         lock, is_written = _lock(store, name)
         whole = is_written and _files_hold(store, lock)
         with folders.draft(store, name) as draft:

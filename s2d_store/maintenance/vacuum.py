@@ -5,21 +5,15 @@ Files of the versions that a locked dataset pins stay, however old.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from s2d_store.datasets.lock_file import list_built, read_lock
 from s2d_store.errors import InputError
 from s2d_store.schema import TABLES
-from s2d_store.storage import leases, location, locks
 from s2d_store.storage.disk_errors import disk_errors
-from s2d_store.storage.location import FileInfo, Place, list_files
-from s2d_store.storage.object_path import ObjectPath
+from s2d_store.storage.location import FileInfo, Place
 from s2d_store.store import Store
 from s2d_store.tables import delta_commit, delta_log, journal
 from s2d_store.tables.delta_log import FileLifetime
@@ -89,7 +83,7 @@ def vacuum(
     """
     if dry_run:
         return _vacuum(store, True, True, grace_s, older_than_s)
-    with disk_errors(store.root), locks.try_block_writers(store.root) as quiet:
+    with disk_errors(store.root), store.backend.try_block_writers(store.root) as quiet:
         return _vacuum(store, False, quiet, grace_s, older_than_s)
 
 
@@ -100,8 +94,8 @@ def _vacuum(
     # Before the logs: an entry that goes between the two is in them.
     pending = journal.pending_files(store.root)
     lives = {name: delta_log.file_lifetimes(table_path(store.root, name)) for name in TABLES}
-    there = {name: list_files(table_path(store.root, name)) for name in TABLES}
-    now = location.storage_time(store.root)
+    there = {name: store.backend.list_files(table_path(store.root, name)) for name in TABLES}
+    now = store.backend.storage_time(store.root)
     # An age alone would not do: where the clock jumps, a file of this minute looks old.
     found = _orphans(store, lives, there, pending) if quiet else ()
     orphans = [file for file in found if now - file.modified > grace_s]
@@ -131,7 +125,7 @@ def _vacuum(
     if not dry_run:
         _block_late_commits(store, orphans)
         for file in orphans + replaced + checkpoints:
-            _remove(file.path)
+            store.backend.remove(file.path)
     return Swept(
         recovered,
         len(orphans),
@@ -148,21 +142,13 @@ def _block_late_commits(store: Store, orphans: Sequence[FileInfo]) -> None:
     """Let nobody commit a file that is about to go: on an object store, a compaction that slept and
     was taken for dead wakes up to find its version taken.
     """
-    if isinstance(store.root, ObjectPath):
-        folders = [table_path(store.root, name) for name in TABLES]
-        for folder in folders:
-            if any(str(file.path).startswith(f"{folder}/") for file in orphans):
-                while not delta_commit.commit(
-                    folder, delta_commit.newest(folder) + 1, [], "VACUUM"
-                ):
-                    pass
-
-
-def _remove(path: Place) -> None:
-    if isinstance(path, Path) and path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    folders = (
+        [table_path(store.root, name) for name in TABLES] if store.backend.late_writers else []
+    )
+    for folder in folders:
+        if any(str(file.path).startswith(f"{folder}/") for file in orphans):
+            while not delta_commit.commit(folder, delta_commit.newest(folder) + 1, [], "VACUUM"):
+                pass
 
 
 def parse_age(text: str) -> float:
@@ -243,43 +229,10 @@ def _orphans(
     pending: Set[tuple[str, str]],
 ) -> Iterator[FileInfo]:
     """Drafts, and Parquet files that no version ever held and no commit under way is adding."""
-    yield from _drafts(store)
+    yield from store.backend.leftovers(store.root, set(list_built(store)))
     for table, files in there.items():
         for file in files:
             is_data = file.relative.endswith(".parquet") and "_delta_log/" not in file.relative
             known = file.relative in lives[table] or (table, file.relative) in pending
             if is_data and not known:
                 yield file
-
-
-def _drafts(store: Store) -> Iterator[FileInfo]:
-    """What killed builds and commits left: on a local disk drafts; on an object store parts
-    without a lock, locks and sessions of the dead.
-    """
-    if not isinstance(store.root, Path):
-        whole = set(list_built(store))
-        parts = list_files(store.root / "datasets")
-        yield from (file for file in parts if file.relative.split("/")[0] not in whole)
-        yield from _stale_locks(store.root)
-        return
-    for pattern in ("datasets/.*.draft", "pending/*.draft", "tables/*/_delta_log/.*.draft"):
-        for path in store.root.glob(pattern):
-            inside = list_files(path) if path.is_dir() else []
-            try:
-                state = path.stat()
-            except FileNotFoundError:
-                continue
-            size = sum(file.size for file in inside) if path.is_dir() else state.st_size
-            yield FileInfo(path, path.name, size, state.st_mtime)
-
-
-def _stale_locks(root: ObjectPath) -> Iterator[FileInfo]:
-    """Locks and sessions on an object store whose process is dead."""
-    for file in list_files(root / "locks"):
-        with suppress(FileNotFoundError):
-            session = json.loads(file.path.read_text())["session"]
-            if leases.is_dead(root, session, wait=False):
-                yield file
-    for file in list_files(root / "sessions"):
-        if leases.is_dead(root, file.relative, wait=False):
-            yield file

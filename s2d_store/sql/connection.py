@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import queries
 from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
-from s2d_store.storage import location
+from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
 from s2d_store.tables.snapshot import Snapshot
 
@@ -79,7 +79,7 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
     con = duckdb.connect(
         config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )
-    location.register(con, root)
+    backend_of(root).register(con, root)
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
     if set(FILES_ALONE) & set(files):
@@ -116,9 +116,7 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         if c.name not in hidden
     }
     # Stores of format 1 have files without steps; a store has files of one format alone.
-    if hidden and (
-        not files or hidden[0] in pq.read_schema(location.parquet_source(files[0])).names
-    ):
+    if hidden and (not files or hidden[0] in pq.read_schema(parquet_source(files[0])).names):
         expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
     columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
     if files:

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from s2d_store.schema import Table
 from s2d_store.sql import connection
-from s2d_store.storage import locks
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 from s2d_store.tables.file_statistics import bounds
 from s2d_store.tables.snapshot import table_path
@@ -25,7 +25,7 @@ def lock_keys(root: Place, tables: Sequence[str]) -> Iterator[None]:
     """Hold the keys of tables, so that no other process stores the same ones meanwhile; waits."""
     with ExitStack() as stack:
         for name in sorted(tables):
-            stack.enter_context(locks.exclusive_lock(root, f".{name}.keys", wait=True))
+            stack.enter_context(backend_of(root).exclusive_lock(root, f".{name}.keys", wait=True))
         yield
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s2d_store.storage.location import Place, local_copy, sha256
+from s2d_store.storage.backend import backend_of
+from s2d_store.storage.location import Place
 
 HASH_CHARS = 32
 _NAMED = re.compile(r"-([0-9a-f]{32})\.parquet$")
@@ -27,7 +28,7 @@ def seal(path: Path) -> Path:
 
 def hash_of(path: Place) -> str:
     """The first 128 bits of a file's SHA-256, in hex."""
-    return sha256(path)[:HASH_CHARS]
+    return backend_of(path).sha256(path)[:HASH_CHARS]
 
 
 def hash_in_name(path: Place | str) -> str | None:
@@ -43,7 +44,7 @@ def open_verified(path: Place) -> Iterator[Path]:
     Raises:
         OSError: its bytes are others, or it cannot be read.
     """
-    with local_copy(path) as local:
+    with backend_of(path).local_copy(path) as local:
         if hash_in_name(path) not in (None, hash_of(local)):
             raise OSError("its bytes are not those that were written")
         yield local

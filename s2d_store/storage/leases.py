@@ -112,13 +112,13 @@ def is_trusted(root: ObjectPath) -> bool:
     return session is None or session.trusted()
 
 
-def require_trust(root: Any) -> None:
+def require_trust(root: ObjectPath) -> None:
     """Refuse to go on in a store whose other users may have taken this process for dead.
 
     Raises:
         StoreError: nothing was heard from the object store for too long, or somebody took over.
     """
-    if isinstance(root, ObjectPath) and not is_trusted(root):
+    if not is_trusted(root):
         raise StoreError(
             f"this process lost its hold on the store at {root}",
             f"for {TRUST_S:.0f} s or more it did not get through to the object store, so that "
@@ -146,7 +146,7 @@ def is_dead(root: ObjectPath, name: str, *, wait: bool) -> bool:
             data, tag = path.read_tagged()
         except FileNotFoundError:
             return True
-        body = json.loads(data or b'{"dead": true}')  # what places.now puts holds nothing
+        body = _read(data)
         if body.get("dead"):
             return True
         known = _seen.get(path)
@@ -162,6 +162,15 @@ def is_dead(root: ObjectPath, name: str, *, wait: bool) -> bool:
         if not wait:
             return False
         time.sleep(BEAT_S / 10)
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """What a session says; a torn one, and what `storage_time` puts, speak for nobody."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    return body if isinstance(body, dict) and "host" in body else {"dead": True}
 
 
 def _is_gone(body: dict[str, Any]) -> bool:

@@ -135,12 +135,23 @@ class ObjectPath:
             for chunk in obstore.get(_client(self.bucket), self.key).stream(_PART_BYTES // 4):
                 yield bytes(chunk)
 
-    def write_text(self, text: str) -> None:
+    def write_bytes(self, data: bytes) -> None:
         """Put the object, whatever was there."""
         import obstore
 
         with _errors(self):
-            obstore.put(_client(self.bucket), self.key, text.encode())
+            obstore.put(_client(self.bucket), self.key, data)
+
+    def write_text(self, text: str) -> None:
+        """Put the object as text, whatever was there."""
+        self.write_bytes(text.encode())
+
+    def copy(self, target: ObjectPath) -> None:
+        """Put the same bytes at another key of the bucket."""
+        import obstore
+
+        with _errors(self):
+            obstore.copy(_client(self.bucket), self.key, target.key)
 
     def create(self, data: bytes) -> dict[str, str] | None:
         """Put an object where there is none, and give its tag; None where there is one."""

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from s2d_store.errors import StoreError
-from s2d_store.storage import location
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.storage.object_path import ObjectPath
 
 
 def is_foreign(path: Place) -> bool:
@@ -20,15 +19,19 @@ def is_foreign(path: Place) -> bool:
     own = {"tables", "pending", "sessions"}
     if isinstance(path, Path):
         return path.is_dir() and any(entry.name not in own for entry in path.iterdir())
-    return any(found.relative.split("/")[0] not in own for found in location.list_files(path))
+    return any(
+        found.relative.split("/")[0] not in own for found in backend_of(path).list_files(path)
+    )
 
 
-def require_conditional_writes(root: ObjectPath) -> None:
-    """Try out that an object is created once only, on which commits and locks rest.
+def require_conditional_writes(root: Place) -> None:
+    """Try out that an object is created once only, on which commits and locks rest; disks do so.
 
     Raises:
         StoreError: the service takes every write.
     """
+    if isinstance(root, Path):
+        return
     probe = root / "sessions" / f"probe-{uuid.uuid4().hex}"
     try:
         tag = probe.create(b"1")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from s2d_store.storage import content_hash
-from s2d_store.storage.location import Place, draft_for, publish
+from s2d_store.storage.backend import backend_of
+from s2d_store.storage.location import Place
 from s2d_store.tables import parquet_writer
 
 
@@ -32,7 +33,7 @@ def write(
     """
     within = "/".join(f"{name}={value}" for name, value in values.items())
     target = folder / within if within else folder
-    with draft_for(target) as drafts:
+    with backend_of(target).draft_for(target) as drafts:
         draft = drafts / f"{uuid.uuid4().hex}.parquet"
         try:
             size = parquet_writer.write(draft, rows(draft), schema)
@@ -40,5 +41,5 @@ def write(
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        publish(sealed, target)
+        backend_of(target).publish(sealed, target)
         return f"{within}/{sealed.name}".lstrip("/"), size

@@ -10,27 +10,22 @@ which readers begin, which delta-rs makes.
 from __future__ import annotations
 
 import json
-import os
-import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import StoreError
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.storage.object_path import ObjectPath
 from s2d_store.tables import delta_log
 from s2d_store.version import __version__
 
 # Commits that a reader reads after a checkpoint of all before (benchmarks/commits.py).
 CHECKPOINT_INTERVAL = 50
-# Times that an object store may refuse to create an object which is not there.
-MAX_CONFLICT_RETRIES = 100
 
 Action = Mapping[str, Mapping[str, Any]]
 # The newest version that this process has seen of each table.
@@ -107,7 +102,7 @@ def commit(folder: Place, version: int, actions: Sequence[Action], operation: st
         "txnId": uuid.uuid4().hex,
     }
     lines = "".join(json.dumps(line) + "\n" for line in ({"commitInfo": info}, *actions))
-    made = _create(_path(folder, version), lines.encode())
+    made = backend_of(folder).create_if_absent(_path(folder, version), lines.encode())
     if made:
         _newest_seen[folder] = version
     return made
@@ -121,12 +116,8 @@ def newest(folder: Place) -> int:
         StoreError: it is not whole.
     """
     known = _newest_seen.get(folder)
-    if known is not None:
-        if not isinstance(folder, ObjectPath):
-            if _path(folder, known).exists():
-                return _last_after(folder, known)
-        elif (found := delta_log.listed(folder, known))[:1] == [known]:
-            return found[-1]
+    if known is not None and backend_of(folder).exists(_path(folder, known)):
+        return _last_after(folder, known)
     # Not asked yet, or another table has its place.
     return delta_log.versions(folder, max(delta_log.last_checkpoint(folder), 0))[-1]
 
@@ -145,30 +136,3 @@ def _last_after(folder: Place, version: int) -> int:
 
 def _path(folder: Place, version: int) -> Place:
     return folder / "_delta_log" / f"{version:020d}.json"
-
-
-def _create(path: Place, data: bytes) -> bool:
-    """Write a file, all of it at once, where there is none."""
-    if isinstance(path, ObjectPath):
-        for _ in range(MAX_CONFLICT_RETRIES):
-            if path.create(data) is not None:
-                return True
-            # An answer that got lost lets the client ask again, and find its own commit; and a
-            # service may refuse one of two that come at once before the other is there.
-            with suppress(FileNotFoundError):
-                return path.read_bytes() == data
-            time.sleep(random.uniform(0, 0.1))
-        raise OSError(5, "the service refuses every writer of this object", str(path))
-    draft = path.with_name(f".{uuid.uuid4().hex}.draft")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return path.read_bytes() == data  # as above, on a network's disk
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-    return True

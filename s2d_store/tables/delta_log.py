@@ -6,19 +6,16 @@ Read from the JSON commits, which s2d never expires: a checkpoint names no versi
 from __future__ import annotations
 
 import json
-import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from s2d_store.errors import StoreError
-from s2d_store.storage.location import Place, list_files
-from s2d_store.storage.object_path import ObjectPath
+from s2d_store.storage.backend import backend_of
+from s2d_store.storage.location import Place
 
-REQUESTS = 16
 _COMMIT = re.compile(r"[0-9]{20}\.json")
 
 
@@ -50,7 +47,7 @@ def file_lifetimes(folder: Place) -> dict[str, FileLifetime]:
         StoreError: commits are missing, so that a file in use could look like one that is not.
     """
     found: dict[str, FileLifetime] = {}
-    log = list_files(folder / "_delta_log")
+    log = backend_of(folder).list_files(folder / "_delta_log")
     commits = [file.path for file in log if _COMMIT.fullmatch(file.relative)]
     _require_whole(folder, [int(commit.stem) for commit in commits])
     for version, text in enumerate(_texts(commits)):
@@ -89,10 +86,7 @@ def versions(folder: Place, first: int = 0) -> list[int]:
 def listed(folder: Place, first: int = 0) -> list[int]:
     """The versions of a table from `first` on, as they lie there."""
     log = folder / "_delta_log"
-    if isinstance(log, ObjectPath):
-        names = [path.name for path, *_ in log.below(after=f"{first:020d}")]
-    else:
-        names = os.listdir(log)
+    names = backend_of(log).names(log, after=f"{first:020d}")
     found = sorted(int(name[:20]) for name in names if _COMMIT.fullmatch(name))
     return found[bisect_left(found, first) :]
 
@@ -116,12 +110,9 @@ def _require_whole(folder: Place, found: Sequence[int], first: int = 0) -> None:
 
 
 def _texts(commits: Sequence[Place]) -> Iterator[str]:
-    """The commits' texts in order; on an object store, where each is a request, some at once."""
-    if not any(isinstance(commit, ObjectPath) for commit in commits):
-        yield from (commit.read_text() for commit in commits)
-        return
-    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="read-log") as pool:
-        yield from pool.map(ObjectPath.read_text, commits)
+    """The commits' texts in order."""
+    if commits:
+        yield from (data.decode() for data in backend_of(commits[0]).read_all(commits))
 
 
 def _apply(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from s2d_store.encoding import logit_steps
 from s2d_store.encoding.list_take import take
-from s2d_store.storage.location import parquet_source
+from s2d_store.storage.backend import parquet_source
 
 BUCKET_BYTES = 512 << 20
 

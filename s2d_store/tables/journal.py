@@ -7,23 +7,19 @@ writer's session), so nobody finishes a commit that is still under way.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import StoreError
 from s2d_store.schema import TABLES
-from s2d_store.storage import leases, locks
-from s2d_store.storage.location import Place, list_files
-from s2d_store.storage.object_path import ObjectPath
+from s2d_store.storage.backend import backend_of
+from s2d_store.storage.location import Place
 from s2d_store.tables import delta_commit, delta_log, file_statistics
 from s2d_store.tables.snapshot import table_path
 
@@ -65,7 +61,7 @@ class NewFile:
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
-    leases.require_trust(root)
+    backend_of(root).require_trust(root)
     with _entry(root, files) as path:
         made = _commit_tables(root, files, _append)
         try:
@@ -85,10 +81,10 @@ def recover(root: Place) -> int:
     """Finish the commits of dead writers; returns how many there were."""
     recovered = 0
     for path in pending(root):
-        with _claim_orphan(root, path) as text:
-            if text is None:
+        with backend_of(root).claim_entry(root, path) as data:
+            if data is None:
                 continue
-            _commit_tables(root, [NewFile(**item) for item in _files_in(text)], _append_missing)
+            _commit_tables(root, [NewFile(**item) for item in _files_in(data)], _append_missing)
             path.unlink()
             recovered += 1
     return recovered
@@ -96,7 +92,11 @@ def recover(root: Place) -> int:
 
 def pending(root: Place) -> list[Place]:
     """Entries of commits that are under way, or whose writer died."""
-    return [f.path for f in list_files(root / "pending") if f.relative.endswith(".json")]
+    return [
+        f.path
+        for f in backend_of(root).list_files(root / "pending")
+        if f.relative.endswith(".json")
+    ]
 
 
 def pending_files(root: Place) -> set[tuple[str, str]]:
@@ -104,69 +104,24 @@ def pending_files(root: Place) -> set[tuple[str, str]]:
     found = set()
     for path in pending(root):
         with suppress(FileNotFoundError):  # finished meanwhile
-            found |= {(f["table"], f["path"]) for f in _files_in(path.read_text())}
+            found |= {(f["table"], f["path"]) for f in _files_in(path.read_bytes())}
     return found
 
 
-def _files_in(text: str) -> list[dict[str, Any]]:
+def _files_in(data: bytes) -> list[dict[str, Any]]:
     """The files of an entry; on an object store it names its writer's session too."""
-    entry = json.loads(text)
-    return list(entry["files"] if isinstance(entry, dict) else entry)
+    return list(json.loads(data)["files"])
 
 
 @contextmanager
 def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
     items = [asdict(f) for f in files]
-    name = uuid.uuid4().hex
-    if isinstance(root, ObjectPath):
-        with leases.hold_lease(root) as session:
-            entry = root / "pending" / f"{name}.json"
-            entry.write_text(json.dumps({"session": session, "files": items}))
-            yield entry
-        return
-    folder = root / "pending"
-    folder.mkdir(exist_ok=True)
-    draft, path = folder / f"{name}.draft", folder / f"{name}.json"
-    with draft.open("x+b") as file:
-        file.write(json.dumps(items).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        _lock(file)
-        draft.rename(path)
+
+    def text(owner: Mapping[str, Any]) -> str:
+        return json.dumps({**owner, "files": items})
+
+    with backend_of(root).hold_entry(root, f"{uuid.uuid4().hex}.json", text) as path:
         yield path
-
-
-@contextmanager
-def _claim_orphan(root: Place, path: Place) -> Iterator[str | None]:
-    """The text of a dead writer's entry, which nobody else takes up meanwhile; None for others."""
-    if isinstance(root, ObjectPath):
-        with ExitStack() as held:
-            try:
-                session = json.loads(path.read_text())["session"]
-                mine = leases.is_dead(root, session, wait=False) and held.enter_context(
-                    locks.exclusive_lock(root, f".entry.{path.stem}", wait=False)
-                )
-                text = path.read_text() if mine else None
-            except FileNotFoundError:  # its writer, or who took it up first, has finished it
-                text = None
-            yield text
-        return
-    assert isinstance(path, Path)
-    try:
-        file = path.open("r+b")
-    except FileNotFoundError:
-        yield None
-        return
-    with file:
-        yield file.read().decode() if _lock(file) and path.exists() else None
-
-
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _commit_tables(
@@ -186,7 +141,9 @@ def _append(root: Place, name: str, files: list[NewFile]) -> int:
     # Who was stopped and taken for dead, and wakes up here, finds its version taken by whoever
     # finished this commit: it must look again before it takes another.
     actions = [f.action() for f in files]
-    return delta_commit.append(table_path(root, name), actions, lambda: leases.require_trust(root))
+    return delta_commit.append(
+        table_path(root, name), actions, lambda: backend_of(root).require_trust(root)
+    )
 
 
 def _append_missing(root: Place, name: str, files: list[NewFile]) -> int:
@@ -199,7 +156,7 @@ def _append_missing(root: Place, name: str, files: list[NewFile]) -> int:
         version, added = delta_log.added_after(folder, version)
         known |= added
         actions = [f.action() for f in files if f.path not in known and _is_there(folder / f.path)]
-        leases.require_trust(root)
+        backend_of(root).require_trust(root)
         if not actions or delta_commit.commit(folder, version + 1, actions, "WRITE"):
             return version + 1
 
@@ -208,7 +165,8 @@ def _is_there(file: Place) -> bool:
     """On an object store, a vacuum may have swept what somebody wrote who then slept, was taken for
     dead and woke up to note it here.
     """
-    return not isinstance(file, ObjectPath) or file.exists()
+    backend = backend_of(file)
+    return not backend.late_writers or backend.exists(file)
 
 
 @contextmanager

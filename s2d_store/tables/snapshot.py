@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlparse
@@ -17,11 +16,10 @@ from deltalake.exceptions import DeltaError
 from s2d_store.errors import InputError, NotFoundError, StoreError
 from s2d_store.schema import TABLES
 from s2d_store.storage import location
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 from s2d_store.storage.object_path import ObjectPath
 
-# How often a snapshot is taken of all tables at once before it is taken one by one.
-ROUNDS = 3
 # What refers before what it refers to, and what a commit writes last before what it writes first
 # (the reverse of TABLES): whatever is committed meanwhile, nothing that is seen lacks its origin.
 _READING_ORDER = (
@@ -90,27 +88,20 @@ _opening: dict[Place, threading.Lock] = {}
 
 
 def forget(root: Place) -> None:
-    """Open a store's tables anew at the next snapshot: another store may lie there by now."""
+    """Open a store's tables anew at the next snapshot, where nothing tells whether another store
+    lies there by now.
+    """
     for name in TABLES:
-        _opened.pop(table_path(root, name), None)
+        folder = table_path(root, name)
+        if folder in _opened and _opened[folder].first is None:
+            del _opened[folder]
 
 
 def _newest_of_all(root: Place) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Newest version and files by table, as one moment had them or in _READING_ORDER.
-
-    On an object store each table is some requests that wait for each other, so all tables are asked
-    at once. What two rounds find alike was there, all of it, between them.
-    """
-    if isinstance(root, ObjectPath):
-        folders = [table_path(root, name) for name in _READING_ORDER]
-        with ThreadPoolExecutor(len(folders), thread_name_prefix="snapshot") as pool:
-            before = list(pool.map(_newest, folders))
-            for _ in range(ROUNDS):
-                after = list(pool.map(_newest, folders))
-                if after == before:
-                    return dict(zip(_READING_ORDER, after, strict=True))
-                before = after
-    return {name: _newest(table_path(root, name)) for name in _READING_ORDER}
+    """Newest version and files by table, as one moment had them or in _READING_ORDER."""
+    folders = [table_path(root, name) for name in _READING_ORDER]
+    found = backend_of(root).read_in_order(_newest, folders)
+    return dict(zip(_READING_ORDER, found, strict=True))
 
 
 def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
@@ -118,11 +109,7 @@ def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
     every step of a run asks again: a table that is open reads what was added since.
     """
     with _opening.setdefault(folder, threading.Lock()):
-        first = (
-            None
-            if isinstance(folder, ObjectPath)
-            else location.file_identity(folder / "_delta_log" / f"{0:020d}.json")
-        )
+        first = backend_of(folder).identity(folder / "_delta_log" / f"{0:020d}.json")
         kept = _opened.get(folder)
         if kept is None or kept.first != first:
             table = DeltaTable(str(folder))
@@ -136,7 +123,8 @@ def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
 
 
 def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
-    gone = sum(not location.exists(file) for file in files)
+    paths = [location.parse_location(file) for file in files]
+    gone = sum(not backend_of(path).exists(path) for path in paths)
     if gone:
         raise StoreError(
             f"version {version} of table {name} is not whole any more",

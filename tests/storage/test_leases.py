@@ -13,7 +13,8 @@ import pytest
 from s2d_store.errors import StoreError
 from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.vacuum import vacuum
-from s2d_store.storage import leases, location, locks
+from s2d_store.storage import leases
+from s2d_store.storage.backend import OBJECTS
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 from s2d_store.tables import delta_commit, journal
@@ -43,7 +44,7 @@ def test_a_process_that_stopped_is_declared_dead_and_commits_nothing(
     mine = leases._Session
     beats = mine._beat
     with remote.run_lock("run"):
-        (name,) = [found.relative for found in location.list_files(remote.root / "sessions")]
+        (name,) = [found.relative for found in OBJECTS.list_files(remote.root / "sessions")]
         session = leases._mine[remote.root]
         assert not _dead_to_others(remote.root, name), "it beats"
         session._stop.set()  # as if the machine slept
@@ -149,7 +150,7 @@ def test_one_of_many_threads_holds_a_lock(remote: Store) -> None:
 
     def work(i: int) -> None:
         for _ in range(3):
-            with locks.exclusive_lock(remote.root, ".test.keys", wait=True) as got:
+            with OBJECTS.exclusive_lock(remote.root, ".test.keys", wait=True) as got:
                 assert got
                 inside.append(i)
                 assert inside == [i]

@@ -18,7 +18,7 @@ from s2d_store.errors import DatasetError, InputError, S2DError, StoreError
 from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.examine import examine
 from s2d_store.maintenance.vacuum import vacuum
-from s2d_store.storage import location, locks
+from s2d_store.storage.backend import OBJECTS
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 from s2d_store.tables import journal
@@ -138,8 +138,8 @@ def test_writers_and_a_compaction_at_once(remote: Store) -> None:
     assert replaced > 0, "compacted while they wrote"
     assert journal.pending(remote.root) == []
     assert (
-        location.list_files(remote.root / "locks")
-        == location.list_files(remote.root / "sessions")
+        OBJECTS.list_files(remote.root / "locks")
+        == OBJECTS.list_files(remote.root / "sessions")
         == []
     )
 
@@ -164,7 +164,7 @@ import os, signal, sys
 from s2d_store.tables import journal
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
-import small_commits, synthetic
+from tests.support import small_commits
 store = Store.open(sys.argv[1])
 real, done = journal._append, []
 def append(root, name, files):
@@ -188,7 +188,7 @@ def test_a_commit_that_was_killed_between_two_tables_is_finished(remote: Store) 
     assert faults(remote)[0] == ["a rollout lacks its policy"]
     assert journal.pending(remote.root) == []
     assert vacuum(remote, grace_s=-1).files > 0, "the dead process's session"
-    assert location.list_files(remote.root / "sessions") == []
+    assert OBJECTS.list_files(remote.root / "sessions") == []
 
 
 HOLDING = """
@@ -219,12 +219,12 @@ def test_a_run_has_one_process_at_a_time(remote: Store) -> None:
             remote.run_lock("run"),
         ):
             pass
-        with locks.try_block_writers(remote.root) as quiet:
+        with OBJECTS.try_block_writers(remote.root) as quiet:
             assert not quiet
     finally:
         holder.kill()
         holder.communicate()
-    with remote.run_lock("run"), locks.try_block_writers(remote.root) as quiet:
+    with remote.run_lock("run"), OBJECTS.try_block_writers(remote.root) as quiet:
         assert quiet, "the dead one holds nothing"
 
 
@@ -263,7 +263,7 @@ def test_damage_is_found_and_a_dataset_restored(cli: Cli, remote: Store) -> None
     assert open_dataset(remote, "w").lock.fingerprint == lock["fingerprint"]
     assert cli("doctor", "--store", remote.root).code == 0
     assert cli("dataset", "drop", "w", "--store", remote.root).code == 0
-    assert location.list_files(remote.root / "datasets") == []
+    assert OBJECTS.list_files(remote.root / "datasets") == []
     assert list(Path(os.environ["S2D_CACHE"]).rglob("*.parquet")) == []
 
 
@@ -351,8 +351,8 @@ def test_a_prefix_that_holds_something_else_is_no_store(remote: Store, bucket: O
 def test_a_prefix_is_no_other_prefix_that_begins_with_it(bucket: ObjectPath) -> None:
     for name in ("w", "w2", "w-3"):
         (bucket / name / "x").write_text(name)
-    assert [found.relative for found in location.list_files(bucket / "w")] == ["x"]
-    assert [found.relative for found in location.list_files(bucket)] == ["w-3/x", "w/x", "w2/x"]
+    assert [found.relative for found in OBJECTS.list_files(bucket / "w")] == ["x"]
+    assert [found.relative for found in OBJECTS.list_files(bucket)] == ["w-3/x", "w/x", "w2/x"]
 
 
 def test_secrets_are_stored_nowhere(remote: Store) -> None:
@@ -360,7 +360,7 @@ def test_secrets_are_stored_nowhere(remote: Store) -> None:
     dataset_of(remote)
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     key = os.environ["AWS_ACCESS_KEY_ID"].encode()
-    found = location.list_files(remote.root)
+    found = OBJECTS.list_files(remote.root)
     assert len(found) > 20
     for file in found:
         assert isinstance(file.path, ObjectPath)

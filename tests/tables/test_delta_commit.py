@@ -141,7 +141,7 @@ def test_what_a_killed_writer_left_is_swept(store: Store, monkeypatch: pytest.Mo
     def dies(*_: object) -> None:
         raise SystemExit("killed")
 
-    monkeypatch.setattr(delta_commit.os, "link", dies)
+    monkeypatch.setattr(os, "link", dies)
     monkeypatch.setattr(Path, "unlink", dies)
     with pytest.raises(SystemExit):
         commit(store, "a")
@@ -184,7 +184,7 @@ def test_a_link_that_was_made_and_is_said_to_be_there(
         real(source, target)
         raise FileExistsError(17, "File exists", str(target))
 
-    monkeypatch.setattr(delta_commit.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     commit(store, "a", "b")
     assert [done.files for done in compact(store, ["policies"])] == [2]
     assert policies(store) == ["a", "b"]

@@ -20,7 +20,6 @@ from s2d_store.datasets.build import build
 from s2d_store.errors import TrainingError
 from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.runs import record
-from s2d_store.storage import locks
 from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.support import made_stores, synthetic
@@ -173,7 +172,7 @@ def test_a_jump_of_the_clock_does_not_make_a_live_writers_file_old(locked: Store
     file.write_bytes(b"not committed yet")
     hour_ago = time.time() - 7200
     os.utime(file, (hour_ago, hour_ago))
-    with locks.register_writer(locked.root):
+    with locked.backend.register_writer(locked.root):
         swept = vacuum(locked)
         assert swept.busy and swept.files == 0 and file.exists()
     swept = vacuum(locked)
