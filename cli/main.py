@@ -17,6 +17,7 @@ from cli import (
     generate,
     info,
     init,
+    migrate,
     policies,
     prompts,
     query,
@@ -59,6 +60,7 @@ app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 app.command("compact")(compact.compact)
 app.command("vacuum")(vacuum.vacuum)
+app.command("migrate")(migrate.migrate)
 
 
 def main() -> None:

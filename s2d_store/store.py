@@ -14,10 +14,9 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 
-from s2d_store.encoding import logit_steps
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
-from s2d_store.schema import FILES_ALONE, FORMAT_VERSION, TABLES, Table, without_encoding
+from s2d_store.schema import FORMAT_VERSION, TABLES, Table
 from s2d_store.sql import connection, read_only
 from s2d_store.sql.new_rows import lock_keys, new_rows
 from s2d_store.storage import location, preflight
@@ -25,7 +24,7 @@ from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.tables import data_files, file_statistics, journal, snapshot
-from s2d_store.tables.batches import conform, partitions
+from s2d_store.tables.batches import as_stored, partitions
 from s2d_store.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -39,6 +38,18 @@ _TABLE_CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
+
+
+def create_tables(root: Place) -> None:
+    """Make the tables that are not there yet, empty."""
+    for table in TABLES.values():
+        DeltaTable.create(
+            str(snapshot.table_path(root, table.name)),
+            schema=Schema.from_arrow(table.schema),
+            mode="ignore",
+            partition_by=list(table.partition_by) or None,
+            configuration=_TABLE_CONFIGURATION,
+        )
 
 
 class Store:
@@ -80,15 +91,7 @@ class Store:
             backend = backend_of(path)
             backend.make_folder(path)
             preflight.require_conditional_writes(path)
-            for table in TABLES.values():
-                folder = snapshot.table_path(path, table.name)
-                DeltaTable.create(
-                    str(folder),
-                    schema=Schema.from_arrow(table.schema),
-                    mode="ignore",
-                    partition_by=list(table.partition_by) or None,
-                    configuration=_TABLE_CONFIGURATION,
-                )
+            create_tables(path)
             manifest = {
                 "format": "s2d",
                 "format_version": FORMAT_VERSION,
@@ -161,7 +164,7 @@ class Store:
         with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
             journal.recover(self.root)
             for name, table in tables.items():
-                rows = self._as_stored(name, table)
+                rows = as_stored(TABLES[name], table)
                 if not fresh:
                     rows = new_rows(self.root, TABLES[name], rows)
                 added[name] = rows.num_rows
@@ -248,12 +251,6 @@ class Store:
         with self.exclusive(check_name(run_id, "run"), busy):
             journal.recover(self.root)
             yield
-
-    def _as_stored(self, name: str, table: pa.Table) -> pa.Table:
-        if name in FILES_ALONE and not set(FILES_ALONE[name]) & set(table.column_names):
-            # Checked first, so that what does not fit is told in the caller's own columns.
-            table = logit_steps.encode(conform(without_encoding(TABLES[name]), table))
-        return conform(TABLES[name], table)
 
     def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:
         files = []

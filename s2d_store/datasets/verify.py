@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -77,7 +77,18 @@ def plan_of(store: Store, lock: Mapping[str, Any], versions: Mapping[str, int]) 
         lock["query"], "datasets", "", "", (), (), lock["query_sql"], declared_kind=lock["kind"]
     )
     snap, con = store.snapshot(versions), store.connect(versions)
-    return planning.plan_dataset(con, snap, query, lock["params"] | {"seed": lock["seed"]})
+    made = planning.plan_dataset(con, snap, query, lock["params"] | {"seed": lock["seed"]})
+    return replace(made, rows=_as_recorded(made.rows, lock["columns"]))
+
+
+def _as_recorded(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Rows with the float types that the lock records: format 2 had rewards in single precision."""
+    types = dict(column.split(": ", 1) for column in columns)
+    for name in rows.column_names:
+        if types.get(name) == "float" and rows.schema.field(name).type == pa.float64():
+            at = rows.column_names.index(name)
+            rows = rows.set_column(at, name, rows.column(name).cast(pa.float32()))
+    return rows
 
 
 def _check_unchanged(store: Store, lock: Mapping[str, Any]) -> None:

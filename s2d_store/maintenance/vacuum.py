@@ -15,7 +15,7 @@ from s2d_store.schema import TABLES
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import FileInfo, Place
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, delta_log, journal
+from s2d_store.tables import delta_commit, delta_log, journal, migrated_files
 from s2d_store.tables.delta_log import FileLifetime
 from s2d_store.tables.snapshot import table_path
 
@@ -93,7 +93,7 @@ def _vacuum(
     recovered = 0 if dry_run else journal.recover(store.root)
     # Before the logs: an entry that goes between the two is in them.
     pending = journal.pending_files(store.root)
-    lives = {name: delta_log.file_lifetimes(table_path(store.root, name)) for name in TABLES}
+    lives = {name: _lifetimes(table_path(store.root, name)) for name in TABLES}
     there = {name: store.backend.list_files(table_path(store.root, name)) for name in TABLES}
     now = store.backend.storage_time(store.root)
     # An age alone would not do: where the clock jumps, a file of this minute looks old.
@@ -173,6 +173,10 @@ def parse_age(text: str) -> float:
             "--older-than 1h at least; longer than any query or build takes",
         )
     return age_s
+
+
+def _lifetimes(folder: Place) -> Mapping[str, FileLifetime]:
+    return migrated_files.lifetimes(delta_log.file_lifetimes(folder), migrated_files.read(folder))
 
 
 Replaced = tuple[FileInfo, str, FileLifetime]

@@ -87,6 +87,9 @@ class Backend(Protocol[P]):
     def storage_time(self, root: P) -> float:
         """Seconds since 1970 by the clock that dates the store's files."""
 
+    def free_bytes(self, root: P) -> int | None:
+        """Bytes that can still be written; None where nobody knows."""
+
     def contains(self, root: P, name: str) -> bool:
         """Whether a file of this name is among the store's."""
 

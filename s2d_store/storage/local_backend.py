@@ -123,6 +123,10 @@ class LocalBackend:
         """This machine's clock."""
         return time.time()
 
+    def free_bytes(self, root: Path) -> int | None:
+        """See `Backend`."""
+        return shutil.disk_usage(root).free
+
     def contains(self, root: Path, name: str) -> bool:
         """Whether a file lies below the store's folder, links followed."""
         return Path(name).resolve().is_relative_to(root.resolve())

@@ -130,6 +130,10 @@ class ObjectBackend:
         found = next((when for path, _, when in probe.below() if path == probe), None)
         return time.time() if found is None else found.timestamp()
 
+    def free_bytes(self, root: ObjectPath) -> int | None:
+        """See `Backend`."""
+        return None
+
     def contains(self, root: ObjectPath, name: str) -> bool:
         """Whether an object lies below the store's prefix."""
         return name.startswith(f"{root}/")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s2d_store.encoding import logit_steps
 from s2d_store.errors import InputError
-from s2d_store.schema import Table
+from s2d_store.schema import FILES_ALONE, Table, without_encoding
 
 
 def conform(kind: Table, table: pa.Table) -> pa.Table:
@@ -31,6 +32,19 @@ def conform(kind: Table, table: pa.Table) -> pa.Table:
         return table.select(kind.column_names).cast(kind.schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise InputError(f"rows do not fit table {kind.name}", str(error)) from error
+
+
+def as_stored(kind: Table, table: pa.Table) -> pa.Table:
+    """A batch as its table's files hold it: checked, and top-k encoded.
+
+    Raises:
+        InputError: see `conform`.
+    """
+    hidden = set(FILES_ALONE.get(kind.name, ()))
+    if hidden and not hidden & set(table.column_names):
+        # Checked first, so that what does not fit is told in the caller's own columns.
+        table = logit_steps.encode(conform(without_encoding(kind), table))
+    return conform(kind, table)
 
 
 def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:

@@ -19,6 +19,7 @@ from s2d_store.storage import location
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 from s2d_store.storage.object_path import ObjectPath
+from s2d_store.tables import migrated_files
 
 # What refers before what it refers to, and what a commit writes last before what it writes first
 # (the reverse of TABLES): whatever is committed meanwhile, nothing that is seen lacks its origin.
@@ -68,7 +69,7 @@ def read(root: Place, as_of: datetime | Mapping[str, int] | None = None) -> Snap
         )
     tables = {name: _load(root, name, as_of) for name in _READING_ORDER}
     versions = {name: tables[name].version() for name in TABLES}
-    files = {name: _files(table_path(root, name), tables[name]) for name in TABLES}
+    files = {name: _as_migrated(table_path(root, name), tables[name]) for name in TABLES}
     for name, paths in files.items():
         _check_present(name, versions[name], paths)
     return Snapshot(versions, files)
@@ -150,6 +151,16 @@ def _files(folder: Place, table: DeltaTable) -> tuple[str, ...]:
                 "do not use this store: its log was not written by s2d",
             )
     return files
+
+
+def _as_migrated(folder: Place, table: DeltaTable) -> tuple[str, ...]:
+    """Files of an older version; of one before a migration, those that took their place."""
+    files = _files(folder, table)
+    renamed = {
+        old.rpartition("/")[2]: (old, new) for old, new in migrated_files.read(folder).items()
+    }
+    found = ((file, renamed.get(file.rpartition("/")[2], ("", ""))) for file in files)
+    return tuple(sorted(file.removesuffix(old) + new for file, (old, new) in found))
 
 
 def _load(root: Place, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:
