@@ -6,7 +6,6 @@ docs/verdicts.md.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 from s2d_store.verifiers.exact_numbers import (
@@ -31,18 +30,14 @@ PRINTED_ERROR = Fraction(1, 2**51)
 
 def same_answer(gold: Reading, given: Reading) -> bool | None:
     """Whether two answers are the same; None when that cannot be told here."""
-    if gold.key and gold.key == given.key:
-        return True
-    if bool(gold.left) != bool(given.left):
-        # `x = 5` and `5`: the side that states less is enough.
-        return _same_right(replace(gold, left=""), replace(given, left=""))
-    if gold.left and gold.left != given.left:
+    # `x = 5` and `5`: the side that states less is enough.
+    if gold.left and given.left and gold.left != given.left:
         return None
     return _same_right(gold, given)
 
 
 def _same_right(gold: Reading, given: Reading) -> bool | None:
-    if gold.key and gold.key == given.key and bool(gold.left) == bool(given.left):
+    if gold.key and gold.key == given.key:
         return True
     if gold.special or given.special:
         return _same_specials(gold, given)
@@ -62,6 +57,12 @@ def same_number(gold: Written, given: Written) -> bool | None:
 
     A decimal of 6 or more digits stands for every value that rounds to it; all else is exact.
     """
+    if bool(symbols(gold.node)) != bool(symbols(given.node)):
+        # `5 m` beside 5: the letter is a unit.
+        gold, given = (
+            one.without_unit if one.without_unit and symbols(one.node) else one
+            for one in (gold, given)
+        )
     verdicts = []
     for left, right in _marked(gold, given):
         same = same_value(left, right)
@@ -183,9 +184,7 @@ def _same_mentioned(gold: Reading, given: Reading) -> bool | None:
         if symbols(other.written.node):
             return False
         return same_number(worded.mentioned.written, other.written)
-    if other.written or other.special:
-        return False
-    return None
+    return False if other.written or other.special or worded.mentioned is None else None
 
 
 def _same_lists(gold: Reading, given: Reading) -> bool | None:

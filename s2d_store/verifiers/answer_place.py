@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from s2d_store.verifiers.answer_text import plain_characters
+from s2d_store.verifiers.answer_text import SCALES, plain_characters
 
 AnswerFrom = Literal["auto", "box", "tag", "hash", "last-number"]
 ANSWER_FROM: tuple[AnswerFrom, ...] = get_args(AnswerFrom)
@@ -50,9 +50,14 @@ _STATED = re.compile(
     re.I,
 )
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|[\u3002\uff01\uff1f]")
+_CLAUSE = re.compile(
+    r"[,;]?\s(?:not|which|because|since|as|so|but|where|giving|instead|rather|after|given)\b"
+    r"|\s\((?=[a-zA-Z]{2})|\s?\|"
+)
 _LAST_NUMBER = re.compile(
     r"(?<![\w.,\\])(?:-(?=[\d.]))?+(?:\d{1,3}(?:,\d{3})++(?!\d)(?:\.\d++)?+|\d++(?:\.\d++)?+|\.\d++)"
     r"(?:[eE][-+]?\d++)?+(?:\s?/\s?\d++(?![\d/]))?+(?:\s?\\?%)?+"
+    rf"(?:\s(?:{'|'.join(SCALES)}|percent|pct)\b)?+"
 )
 
 _STRUCK = re.compile(r"~~[^~\n]{1,200}+~~")
@@ -60,11 +65,13 @@ _OPENED = re.compile(r"(?:(?<=[\s(\[:>\"|])|^)(?:\*{1,3}|_{1,3}|={2}|~)(?=[^\s*_
 _CLOSED = re.compile(
     r"(?<=[^\s*_=~\\])(?:\*{1,3}|_{1,3}|={2}|~)(?=[\s.,;:!?)\]\"|]|$)", re.MULTILINE
 )
-_BULLET = re.compile(r"^[ \t]*+(?:(?:[-*\u2022+>]|#{1,6})[ \t]++)++", re.MULTILINE)
+_BULLET = re.compile(
+    r"^[ \t]*+(?:(?:[*\u2022+>]|-(?![ \t]*+[\d.,]++[ \t]*+$)|#{1,6})[ \t]++)++", re.MULTILINE
+)
 _TABLE = re.compile(r"^[ \t]*+\|[^\n]*+$", re.MULTILINE)
 _QUOTES = str.maketrans(dict.fromkeys("`\"\u300c\u300d\u300e\u300f\u3010\u3011\u300a\u300b\u2192", " "))
 _BRACKETED = re.compile(
-    r"(?<![\\\w])(?:\[\s?([-+]?\d[\d.,/]*+%?)\s?\](?!\()|<\s?([-+]?\d[\d.,/]*+%?)\s?>"
+    r"(?<![\\\w}^_\])])(?:\[\s?([-+]?\d[\d.,/]*+%?)\s?\](?!\()|<\s?([-+]?\d[\d.,/]*+%?)\s?>"
     r"|\{\s?([-+]?\d[\d.,/]*+%?)\s?\}|'([-+]?\d[\d.,/]*+%?)')"
 )
 _GLUED = re.compile(r"(?<=[a-zA-Z]:)(?=[-\d.$])|(?<=[^\x00-\u024f\u0370-\u03ff])(?=-?\d)|(?<=\d)(?=[\u2e80-\uffef])")
@@ -151,15 +158,13 @@ def _hashed(text: str) -> str | None:
     answers = [line for line in lines if not _HEADING.match(line[1].strip(" *"))]
     if not answers:
         return None
-    last = answers[-1]
-    for line in answers[:-1]:
-        # What a model goes on with after its answer: the next question, and an answer to it.
-        if _NEXT_QUESTION.search(text, line.end(), last.start()):
-            last = line
-            break
+    # What a model goes on with after its answer: the next question, and an answer to it.
+    asked = _NEXT_QUESTION.search(text, answers[0].end())
+    own = [line for line in answers if asked is None or line.start() < asked.start()]
+    last = own[-1]
     content = without_marks(last[1]).strip()
     if not is_bare_expression(content) and text[last.end() :].strip():
-        if not re.match(r"(?:the |final |my )*answer\b|[-+$\u20ac\u00a3\\(]*\d", content, re.I):
+        if not re.match(r"(?:the |final |my )*answer\b:?\s*\S|[-+$\u20ac\u00a3\\(]*\d", content, re.I):
             return None  # A heading such as `#### Result`.
     return content
 
@@ -173,8 +178,9 @@ def _in_prose(text: str) -> list[Place]:
     if stated is not None:
         found.append(Place(stated, "stated"))
     if len(cleaned) <= MAX_BARE_CHARS and "\n" not in cleaned and not found:
-        found.append(Place(cleaned.rstrip("."), "line"))
-    found.append(Place(cleaned, "prose"))
+        found.append(Place(cleaned.rstrip(".!?"), "line"))
+    if "\\" in cleaned or "$" in cleaned:
+        found.append(Place(cleaned, "prose"))
     number = last_number(cleaned)
     if number is not None:
         found.append(Place(number, "number"))
@@ -192,8 +198,10 @@ def _stated(text: str) -> str | None:
     nested = _stated(stated)
     if nested is not None:
         return nested
-    end = _SENTENCE_END.search(stated)
-    return (stated[: end.start()] if end else stated).strip() or None
+    for ending in (_SENTENCE_END, _CLAUSE):
+        end = ending.search(stated)
+        stated = stated[: end.start()] if end else stated
+    return stated.strip() or None
 
 
 def last_number(text: str) -> str | None:

@@ -9,6 +9,24 @@ import re
 import unicodedata
 
 MAX_CHARS = 1_000
+SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "lakh": 10**5,
+    "lakhs": 10**5,
+    "crore": 10**7,
+    "million": 10**6,
+    "millions": 10**6,
+    "mn": 10**6,
+    "billion": 10**9,
+    "billions": 10**9,
+    "bn": 10**9,
+    "trillion": 10**12,
+    "trillions": 10**12,
+    "quadrillion": 10**15,
+    "dozen": 12,
+    "dozens": 12,
+}
 
 _LATEX = {
     "\u00d7": r"\times ",
@@ -34,6 +52,8 @@ _LATEX = {
     "\u2026": r"\ldots ",
     "\u22ef": r"\ldots ",
     "\u00b0": r"^\circ ",
+    "\u02da": r"^\circ ",
+    "\u00ba": r"^\circ ",
     "\u2218": r"\circ ",
     "\u211d": r"\mathbb{R}",
     "\u2124": r"\mathbb{Z}",
@@ -196,7 +216,7 @@ _OUTER_BRACES = re.compile(r"\{([^{}]*)\}")
 def normal_latex(text: str) -> str:
     r"""An answer's LaTeX without what only changes its looks; `\text{...}` becomes its content."""
     text = plain_characters(text).strip()
-    text = _DIGIT_SPACE.sub("", text)
+    text = _DIGIT_SPACE.sub("", text).replace("...", r"\ldots ")
     text = _without_delimiters(text)
     if "\\" in text or "~" in text:
         text = _SPACES.sub(" ", text)
@@ -263,7 +283,7 @@ def light_latex(text: str) -> str:
     return _LED.sub("", text)
 
 
-_KEY_SPACE = re.compile(r"\s+|\\ ")
+_KEY_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)|\\ ")
 
 
 def key(text: str) -> str:

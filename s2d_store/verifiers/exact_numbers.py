@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 Node = tuple[Any, ...]
@@ -24,6 +24,8 @@ Operations: add, mul, div, pow, neg, root (radicand, degree), fact, fact2, binom
 MAX_BITS = 100_000
 """Rationals of up to so many bits are written out."""
 MAX_FACTORIAL = 8_000
+MAX_FACTORIAL_MODULO = 50_000
+"""Factorials up to here are compared modulo primes where they are too large to write out."""
 MAX_PRECISION = 20_000
 """Bits used at most for values that are not rational."""
 MAX_EXPONENT_BITS = 40
@@ -244,8 +246,18 @@ def _residue(node: Node, prime: int, values: Mapping[str, int]) -> int:
     if operation == "div":
         over, under = (_residue(part, prime, values) for part in node[1:])
         return _divided(over, under, prime)
+    if operation == "fact" and MAX_FACTORIAL < rational(node[1]) <= MAX_FACTORIAL_MODULO:
+        return _factorial_residue(rational(node[1]).numerator, prime)
     value = rational(node)
     return _divided(value.numerator, value.denominator, prime)
+
+
+@lru_cache(maxsize=64)
+def _factorial_residue(count: int, prime: int) -> int:
+    product = 1
+    for factor in range(2, count + 1):
+        product = product * factor % prime
+    return product
 
 
 def _divided(over: int, under: int, prime: int) -> int:
@@ -279,14 +291,15 @@ def _same_approximately(
     """Agreement to so many bits that no written number can hide in what is cut off."""
     import mpmath  # type: ignore[import-untyped]
 
-    enough = int(min(MAX_PRECISION, 200 + 4 * (_size(left) + _size(right))))
-    for precision in (100, enough):
+    enough = 200 + 4 * (_size(left) + _size(right))
+    for turn in range(2):
+        precision = int(min(MAX_PRECISION, enough)) if turn else 100
         found = []
-        peak = [-(2**62)]
+        sums = _Sums()
         with mpmath.workprec(precision):
             for node in (left, right):
                 try:
-                    found.append(_approximate(node, values or {}, mpmath.mp, peak))
+                    found.append(_approximate(node, values or {}, mpmath.mp, sums))
                 except TooLarge:
                     found.append(None)
                 except (ZeroDivisionError, ValueError, OverflowError, NotRational):
@@ -301,10 +314,25 @@ def _same_approximately(
             if difference != 0:
                 if not mpmath.isfinite(difference):
                     return None
-                largest = max(peak[0], mpmath.mag(a), mpmath.mag(b))
+                largest = max(sums.largest, mpmath.mag(a), mpmath.mag(b))
                 if mpmath.mag(difference) > largest - precision * 0.7:
                     return False
-    return True
+            enough += 2 * sums.spread
+    # A term too small to be seen at any precision that is used: not known to be the same.
+    return sums.spread < MAX_PRECISION / 2
+
+
+class _Sums:
+    """Bits of the largest term met in any sum, and of the widest gap between two terms of one."""
+
+    def __init__(self) -> None:
+        self.largest = -(2**62)
+        self.spread = 0
+
+    def add(self, sizes: list[int]) -> None:
+        if sizes:
+            self.largest = max(self.largest, *sizes)
+            self.spread = max(self.spread, max(sizes) - min(sizes))
 
 
 def _is_real(a: Any, b: Any, precision: int) -> bool:
@@ -313,8 +341,8 @@ def _is_real(a: Any, b: Any, precision: int) -> bool:
     )
 
 
-def _approximate(node: Node, values: Mapping[str, Fraction], mp: Any, peak: list[int]) -> Any:
-    """The value in mpmath's current precision; `peak[0]` rises to the size of the largest term."""
+def _approximate(node: Node, values: Mapping[str, Fraction], mp: Any, sums: _Sums) -> Any:
+    """The value in mpmath's current precision."""
     operation = node[0]
     if operation == "num":
         return mp.mpf(node[1].numerator) / node[1].denominator
@@ -324,12 +352,12 @@ def _approximate(node: Node, values: Mapping[str, Fraction], mp: Any, peak: list
         value = values[node[1]]
         return mp.mpf(value.numerator) / value.denominator
     if operation == "fn":
-        return _function(node[1], _approximate(node[2], values, mp, peak), mp)
-    parts = [_approximate(part, values, mp, peak) for part in node[1:]]
+        return _function(node[1], _approximate(node[2], values, mp, sums), mp)
+    parts = [_approximate(part, values, mp, sums) for part in node[1:]]
     if operation == "neg":
         return -parts[0]
     if operation == "add":
-        peak[0] = max(peak[0], *(mp.mag(part) for part in parts if part != 0), -(2**62))
+        sums.add([int(mp.mag(part)) for part in parts if part != 0])
         return mp.fsum(parts)
     if operation == "mul":
         return mp.fprod(parts)
@@ -420,7 +448,7 @@ def approximate(node: Node) -> Fraction | None:
 
     with mpmath.workprec(100 + int(min(_size(node), 2_000.0))):
         try:
-            value = _approximate(node, {}, mpmath.mp, [0])
+            value = _approximate(node, {}, mpmath.mp, _Sums())
         except (TooLarge, NotRational, ZeroDivisionError, ValueError, OverflowError):
             return None
         if value.imag != 0 or not mpmath.isfinite(value) or abs(mpmath.mag(value)) > 10_000:

@@ -60,12 +60,14 @@ class Written:
         decimals: digits after the point when all of it is one decimal number, else None.
         digits: significant digits of that number.
         mark: `%` or `deg` when that stands behind all of it, else empty.
+        without_unit: the number in `5 m` or `3 m/s`, whose letters may be a unit or variables.
     """
 
     node: Node
     decimals: int | None = None
     digits: int = 0
     mark: str = ""
+    without_unit: Written | None = None
 
 
 class _Unread(Exception):  # noqa: N818 - never leaves this file

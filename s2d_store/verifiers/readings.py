@@ -9,29 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from s2d_store.verifiers.answer_text import key, normal_latex
+from s2d_store.verifiers.answer_text import SCALES, key, normal_latex
 from s2d_store.verifiers.exact_numbers import Node, number
 from s2d_store.verifiers.expressions import MAX_CHARS, Written, read_expression
 from s2d_store.verifiers.special_forms import Special, special
 
-SCALES = {
-    "hundred": 10**2,
-    "thousand": 10**3,
-    "lakh": 10**5,
-    "lakhs": 10**5,
-    "crore": 10**7,
-    "million": 10**6,
-    "millions": 10**6,
-    "mn": 10**6,
-    "billion": 10**9,
-    "billions": 10**9,
-    "bn": 10**9,
-    "trillion": 10**12,
-    "trillions": 10**12,
-    "quadrillion": 10**15,
-    "dozen": 12,
-    "dozens": 12,
-}
 _MONEY_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _PERCENT = frozenset(("percent", "percentage", "pct"))
 _SHORT_UNITS = frozenset(
@@ -43,7 +25,7 @@ _SHORT_UNITS = frozenset(
 _LONE_UNITS = frozenset("m g s h L l J N W V A K C F T".split())
 _NOT_UNITS = frozenset(
     "and or if when where for mod to than not no is are was times plus minus over divided by but"
-    " with remainder then else either neither nor all any such that choose at most least more less"
+    " with remainder then else either neither nor any such that choose at"
     " base sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan lim max min gcd lcm det"
     " dim ker".split()
 )
@@ -54,10 +36,17 @@ _FUNCTION_WORDS = frozenset(
 )
 _SHORT_WORDS = frozenset("am an as at by my us up ax ad cd pm tv mr ms".split())
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
-_UNIT_TAIL = re.compile(r"[a-zA-Z][a-zA-Z\s./()'*%\"$:-]*(?:\^?\s*\{?[23]\}?|\^\{?-[12]\}?|[a-zA-Z\s./()'*%\"$:-])*")
+_UNIT_TAIL = re.compile(
+    r"[a-zA-Z](?:[a-zA-Z\s./()'*%\"$:-]|\^\s?\{?-?[123]\}?|\\cdot|\{?[23]\}?)*+"
+)
 _CURRENCY = re.compile(
     r"^([-+]?)\s*(?:(?:US|A|C|HK|NZ)?\s*\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd]"
     r"|\\(?:pounds|euro|yen)\b|(?:Rs\.?|INR|USD|EUR|GBP|CAD|AUD|JPY|CNY|RMB)(?![a-zA-Z]))\s*(?=[-\d.\\(])"
+)
+_TEMPERATURE = re.compile(r"(?<=\S)\s*\^\s*\{?\s*\\circ\s*\}?\s*[CFK]$")
+_LONE_UNIT = re.compile(
+    r"(.*[\d)}])\s+[mgshLlJNWVAKCFT](?:\s*\^\s*\{?-?[123]\}?)?"
+    r"(?:\s*(?:/|\\cdot)\s*[a-zA-Z](?:\s*\^\s*\{?-?[123]\}?)?)*"
 )
 _CURRENCY_END = re.compile(r"\s*(?:\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd])$")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -180,7 +169,7 @@ def _equation(found: Reading, sides: list[str], depth: int) -> Reading:
     inner = _read_normal(right, depth + 1)
     if inner.left or _JOINT_AND_EQUALS(sides):
         return found
-    return replace(inner, left=key(left))
+    return replace(inner, left="" if _word_label(left) and len(left) > 1 else key(left))
 
 
 def _JOINT_AND_EQUALS(sides: list[str]) -> bool:  # noqa: N802
@@ -213,10 +202,12 @@ def _number(text: str) -> Written | None:
         scaled = re.fullmatch(r"(.*\d)\s?([kKMB])", text)
         if scaled and (inner := _plain_number(scaled[1])):
             return _scaled(inner, _MONEY_SCALES[scaled[2]])
-    text = _CURRENCY_END.sub("", text).strip()
+    text = _TEMPERATURE.sub("", _CURRENCY_END.sub("", text)).strip()
     plain = _plain_number(text)
     if plain is not None:
-        return plain
+        lone = _LONE_UNIT.fullmatch(text)
+        without = _plain_number(lone[1]) if lone else None
+        return replace(plain, without_unit=without)
     for word in _WORD.finditer(text):
         before, tail = text[: word.start()].strip().rstrip("-").strip(), text[word.start() :]
         if not before or not _starts_unit(word[0], text[word.start() - 1], tail):
@@ -306,7 +297,7 @@ def _choice(text: str, depth: int) -> tuple[str, Reading | None] | None:
         return None
     if rest and re.match(r"[-+*/^=<>_]|\\(?:cdot|times|cup|cap|in|le|ge|neq)\b", rest):
         return None
-    if rest.startswith(",") or (found[1] and re.match(r"[\d\\]", rest)):
+    if rest.startswith(",") or (found[1] and re.match(r"[\d\\]", rest) and letter.islower()):
         return None
     return letter.upper(), (_read_normal(rest, depth + 1) if rest else None)
 
@@ -317,7 +308,7 @@ def _words(text: str) -> str:
     if "\\" in bare or not _WORDS_ONLY.fullmatch(bare):
         return ""
     runs = [run[0] for run in _WORD.finditer(bare)]
-    real = [run for run in runs if not _is_product(run)]
+    real = [run for run in runs if not _is_product(run) or (len(run) > 2 and run == bare)]
     if not real and not re.search(r"[^\x00-\x7f]", bare):
         return ""
     return " ".join(re.sub(r"[^\w\s/%+-]", " ", bare.lower()).split())

@@ -22,6 +22,7 @@ _MONTH = re.compile(rf"\b({'|'.join(_MONTHS)}|{'|'.join(m[:3] for m in _MONTHS)}
 _TIME = re.compile(
     r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?", re.I
 )
+_RANGE = re.compile(r"(\d{1,6})(?:-| to )(\d{1,6})")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _BASE = re.compile(
     r"\(?([0-9][0-9A-F]*|[A-F][A-F]*[0-9][0-9A-F]*)\)?\s*"
@@ -33,7 +34,7 @@ class Special(NamedTuple):
     """A form with its own equality.
 
     Attributes:
-        kind: `date`, `time`, `ratio` or `base`.
+        kind: `date`, `time`, `ratio`, `range` or `base`.
         value: its parts; a part that was not written is None.
     """
 
@@ -47,7 +48,7 @@ def special(text: str) -> Special | None:
         return _time(text) or _ratio(text)
     if "_" in text or "base" in text:
         return _base(text)
-    return _date(text)
+    return _date(text) or _range(text)
 
 
 def same_special(left: Special, right: Special) -> bool | None:
@@ -90,6 +91,14 @@ def _ratio(text: str) -> Special | None:
     if not parts[-1] or not any(parts):
         return Special("ratio", tuple(parts))
     return Special("ratio", tuple(part / parts[-1] for part in parts))
+
+
+def _range(text: str) -> Special | None:
+    """`10-12` and `10 to 12`; a falling pair without spaces is a difference."""
+    found = _RANGE.fullmatch(text)
+    if found is None or int(found[1]) >= int(found[2]):
+        return None
+    return Special("range", (int(found[1]), int(found[2])))
 
 
 def _date(text: str) -> Special | None:
