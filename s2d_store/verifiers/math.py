@@ -33,6 +33,9 @@ from s2d_store.verifiers.readings import Reading, read
 REVISION = "s2d3"
 """Ours, on top of math-verify's version: raise it whenever a verdict can change."""
 MAX_EXTRACTED_CHARS = 1_000
+MAX_PARSED_CHARS = 2_000
+MAX_NESTING = 20
+"""Brackets in brackets that math-verify is given; MATH's golds go to 8."""
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _DIGIT_SPACE = re.compile(r"(?<=\d)\\[,!;](?=\d{3})")
@@ -181,27 +184,28 @@ class MathVerifier:
         """The sympy form of a gold answer, None when math-verify cannot read it."""
         import sympy  # type: ignore[import-untyped]
 
-        try:
-            parsed = self._read_whole(light_latex(answer))
-        except (ValueError, RecursionError):
-            return None
+        parsed = self._read_whole(light_latex(answer))
         # math-verify reads `12:00` as 12/0, which equals nothing, itself included.
         return None if parsed in (sympy.nan, sympy.zoo) else parsed
 
     def _read_whole(self, text: str) -> Any | None:
         """The sympy form of an expression that is all of `text`."""
-        text = _DIGIT_SPACE.sub("", text.strip().rstrip(".").strip("$").strip())
-        if not text:
-            return None
+        text = " ".join(text.split()).rstrip(".").strip("$").strip()
+        text = _DIGIT_SPACE.sub("", text)
+        if not text or len(text) > MAX_PARSED_CHARS or _nesting(text) > MAX_NESTING:
+            return None  # math-verify would need minutes, and no person reads it either.
         if _NUMBER.fullmatch(text):
             return self._parse(text, (self._plain,), "first_match")[0]
         listed = ", ".join(without_thousands(part) for part in CONNECTIVE.split(text))
         return self._parse(rf"\boxed{{{listed}}}", (self._latex,), "first_match")[0]
 
     def _parse(self, text: str, targets: tuple[Any, ...], mode: str) -> tuple[Any | None, str]:
-        found = self._lib.parse(
-            text, targets, extraction_mode=mode, parsing_timeout=None, raise_on_error=True
-        )
+        try:
+            found = self._lib.parse(
+                text, targets, extraction_mode=mode, parsing_timeout=None, raise_on_error=True
+            )
+        except (ValueError, RecursionError):
+            return None, ""  # Not an expression, such as a number of 5,000 digits.
         expressions = [item for item in found if not isinstance(item, str)]
         texts = [item for item in found if isinstance(item, str)]
         return (expressions[0] if expressions else None), (texts[0] if texts else "")
@@ -228,6 +232,15 @@ def _states_an_answer(given: Reading, how: str) -> bool:
     if given.words and not given.parts:
         return given.mentioned is not None and how in ("hash", "stated")
     return given.decided or how == "whole"
+
+
+def _nesting(text: str) -> int:
+    """How deep the brackets of a text go."""
+    depth = deepest = 0
+    for mark in text:
+        depth += (mark in "([{") - (mark in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def given_words(text: str) -> bool:

@@ -255,7 +255,7 @@ def _starts_unit(word: str, before: str, tail: str) -> bool:
 
 
 def _with_unit(before: str, tail: str) -> Written | None:
-    if not _UNIT_TAIL.fullmatch(tail):
+    if not _UNIT_TAIL.fullmatch(tail) or not re.search(r"\d|\\", before):
         return None
     words = [word.lower() for word in re.findall(r"[a-zA-Z]+", tail)]
     if any(word in _NOT_UNITS - {"by", "at", "with", "to", "for", "all"} for word in words):
