@@ -194,6 +194,8 @@ def _same_lists(gold: Reading, given: Reading) -> bool | None:
             return same_answer(*((single, listed.parts[0]) if given.parts else (listed.parts[0], single)))
         if listed.words and single.words:
             return listed.words == single.words
+        if not listed.brackets and single.written and all(map(_plain, listed.parts)):
+            return False
         return None
     ordered = [reading.brackets not in ("", r"\{\}") for reading in (gold, given)]
     if all(ordered):

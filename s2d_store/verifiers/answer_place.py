@@ -20,6 +20,7 @@ ANSWER_FROM: tuple[AnswerFrom, ...] = get_args(AnswerFrom)
 MAX_RESPONSE_CHARS = 20_000
 MAX_BARE_CHARS = 200
 
+_FORMULAS = (("$$", "$$"), (r"\(", r"\)"), (r"\[", r"\]"), ("$", "$"))
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{1,30}\|>|</?s>|<eos>|<end_of_turn>|<pad>")
 _THINK_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>", re.I)
 _THINK_START = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>", re.I)
@@ -45,6 +46,7 @@ _STATED = re.compile(
     r"\banswers?\b(?:\s+(?:here|to (?:the|this) (?:question|problem)))?"
     r"[\s*_`]*+(?:is|are|was|be|=|:|equals)[\s*_`:]*+([^\n]{1,200})"
     r"|\b(?:respuesta|r\u00e9ponse|antwort|risposta|resposta)[^\n:]{0,20}?(?:\bes|\best|\bist|\b\u00e8|:)\s*+([^\n]{1,200})"
+    r"|\b(?:option|choice)\s+(\(?[A-J]\)?)(?=\s+is\b)"
     r"|(?:\u7b54\u6848|\u7b54|\u3053\u305f\u3048|\u7b54\u3048|\uc815\ub2f5|\ub2f5)\s*+"
     r"(?:\u662f|\u4e3a|\u70ba|\u306f|\uc740|\ub294|:)*+\s*+([^\n]{1,200})",
     re.I,
@@ -178,8 +180,13 @@ def _in_prose(text: str) -> list[Place]:
     if stated is not None:
         found.append(Place(stated, "stated"))
     if len(cleaned) <= MAX_BARE_CHARS and "\n" not in cleaned and not found:
-        found.append(Place(cleaned.rstrip(".!?"), "line"))
+        clause = _CLAUSE.search(cleaned)
+        line = cleaned[: clause.start()] if clause else cleaned
+        found.append(Place(line.rstrip(".!?"), "line"))
     if "\\" in cleaned or "$" in cleaned:
+        formula = _last_formula(cleaned)
+        if formula is not None:
+            found.append(Place(formula, "formula"))
         found.append(Place(cleaned, "prose"))
     number = last_number(cleaned)
     if number is not None:
@@ -202,6 +209,23 @@ def _stated(text: str) -> str | None:
         end = ending.search(stated)
         stated = stated[: end.start()] if end else stated
     return stated.strip() or None
+
+
+def _last_formula(text: str) -> str | None:
+    """What the last pair of `$`, `\\(` or `\\[` holds, when no number comes after it."""
+    ends = [(text.rfind(closing), opening, closing) for opening, closing in _FORMULAS]
+    end, opening, closing = max(ends)
+    if end <= 0 or any(mark.isdigit() for mark in text[end:]):
+        return None
+    start = text.rfind(opening, 0, end)
+    inner = text[start + len(opening) : end]
+    if start < 0 or not inner.strip() or len(inner) > MAX_BARE_CHARS:
+        return None
+    if closing == "$" and ("\n" in inner or inner[-1] == " " and inner[0] != " "):
+        return None  # Two prices and what stands between them.
+    if re.search(r"[$)\]]\s*(?:,|and|or|,\s*and)\s*$", text[max(0, start - 20) : start]):
+        return None  # One of several.
+    return inner
 
 
 def last_number(text: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from s2d_store.verifiers.answer_place import closing_brace, places
 from s2d_store.verifiers.answer_text import MAX_CHARS, plain_characters
 from s2d_store.verifiers.readings import Reading, read
 
@@ -41,6 +42,8 @@ def read_gold(answer: str) -> GoldAnswer:
     found = read(answer[:MAX_CHARS])
     if not any(character.isalnum() for character in found.key) and "\\" not in found.key:
         return GoldAnswer(answer, Reading("", ""), f"{shown}: it has no letter and no digit")
+    if closing_brace(answer + "}", 0) != len(answer):
+        return GoldAnswer(answer, found, f"{shown}: its braces do not match")
     if not _is_sentence(answer, found):
         return GoldAnswer(answer, found)
     stated = _stated(answer)
@@ -67,6 +70,8 @@ def gold_readable(answer: str) -> str | None:
 def _is_sentence(answer: str, found: Reading) -> bool:
     text = re.sub(r"\\[a-zA-Z]+", " ", plain_characters(answer))
     words = re.findall(r"[^\W\d_]{2,}", text)
+    if re.search(r"</answer>|\\boxed\s*\{|^####", answer, re.M) and not found.written:
+        return True
     if found.letter and not found.words:
         return False
     if len(_FORMULA.findall(answer)) == 1 and len(words) >= 2 and not _FORMULA.fullmatch(answer):
@@ -77,6 +82,9 @@ def _is_sentence(answer: str, found: Reading) -> bool:
 
 
 def _stated(answer: str) -> str | None:
+    placed = places(answer, "tag") or places(answer, "box") or places(answer, "hash")
+    if placed:
+        return placed[0].text
     formulas = _FORMULA.findall(answer)
     if len(formulas) == 1:
         return str(formulas[0])

@@ -229,7 +229,9 @@ class MathVerifier:
 
 def _states_an_answer(given: Reading, how: str) -> bool:
     """Whether prose in a place such as "the answer is ..." is read well enough to be judged."""
-    if given.words and not given.parts:
+    if given.parts:
+        return all(part.decided and not part.words for part in given.parts)
+    if given.words:
         return given.mentioned is not None and how in ("hash", "stated")
     return given.decided or how == "whole"
 

@@ -65,7 +65,7 @@ _WORDS_ONLY = re.compile(r"[\w\s.,:;!?'\"()/&%$#+-]*")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?![=<>])")
 _SIMPLE_LEFT = re.compile(
     r"(?:\\?[a-zA-Z]+|[a-zA-Z]\s*(?:_\s*(?:\w|\{\w+\}))|(?:\\?[a-zA-Z]+|[a-zA-Z]_\w)\s*\([^()=]{1,40}\)"
-    r"|[a-zA-Z](?:\s*\+\s*[a-zA-Z]){1,4}|[a-zA-Z]\s*'+|\|[a-zA-Z]+\|"
+    r"|[a-zA-Z](?:\s*\+\s*[a-zA-Z]){1,4}|[a-zA-Z]\s*'+|\|[^|=]{1,40}\|"
     r"|\\(?:angle|triangle|overline|vec|hat|bar|frac)[^=]{1,40})"
 )
 _OPENERS = {"(": ")", "[": "]", r"\{": r"\}"}
@@ -133,7 +133,8 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
         return replace(found, special=named, written=_number(text))
     choice = _choice(text, depth)
     if choice is not None:
-        return replace(found, letter=choice[0], rest=choice[1], written=read_expression(text))
+        alone = read_expression(text) if choice[1] is None else None
+        return replace(found, letter=choice[0], rest=choice[1], written=alone)
     sides = _EQUALS.split(text)
     if len(sides) > 1:
         return _equation(found, sides, depth)
@@ -236,12 +237,12 @@ def _is_product(run: str) -> bool:
     """Whether a run of letters may stand for variables side by side, as `xy` and `abc`."""
     if len(run) == 1 or run in _FUNCTION_WORDS:
         return True
-    if run != run.lower() or len(run) > 5 or run in _SHORT_WORDS:
+    if run in _SHORT_UNITS or run != run.lower() or len(run) > 5 or run in _SHORT_WORDS:
         return False
     if set(run) <= set("xyzw"):
         return True
     if len(run) == 2:
-        return not set(run) & set("eiou") and run not in _SHORT_UNITS
+        return not set(run) & set("eiou")
     return list(run) == sorted(set(run)) and not set(run) & set("eiou") and run not in ("any", "act", "ant")
 
 

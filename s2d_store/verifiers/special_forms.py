@@ -20,12 +20,12 @@ _ISO = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
 _SLASHED = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
 _MONTH = re.compile(rf"\b({'|'.join(_MONTHS)}|{'|'.join(m[:3] for m in _MONTHS)}|sept)\b\.?", re.I)
 _TIME = re.compile(
-    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?", re.I
+    r"(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?\s?m\b))\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?", re.I
 )
 _RANGE = re.compile(r"(\d{1,6})(?:-| to )(\d{1,6})")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _BASE = re.compile(
-    r"\(?([0-9][0-9A-F]*|[A-F][A-F]*[0-9][0-9A-F]*)\)?\s*"
+    r"[({]?\s*([0-9][0-9A-F]*|[A-F][A-F]*[0-9][0-9A-F]*)\s*[)}]?\s*"
     r"(?:_\s*(?:\{\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}|(\d{1,2})|([a-z]+))|\(?\s*(?:in )?base[ -](\d{1,2}|[a-z]+)\s*\)?)"
 )
 
@@ -46,6 +46,8 @@ def special(text: str) -> Special | None:
     """The date, time, ratio or number to a base that a text is; None for any other text."""
     if ":" in text:
         return _time(text) or _ratio(text)
+    if text[-1] in "mM." and (time := _time(text)):
+        return time
     if "_" in text or "base" in text:
         return _base(text)
     return _date(text) or _range(text)
@@ -76,11 +78,11 @@ def _base(text: str) -> Special | None:
 
 def _time(text: str) -> Special | None:
     found = _TIME.fullmatch(text)
-    if found is None or int(found[1]) > 24 or int(found[2]) > 59 or int(found[3] or 0) > 59:
+    if found is None or int(found[1]) > 24 or int(found[2] or 0) > 59 or int(found[3] or 0) > 59:
         return None
     half = (found[4] or "").lower()[:1]
     return Special(
-        "time", (int(found[1]), int(found[2]), int(found[3] or 0), half if half in "ap" and half else None)
+        "time", (int(found[1]), int(found[2] or 0), int(found[3] or 0), half if half in "ap" and half else None)
     )
 
 
