@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from s2d_store.verifiers.exact_numbers import (
-    Node,
-    NotRational,
-    TooLarge,
-    number,
-    rational,
-    same_value,
-    symbols,
-)
+from s2d_store.verifiers.approximations import approximate
+from s2d_store.verifiers.exact_numbers import same_value
 from s2d_store.verifiers.expressions import Written
+from s2d_store.verifiers.rationals import Node, NotRational, TooLarge, number, rational, symbols
 from s2d_store.verifiers.readings import Reading
 from s2d_store.verifiers.special_forms import same_special
 
@@ -126,8 +120,6 @@ def _within(value: Fraction, slack: Fraction, exact: Node) -> bool:
         return False
     except NotRational:
         pass
-    from s2d_store.verifiers.exact_numbers import approximate
-
     near = approximate(exact)
     return near is not None and abs(near - value) <= slack
 
@@ -191,7 +183,9 @@ def _same_lists(gold: Reading, given: Reading) -> bool | None:
     if not gold.parts or not given.parts:
         single, listed = (gold, given) if given.parts else (given, gold)
         if len(listed.parts) == 1 and listed.brackets in ("()", r"\{\}"):
-            return same_answer(*((single, listed.parts[0]) if given.parts else (listed.parts[0], single)))
+            return same_answer(
+                *((single, listed.parts[0]) if given.parts else (listed.parts[0], single))
+            )
         if listed.words and single.words:
             return listed.words == single.words
         if not listed.brackets and single.written and all(map(_plain, listed.parts)):
@@ -210,7 +204,7 @@ def _same_lists(gold: Reading, given: Reading) -> bool | None:
 
 
 def _same_sets(gold: Reading, given: Reading) -> bool | None:
-    """Members in any order; unequal counts are left to math-verify, which knows `\\pm`."""
+    r"""Members in any order; unequal counts are left to math-verify, which knows `\pm`."""
     if len(gold.parts) != len(given.parts):
         return False if all(_plain(part) for part in (*gold.parts, *given.parts)) else None
     left = list(given.parts)

@@ -39,8 +39,10 @@ _BETWEEN_BOXES = re.compile(
 _WORD = re.compile(r"(?<!\\)(?<![a-zA-Z])[a-zA-Z]{2,}")
 _HASH = re.compile(r"^[ \t*]{0,4}#{4}(?!#)[ \t]*+([^\n]*+)", re.MULTILINE)
 _HEADING = re.compile(
-    r"(?:\d+[.):]\s*+|step\b|part\b|case\b|solution\b|method\b|approach\b|explanation\b)\s*+\D", re.I
+    r"(?:\d+[.):]\s*+|step\b|part\b|case\b|solution\b|method\b|approach\b|explanation\b)\s*+\D",
+    re.I,
 )
+_ANSWER_LINE = re.compile(r"(?:the |final |my )*answer\b:?\s*\S|[-+$\u20ac\u00a3\\(]*\d", re.I)
 _NEXT_QUESTION = re.compile(r"^\s{0,8}(?:question|problem|q|human|user)\s?\d{0,4}:", re.I | re.M)
 _STATED = re.compile(
     r"\banswers?\b(?:\s+(?:here|to (?:the|this) (?:question|problem)))?"
@@ -71,13 +73,19 @@ _BULLET = re.compile(
     r"^[ \t]*+(?:(?:[*\u2022+>]|-(?![ \t]*+[\d.,]++[ \t]*+$)|#{1,6})[ \t]++)++", re.MULTILINE
 )
 _TABLE = re.compile(r"^[ \t]*+\|[^\n]*+$", re.MULTILINE)
-_QUOTES = str.maketrans(dict.fromkeys("`\"\u300c\u300d\u300e\u300f\u3010\u3011\u300a\u300b\u2192", " "))
+_QUOTES = str.maketrans(
+    dict.fromkeys('`"\u300c\u300d\u300e\u300f\u3010\u3011\u300a\u300b\u2192', " ")
+)
 _BRACKETED = re.compile(
     r"(?<![\\\w}^_\])])(?:\[\s?([-+]?\d[\d.,/]*+%?)\s?\](?!\()|<\s?([-+]?\d[\d.,/]*+%?)\s?>"
     r"|\{\s?([-+]?\d[\d.,/]*+%?)\s?\}|'([-+]?\d[\d.,/]*+%?)')"
 )
-_GLUED = re.compile(r"(?<=[a-zA-Z]:)(?=[-\d.$])|(?<=[^\x00-\u024f\u0370-\u03ff])(?=-?\d)|(?<=\d)(?=[\u2e80-\uffef])")
-_CURRENCY = re.compile(r"(?<![a-zA-Z])(?:Rs\.?|INR|USD|EUR|GBP|US\$|\u20ac|\u00a3|\u00a5|\u20b9)\s?(?=\d)")
+_GLUED = re.compile(
+    r"(?<=[a-zA-Z]:)(?=[-\d.$])|(?<=[^\x00-\u024f\u0370-\u03ff])(?=-?\d)|(?<=\d)(?=[\u2e80-\uffef])"
+)
+_CURRENCY = re.compile(
+    r"(?<![a-zA-Z])(?:Rs\.?|INR|USD|EUR|GBP|US\$|\u20ac|\u00a3|\u00a5|\u20b9)\s?(?=\d)"
+)
 
 
 @dataclass(frozen=True)
@@ -165,9 +173,9 @@ def _hashed(text: str) -> str | None:
     own = [line for line in answers if asked is None or line.start() < asked.start()]
     last = own[-1]
     content = without_marks(last[1]).strip()
-    if not is_bare_expression(content) and text[last.end() :].strip():
-        if not re.match(r"(?:the |final |my )*answer\b:?\s*\S|[-+$\u20ac\u00a3\\(]*\d", content, re.I):
-            return None  # A heading such as `#### Result`.
+    goes_on = bool(text[last.end() :].strip())
+    if goes_on and not is_bare_expression(content) and not _ANSWER_LINE.match(content):
+        return None  # A heading such as `#### Result`.
     return content
 
 
@@ -196,9 +204,7 @@ def _in_prose(text: str) -> list[Place]:
 
 def _stated(text: str) -> str | None:
     """What the last "answer is" or "Answer:" is followed by, up to the end of the sentence."""
-    last = None
-    for last in _STATED.finditer(text):
-        pass
+    last = _last(_STATED, text)
     if last is None:
         return None
     stated = next(group for group in last.groups() if group)
@@ -212,7 +218,7 @@ def _stated(text: str) -> str | None:
 
 
 def _last_formula(text: str) -> str | None:
-    """What the last pair of `$`, `\\(` or `\\[` holds, when no number comes after it."""
+    r"""What the last pair of `$`, `\(` or `\[` holds, when no number comes after it."""
     ends = [(text.rfind(closing), opening, closing) for opening, closing in _FORMULAS]
     end, opening, closing = max(ends)
     if end <= 0 or any(mark.isdigit() for mark in text[end:]):
@@ -221,7 +227,7 @@ def _last_formula(text: str) -> str | None:
     inner = text[start + len(opening) : end]
     if start < 0 or not inner.strip() or len(inner) > MAX_BARE_CHARS:
         return None
-    if closing == "$" and ("\n" in inner or inner[-1] == " " and inner[0] != " "):
+    if closing == "$" and ("\n" in inner or (inner[-1] == " " and inner[0] != " ")):
         return None  # Two prices and what stands between them.
     if re.search(r"[$)\]]\s*(?:,|and|or|,\s*and)\s*$", text[max(0, start - 20) : start]):
         return None  # One of several.
@@ -230,10 +236,15 @@ def _last_formula(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """The last number in a text, a fraction such as 3/4 with it."""
-    last = None
-    for last in _LAST_NUMBER.finditer(without_marks(text)):
-        pass
+    last = _last(_LAST_NUMBER, without_marks(text))
     return None if last is None else last[0]
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for match in pattern.finditer(text):
+        found = match
+    return found
 
 
 def without_marks(text: str) -> str:

@@ -1,6 +1,6 @@
 r"""The text of an answer in one plain form: characters, LaTeX wrappers, spaces, thousands.
 
-`\textcolor{red}{−½}` becomes `-\frac{1}{2}`. What the text means is decided in `readings.py`.
+`\textcolor{red}{\frac12}` becomes `-\frac{1}{2}`. What the text means is decided in `readings.py`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ _PLAIN = {
     **dict.fromkeys("\u3002", "."),
     **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\ufeff\u00ad\ufe0f", ""),
     **dict.fromkeys("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", ""),
-    **dict.fromkeys("\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "),
+    **dict.fromkeys(
+        "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "
+    ),
     "\u2795": "+",
     "\u2236": ":",
 }
@@ -92,11 +94,25 @@ _GREEK = {
     "\u03c3": "sigma", "\u03c4": "tau", "\u03c6": "phi", "\u03c9": "omega", "\u0394": "Delta",
     "\u03a9": "Omega", "\u03a3": "Sigma", "\U0001d70b": "pi", "\u03d5": "phi",
 }  # fmt: skip
-_RAISED = dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207a\u207f\u02e3\u2071", "0123456789-+nxi", strict=True))
-_LOWERED = dict(zip("\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089\u2099", "0123456789n", strict=True))
+_RAISED = dict(
+    zip(
+        "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207a\u207f\u02e3\u2071",
+        "0123456789-+nxi",
+        strict=True,
+    )
+)
+_LOWERED = dict(
+    zip(
+        "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089\u2099",
+        "0123456789n",
+        strict=True,
+    )
+)
 _RAISED_RUN = re.compile(f"[{''.join(_RAISED)}]+")
 _LOWERED_RUN = re.compile(f"[{''.join(_LOWERED)}]+")
-_ROOT = re.compile(r"([\u221a\u221b\u221c])\s?(?:\(([^()]{1,60})\)|\{([^{}]{1,60})\}|(\d+(?:\.\d+)?|[a-zA-Z]|\\pi))?")
+_ROOT = re.compile(
+    r"([\u221a\u221b\u221c])\s?(?:\(([^()]{1,60})\)|\{([^{}]{1,60})\}|(\d+(?:\.\d+)?|[a-zA-Z]|\\pi))?"
+)
 _DEGREES = {"\u221a": "", "\u221b": "[3]", "\u221c": "[4]"}
 _OVERLINED = re.compile(r"(?:\d[\u0304\u0305])+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
@@ -112,7 +128,9 @@ def plain_characters(text: str, latex: bool = True) -> str:
     if text.isascii():
         return text
     if _OVERLINED.search(text):
-        text = _OVERLINED.sub(lambda run: rf"\overline{{{''.join(filter(str.isdigit, run[0]))}}}", text)
+        text = _OVERLINED.sub(
+            lambda run: rf"\overline{{{''.join(filter(str.isdigit, run[0]))}}}", text
+        )
     pieces = []
     for character in text:
         if character < "\x80":
@@ -162,18 +180,26 @@ def _root(found: re.Match[str]) -> str:
 
 # --- LaTeX --------------------------------------------------------------------------------------
 
-_SPACES = re.compile(r"\\[,;:!>]|\\(?:quad|qquad|enspace|thinspace|hfill|displaystyle|textstyle|,|left(?![a-z])|right(?![a-z])|[bB]igg?[lr]?(?![a-z])|limits|nolimits|bf|it|rm|large|Large|small|normalsize|boldmath)(?![a-zA-Z])|\\ |~|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}")
+_SPACES = re.compile(
+    r"\\[,;:!>]|\\(?:quad|qquad|enspace|thinspace|hfill|displaystyle|textstyle|left|right"
+    r"|[bB]igg?[lr]?|limits|nolimits|bf|it|rm|large|Large|small|normalsize|boldmath)(?![a-zA-Z])"
+    r"|\\ |~|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}"
+)
 _DIGIT_SPACE = re.compile(r"(?<=\d)(?:\\[,!;:]|\{,\}|\\!,\\!|,\\!|\{\s\})+(?=\d{3})")
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|mathit|mathsf|mathtt|mathnormal|textbf|textit|textrm|textsf|texttt"
     r"|textnormal|emph|mbox|hbox|boldsymbol|bm|operatorname\*?|underline|boxed|fbox|framebox"
     r"|ensuremath|mathop|mathord|uline|underbar|tcbhighmath|Aboxed|bold|pmb|term|cancelto)\s*\{"
 )
-_COLOURED = re.compile(r"\\(?:textcolor|colorbox|fcolorbox\{[^{}]*\})\s*\{[^{}]*\}\s*\{|\\color\s*\{[^{}]*\}")
+_COLOURED = re.compile(
+    r"\\(?:textcolor|colorbox|fcolorbox\{[^{}]*\})\s*\{[^{}]*\}\s*\{|\\color\s*\{[^{}]*\}"
+)
 _DROPPED = re.compile(
     r"\\(?:checkmark|blacksquare|square|qed|Box|therefore|star|bigstar|label\{[^{}]*\}|tag\{[^{}]*\}|nonumber|underbrace|rule\{[^{}]*\}\{[^{}]*\})(?![a-zA-Z])"
 )
-_LED = re.compile(r"^(?:\s|=(?!=)|:|\\(?:approx|simeq|sim|cong|implies|Rightarrow|Longrightarrow|rightarrow|to|boldsymbol|equiv)(?![a-zA-Z]))+")
+_LED = re.compile(
+    r"^(?:\s|=(?!=)|:|\\(?:approx|simeq|sim|cong|implies|Rightarrow|Longrightarrow|rightarrow|to|boldsymbol|equiv)(?![a-zA-Z]))+"
+)
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _KEEP_TEXT = {"text", "textbf", "textit", "mathrm", "mbox", "operatorname", "textrm"}
 _NAMED = {
@@ -232,7 +258,7 @@ def normal_latex(text: str) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    """Without one pair of `$`, `\\(`, `\\[` around all of it, and a single `$` at the end."""
+    r"""Without one pair of `$`, `\(`, `\[` around all of it, and a single `$` at the end."""
     for opening, closing in _DELIMITERS:
         if (
             len(text) > len(opening) + len(closing)
@@ -246,7 +272,7 @@ def _without_delimiters(text: str) -> str:
 
 
 def _unwrapped(text: str, patterns: tuple[re.Pattern[str], ...] = ()) -> str:
-    """Content in place of `\\text{content}` and of colours; spaces keep words apart."""
+    r"""Content in place of `\text{content}` and of colours; spaces keep words apart."""
     for pattern in patterns or (_COLOURED, _WRAPPER):
         while found := pattern.search(text):
             if not found[0].endswith("{"):

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from s2d_store.verifiers.agreement import same_number
-from s2d_store.verifiers.exact_numbers import Node, number
 from s2d_store.verifiers.expressions import Written
+from s2d_store.verifiers.rationals import FUNCTIONS, Node, number
 
 MAX_NODES = 2_000
 _NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Abs": "abs", "ceiling": "ceil"}
@@ -62,9 +62,9 @@ def written(expression: Any) -> Written | None:
         return None
     percent = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
     mark = ""
-    if isinstance(expression, sympy.Mul) and len(expression.args) == 2:
-        if expression.args[1] == percent:
-            expression, mark = expression.args[0], "%"
+    marked = isinstance(expression, sympy.Mul) and len(expression.args) == 2
+    if marked and expression.args[1] == percent:
+        expression, mark = expression.args[0], "%"
     if isinstance(expression, sympy.Float):
         value, decimals, digits = _decimal(expression)
         return Written(number(value), decimals, digits, mark)
@@ -74,7 +74,7 @@ def written(expression: Any) -> Written | None:
         return None
 
 
-class _Unknown(Exception):  # noqa: N818 - never leaves this file
+class _Unknown(Exception):
     pass
 
 
@@ -117,7 +117,7 @@ def _node(expression: Any, count: list[int]) -> Node:
         parts = [_node(part, count) for part in expression.args]
         return ("log", parts[1], parts[0]) if len(parts) == 2 else ("fn", "ln", parts[0])
     name = _NAMES.get(name, name)
-    if name in ("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh abs floor ceil".split()):
+    if name in FUNCTIONS - {"ln", "log", "exp"}:
         return ("fn", name, _node(expression.args[0], count))
     raise _Unknown
 

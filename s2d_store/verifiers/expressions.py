@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from s2d_store.verifiers.exact_numbers import FUNCTIONS, Node, number
+from s2d_store.verifiers.rationals import FUNCTIONS, Node, number
+from s2d_store.verifiers.word_sets import word_set
 
 MAX_CHARS = 400
 MAX_DEPTH = 40
@@ -25,7 +26,9 @@ _REPEATING = re.compile(
     r"(?P<whole>\d*)\.(?P<fixed>\d*)"
     r"(?:\\(?:overline|bar|dot)\s*\{?(?P<block>\d+)\}?|\((?P<round>\d+)\))"
 )
-_DOTS = re.compile(r"(?P<whole>\d*)\.(?P<fixed>\d*?)(?P<digit>\d)(?P=digit){2,}(?:\\[lc]?dots|\.{3})")
+_DOTS = re.compile(
+    r"(?P<whole>\d*)\.(?P<fixed>\d*?)(?P<digit>\d)(?P=digit){2,}(?:\\[lc]?dots|\.{3})"
+)
 _SIGNED_DECIMAL = re.compile(
     r"(?P<sign>[-+]?)\s*(?:(?P<whole>\d*)\.(?P<part>\d+)|(?P<int>\d+)\.?)"
     r"(?:[eE](?P<exponent>[+-]?\d+)"
@@ -42,9 +45,10 @@ _NAMES = {
     "atan": "arctan",
     "lg": "log",
 }
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi"
-    " rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega".split()
+_GREEK = word_set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu "
+    "nu xi rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi "
+    "Omega"
 )
 _MULTIPLY = frozenset(("*", r"\cdot", r"\times", r"\ast"))
 _DIVIDE = frozenset(("/", r"\div"))
@@ -70,7 +74,7 @@ class Written:
     without_unit: Written | None = None
 
 
-class _Unread(Exception):  # noqa: N818 - never leaves this file
+class _Unread(Exception):
     pass
 
 
@@ -93,7 +97,7 @@ def read_expression(text: str) -> Written | None:
 
 
 def _one_number(text: str) -> bool:
-    """Whether a mark behind `text` belongs to all of it: `\\frac{1}{2}\\%`, not `1 + 2\\%`."""
+    r"""Whether a mark behind `text` belongs to all of it: `\frac{1}{2}\%`, not `1 + 2\%`."""
     return re.search(r"(?<=[^-+*/^({\s])\s*[-+]|\\(?:sin|cos|tan|cot|sec|csc)", text) is None
 
 
@@ -340,12 +344,12 @@ class _Reader:
         return ("sym", name)
 
     def argument(self) -> Node:
-        """What follows `\\frac` or `\\sqrt`: a group, or one digit, letter or command."""
+        r"""What follows `\frac` or `\sqrt`: a group, or one digit, letter or command."""
         if self.take("{"):
             node = self.sum()
             self.need("}")
             return node
-        kind, token, spaced = self.tokens[self.at] if self.at < len(self.tokens) else ("", "", False)
+        kind, token = self.peek()
         if kind == "number" and len(token) > 1:
             if not token.isdigit():
                 raise _Unread
@@ -417,7 +421,7 @@ class _Reader:
 
 
 def _is_plain_fraction(node: Node) -> bool:
-    """Whether a node is a fraction of two whole numbers, as in `3\\frac{1}{2}`."""
+    r"""Whether a node is a fraction of two whole numbers, as in `3\frac{1}{2}`."""
     return node[0] == "div" and all(
         part[0] == "num" and part[1].denominator == 1 and part[1] >= 0 for part in node[1:]
     )

@@ -38,7 +38,9 @@ def read_gold(answer: str) -> GoldAnswer:
     """What a gold answer says; a sentence is read by the one answer that it states."""
     shown = f"cannot read the gold answer {answer[:200]!r}"
     if len(answer) > 20 * MAX_CHARS:
-        return GoldAnswer(answer, Reading("", ""), f"{shown}: {len(answer)} characters are too many")
+        return GoldAnswer(
+            answer, Reading("", ""), f"{shown}: {len(answer)} characters are too many"
+        )
     found = read(answer[:MAX_CHARS])
     if not any(character.isalnum() for character in found.key) and "\\" not in found.key:
         return GoldAnswer(answer, Reading("", ""), f"{shown}: it has no letter and no digit")

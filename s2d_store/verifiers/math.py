@@ -144,8 +144,8 @@ class MathVerifier:
         if parsed is None:
             if place.how == "box":
                 # Read as text, and not the gold answer's.
-                outcome = "wrong" if place.text.strip() and given_words(place.text) else "unparseable"
-                return Verdict(0.0, outcome, text)
+                judged = given_words(place.text)
+                return Verdict(0.0, "wrong" if judged else "unparseable", text)
             return None
         return self._compared(gold, parsed, text.strip("$") if place.how == "whole" else text)
 

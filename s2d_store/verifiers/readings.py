@@ -10,47 +10,13 @@ import re
 from dataclasses import dataclass, field, replace
 
 from s2d_store.verifiers.answer_text import SCALES, key, normal_latex
-from s2d_store.verifiers.exact_numbers import Node, number
 from s2d_store.verifiers.expressions import MAX_CHARS, Written, read_expression
+from s2d_store.verifiers.rationals import symbols
 from s2d_store.verifiers.special_forms import Special, special
+from s2d_store.verifiers.units import PERCENT, THOUSANDS, WORD, is_product, read_number
+from s2d_store.verifiers.word_sets import word_set
 
-_MONEY_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
-_PERCENT = frozenset(("percent", "percentage", "pct"))
-_SHORT_UNITS = frozenset(
-    "mm cm dm km in ft yd mi nm mg kg lb lbs oz ml mL cl dl dL kl ms hr hrs min sec am pm th st nd"
-    " rd mph kph kmh fps ha cc pt qt gal kW kJ kN kV mV mA Hz kHz MHz GHz GB MB KB TB eV Pa kPa mol"
-    " rad deg sq cu pts USD EUR GBP amu bps rpm kcal cal au ly cents men pens dm pcs yrs yr wk wks"
-    " mo hour days day week year cups cup cup cans ants eggs cows cats dogs toys".split()
-)
-_LONE_UNITS = frozenset("m g s h L l J N W V A K C F T".split())
-_NOT_UNITS = frozenset(
-    "and or if when where for mod to than not no is are was times plus minus over divided by but"
-    " with remainder then else either neither nor any such that choose at"
-    " base sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan lim max min gcd lcm det"
-    " dim ker".split()
-)
-_BOUND_WORDS = frozenset("not most least more less than under below above between or if".split())
-_FUNCTION_WORDS = frozenset(
-    "sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan asin acos atan sinh cosh tanh"
-    " lim max min gcd lcm det mod frac binom".split()
-)
-_SHORT_WORDS = frozenset("am an as at by my us up ax ad cd pm tv mr ms".split())
-_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
-_UNIT_TAIL = re.compile(
-    r"[a-zA-Z](?:[a-zA-Z\s./()'*%\"$:-]|\^\s?\{?-?[123]\}?|\\cdot|\{?[23]\}?)*+"
-)
-_CURRENCY = re.compile(
-    r"^([-+]?)\s*(?:(?:US|A|C|HK|NZ)?\s*\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd]"
-    r"|\\(?:pounds|euro|yen)\b|(?:Rs\.?|INR|USD|EUR|GBP|CAD|AUD|JPY|CNY|RMB)(?![a-zA-Z]))\s*(?=[-\d.\\(])"
-)
-_TEMPERATURE = re.compile(r"(?<=\S)\s*\^\s*\{?\s*\\circ\s*\}?\s*[CFK]$")
-_LONE_UNIT = re.compile(
-    r"(.*[\d)}])\s+[mgshLlJNWVAKCFT](?:\s*\^\s*\{?-?[123]\}?)?"
-    r"(?:\s*(?:/|\\cdot)\s*[a-zA-Z](?:\s*\^\s*\{?-?[123]\}?)?)*"
-)
-_CURRENCY_END = re.compile(r"\s*(?:\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd])$")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_SPACED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?")
+_BOUND_WORDS = word_set("not most least more less than under below above between or if")
 _LABEL = re.compile(
     r"^(?:(?:so|thus|hence|therefore|and|then)\b,?\s*)?"
     r"(?=[a-zA-Z' -]{2,60}(?:\s*[:=]|\s+(?:is|are|was|equals)\b))(?![a-zA-Z]\s*[:=])"
@@ -105,9 +71,7 @@ class Reading:
     @property
     def decided(self) -> bool:
         """Whether anything but the bare text was understood."""
-        return bool(
-            self.written or self.words or self.letter or self.special or self.parts
-        )
+        return bool(self.written or self.words or self.letter or self.special or self.parts)
 
 
 def read(text: str, depth: int = 0) -> Reading:
@@ -130,7 +94,7 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
         return replace(found, written=quick)
     named = special(text)
     if named is not None:
-        return replace(found, special=named, written=_number(text))
+        return replace(found, special=named, written=read_number(text))
     choice = _choice(text, depth)
     if choice is not None:
         alone = read_expression(text) if choice[1] is None else None
@@ -138,19 +102,19 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
     sides = _EQUALS.split(text)
     if len(sides) > 1:
         return _equation(found, sides, depth)
-    written = _number(text)
+    written = read_number(text)
     if written is not None:
         return replace(found, written=written)
+    label = _LABEL.match(text)
+    if label and label.end() < len(text) and not is_product(label[1]):
+        inner = _read_normal(text[label.end() :].strip(), depth + 1)
+        if inner.decided:
+            return replace(inner, text=inner.text, key=inner.key)
     listed = _members(text)
     if listed is not None:
         brackets, members = listed
         parts = tuple(_read_normal(normal_latex(member), depth + 1) for member in members)
         return replace(found, brackets=brackets, parts=parts, words=_words(text))
-    label = _LABEL.match(text)
-    if label and label.end() < len(text) and not _is_product(label[1]):
-        inner = _read_normal(text[label.end() :].strip(), depth + 1)
-        if inner.decided:
-            return replace(inner, text=inner.text, key=inner.key)
     words = _words(text)
     if words:
         return replace(found, words=words, mentioned=_mentioned(text, depth))
@@ -164,16 +128,16 @@ def _equation(found: Reading, sides: list[str], depth: int) -> Reading:
         return found
     simple = _SIMPLE_LEFT.fullmatch(left) is not None or _word_label(left)
     if not simple:
-        values = [_number(side.strip()) for side in sides]
+        values = [read_number(side.strip()) for side in sides]
         if any(value is None for value in values) or not _is_numeric(values[0]):
             return found
     inner = _read_normal(right, depth + 1)
-    if inner.left or _JOINT_AND_EQUALS(sides):
+    if inner.left or _joined_before(sides):
         return found
     return replace(inner, left="" if _word_label(left) and len(left) > 1 else key(left))
 
 
-def _JOINT_AND_EQUALS(sides: list[str]) -> bool:  # noqa: N802
+def _joined_before(sides: list[str]) -> bool:
     """Whether a side but the last holds a joint: `x = 1, y = 2`, `x = 1 or x = 2`."""
     return any(_JOINT.search(_without_brackets(side)) for side in sides[:-1])
 
@@ -187,102 +151,7 @@ def _word_label(left: str) -> bool:
 
 
 def _is_numeric(value: Written | None) -> bool:
-    from s2d_store.verifiers.exact_numbers import symbols
-
     return value is not None and not symbols(value.node)
-
-
-# --- numbers and units --------------------------------------------------------------------------
-
-
-def _number(text: str) -> Written | None:
-    """The expression that is all of a text, but for currency, unit and scale."""
-    sign_and_currency = _CURRENCY.match(text)
-    if sign_and_currency:
-        text = sign_and_currency[1] + text[sign_and_currency.end() :]
-        scaled = re.fullmatch(r"(.*\d)\s?([kKMB])", text)
-        if scaled and (inner := _plain_number(scaled[1])):
-            return _scaled(inner, _MONEY_SCALES[scaled[2]])
-    text = _TEMPERATURE.sub("", _CURRENCY_END.sub("", text)).strip()
-    plain = _plain_number(text)
-    if plain is not None:
-        lone = _LONE_UNIT.fullmatch(text)
-        without = _plain_number(lone[1]) if lone else None
-        return replace(plain, without_unit=without)
-    for word in _WORD.finditer(text):
-        before, tail = text[: word.start()].strip().rstrip("-").strip(), text[word.start() :]
-        if not before or not _starts_unit(word[0], text[word.start() - 1], tail):
-            continue
-        opened = before.rstrip("({[ ")
-        before = opened if _UNIT_TAIL.fullmatch(tail) else before
-        return _with_unit(before, tail)
-    return None
-
-
-def _plain_number(text: str) -> Written | None:
-    if _SPACED_THOUSANDS.fullmatch(text):
-        text = text.replace(" ", "").replace("'", "")
-    if "," in text:
-        if any(opened in text for opened in ("(", "[", r"\{")):
-            return None
-        text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
-        if "," in text:
-            return None
-    if any(not _is_product(run[0]) for run in _WORD.finditer(text)):
-        return None
-    return read_expression(text)
-
-
-def _is_product(run: str) -> bool:
-    """Whether a run of letters may stand for variables side by side, as `xy` and `abc`."""
-    if len(run) == 1 or run in _FUNCTION_WORDS:
-        return True
-    if run in _SHORT_UNITS or run != run.lower() or len(run) > 5 or run in _SHORT_WORDS:
-        return False
-    if set(run) <= set("xyzw"):
-        return True
-    if len(run) == 2:
-        return not set(run) & set("eiou")
-    return list(run) == sorted(set(run)) and not set(run) & set("eiou") and run not in ("any", "act", "ant")
-
-
-def _starts_unit(word: str, before: str, tail: str) -> bool:
-    if word.lower() in _NOT_UNITS:
-        return False
-    if len(word) == 1:
-        alone = re.fullmatch(r"[a-zA-Z](?:\s*\^?\s*\{?[23]\}?)?(?:\s*/\s*[a-zA-Z].*)?", tail.strip())
-        return word in _LONE_UNITS and before in " }" and alone is not None
-    return word in _SHORT_UNITS or not _is_product(word)
-
-
-def _with_unit(before: str, tail: str) -> Written | None:
-    if not _UNIT_TAIL.fullmatch(tail) or not re.search(r"\d|\\", before):
-        return None
-    words = [word.lower() for word in re.findall(r"[a-zA-Z]+", tail)]
-    if any(word in _NOT_UNITS - {"by", "at", "with", "to", "for", "all"} for word in words):
-        return None
-    if before.endswith("^\\circ") or before.endswith("^{\\circ}"):
-        before = before[: before.rindex("^")]
-    inner = _plain_number(before.rstrip("*").removesuffix(r"\cdot").strip())
-    if inner is None:
-        return None
-    if words[0] in _PERCENT:
-        return replace(inner, mark="%")
-    for word in words:
-        if word not in SCALES:
-            break
-        inner = _scaled(inner, SCALES[word])
-    return inner
-
-
-def _scaled(inner: Written, times: int) -> Written:
-    node: Node = ("mul", inner.node, number(times))
-    if inner.node[0] == "num":
-        node = number(inner.node[1] * times)
-    return Written(node, None, 0, inner.mark)
-
-
-# --- choices, words, lists ----------------------------------------------------------------------
 
 
 def _choice(text: str, depth: int) -> tuple[str, Reading | None] | None:
@@ -308,8 +177,8 @@ def _words(text: str) -> str:
     bare = text.replace("\\$", "$").replace("\\%", "%").replace("\\&", "&").replace("\\ ", " ")
     if "\\" in bare or not _WORDS_ONLY.fullmatch(bare):
         return ""
-    runs = [run[0] for run in _WORD.finditer(bare)]
-    real = [run for run in runs if not _is_product(run) or (len(run) > 2 and run == bare)]
+    runs = [run[0] for run in WORD.finditer(bare)]
+    real = [run for run in runs if not is_product(run) or (len(run) > 2 and run == bare)]
     if not real and not re.search(r"[^\x00-\x7f]", bare):
         return ""
     return " ".join(re.sub(r"[^\w\s/%+-]", " ", bare.lower()).split())
@@ -319,17 +188,19 @@ def _mentioned(text: str, depth: int) -> Reading | None:
     words = {word.lower() for word in re.findall(r"[a-zA-Z]+", text)}
     if words & _BOUND_WORDS or depth > 2:
         return None
-    numbers = re.findall(r"(?<![\w.,])-?\\?\$?(?:\d[\d,]*(?:\.\d+)?(?:/\d+)?|\.\d+)%?(?![\d])", text)
+    numbers = re.findall(
+        r"(?<![\w.,])-?\\?\$?(?:\d[\d,]*(?:\.\d+)?(?:/\d+)?|\.\d+)%?(?![\d])", text
+    )
     if len(numbers) != 1 or len(re.findall(r"\d[\d,./]*", text)) != 1:
         return None
     scale = re.search(re.escape(numbers[0]) + r"\s+([a-z]+)", text)
-    behind = f" {scale[1]}" if scale and (scale[1] in SCALES or scale[1] in _PERCENT) else ""
-    written = _number(numbers[0].rstrip(",.") + behind)
+    behind = f" {scale[1]}" if scale and (scale[1] in SCALES or scale[1] in PERCENT) else ""
+    written = read_number(numbers[0].rstrip(",.") + behind)
     return None if written is None else Reading(numbers[0], key(numbers[0]), written)
 
 
 def _members(text: str) -> tuple[str, list[str]] | None:
-    """Brackets and members of a list: `(1, 2)`, `\\{a, b\\}`, `3 and 4`; None for anything else."""
+    r"""Brackets and members of a list: `(1, 2)`, `\{a, b\}`, `3 and 4`; None for anything else."""
     brackets = ""
     inner = text
     for opening in _OPENERS:
@@ -359,7 +230,7 @@ def _split(text: str) -> list[str] | None:
     """Parts between commas, `and` and `or` outside brackets; None when brackets do not fit."""
     depth, part, parts = 0, "", []
     at = 0
-    whole = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text) if ", " in text else text
+    whole = THOUSANDS.sub(lambda found: found[0].replace(",", ""), text) if ", " in text else text
     while at < len(whole):
         joint = _JOINT.match(whole, at) if depth == 0 and whole[at] in " ,;ao" else None
         if joint:
@@ -372,7 +243,9 @@ def _split(text: str) -> list[str] | None:
             continue
         step = _STEP.match(whole, at)
         token = step[0] if step else whole[at]
-        depth += {"(": 1, "[": 1, "{": 1, r"\{": 1, ")": -1, "]": -1, "}": -1, r"\}": -1}.get(token, 0)
+        depth += {"(": 1, "[": 1, "{": 1, r"\{": 1, ")": -1, "]": -1, "}": -1, r"\}": -1}.get(
+            token, 0
+        )
         part += token
         at += len(token)
     if depth != 0:

@@ -6,27 +6,26 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-_MONTHS = (
-    "january february march april may june july august september october november december".split()
-)
-_BASES = dict(
-    zip(
-        "two three four five six seven eight nine ten eleven twelve sixteen".split(),
-        [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16],
-        strict=True,
-    )
-)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_LONG = "january|february|march|april|june|july|august|sept|september|october|november|december"
+_BASES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "sixteen": 16,
+}  # fmt: skip
 _ISO = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
 _SLASHED = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
-_MONTH = re.compile(rf"\b({'|'.join(_MONTHS)}|{'|'.join(m[:3] for m in _MONTHS)}|sept)\b\.?", re.I)
+_MONTH = re.compile(rf"\b({_LONG}|{'|'.join(_MONTHS)})\b\.?", re.I)
 _TIME = re.compile(
-    r"(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?\s?m\b))\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?", re.I
+    r"(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?\s?m\b))"
+    r"\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?",
+    re.I,
 )
 _RANGE = re.compile(r"(\d{1,6})(?:-| to )(\d{1,6})")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _BASE = re.compile(
     r"[({]?\s*([0-9][0-9A-F]*|[A-F][A-F]*[0-9][0-9A-F]*)\s*[)}]?\s*"
-    r"(?:_\s*(?:\{\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}|(\d{1,2})|([a-z]+))|\(?\s*(?:in )?base[ -](\d{1,2}|[a-z]+)\s*\)?)"
+    r"(?:_\s*(?:\{\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}|(\d{1,2})|([a-z]+))"
+    r"|\(?\s*(?:in )?base[ -](\d{1,2}|[a-z]+)\s*\)?)"
 )
 
 
@@ -82,7 +81,13 @@ def _time(text: str) -> Special | None:
         return None
     half = (found[4] or "").lower()[:1]
     return Special(
-        "time", (int(found[1]), int(found[2] or 0), int(found[3] or 0), half if half in "ap" and half else None)
+        "time",
+        (
+            int(found[1]),
+            int(found[2] or 0),
+            int(found[3] or 0),
+            half if half in "ap" and half else None,
+        ),
     )
 
 
@@ -118,5 +123,9 @@ def _date(text: str) -> Special | None:
     days, years = [n for n in numbers if n < 32], [n for n in numbers if 1000 <= n <= 9999]
     if len(numbers) != len(days) + len(years) or len(days) > 1 or len(years) > 1:
         return None
-    which = [m[:3] for m in _MONTHS].index(month[1].lower()[:3]) + 1
-    return Special("date", (years[0] if years else None, which, days[0] if days else None)) if numbers else None
+    which = _MONTHS.index(month[1].lower()[:3]) + 1
+    return (
+        Special("date", (years[0] if years else None, which, days[0] if days else None))
+        if numbers
+        else None
+    )
