@@ -19,6 +19,7 @@ ROUNDED_DIGITS = 6
 """Decimals and significant digits from which a decimal may stand for the value it rounds."""
 PRINTED_DIGITS = 16
 """Significant digits from which a decimal is taken for a printed float64."""
+PRINTED_DECIMALS = 8
 PRINTED_ERROR = Fraction(1, 2**51)
 
 
@@ -106,6 +107,7 @@ def _rounded(gold: Written, given: Written, left: Node, right: Node) -> bool:
         other_is_short = other.decimals is None or other.digits < PRINTED_DIGITS - 1
         if (
             decimal.digits >= PRINTED_DIGITS
+            and decimal.decimals >= PRINTED_DECIMALS
             and other_is_short
             and _within(value, abs(value) * PRINTED_ERROR, exact)
         ):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 from s2d_store.verifiers.answer_place import closing_brace, places
 from s2d_store.verifiers.answer_text import MAX_CHARS, plain_characters
-from s2d_store.verifiers.readings import Reading, read
+from s2d_store.verifiers.readings import Reading, read, understood
+
+if TYPE_CHECKING:
+    from s2d_store.verifiers.math import MathVerifier
 
 MAX_WORDS = 6
 """A gold answer of more words, in which no single answer is found, is a sentence."""
@@ -59,14 +64,30 @@ def read_gold(answer: str) -> GoldAnswer:
 
 
 def gold_readable(answer: str) -> str | None:
-    """Why a gold answer cannot be graded against, or None when it can.
+    r"""Why a gold answer cannot be graded against, or None when it can.
 
-    Cheap: neither sympy nor math-verify is loaded.
+    math-verify is loaded, and asked, only for what is no number, choice, word or list of these.
 
     Args:
         answer: the gold answer's text.
+
+    Returns:
+        A reason in one sentence. Answers of which only the same text would be graded correct, such
+        as `1, 2, \ldots, n`, have one too, although a verdict on them is no error.
     """
-    return read_gold(answer.strip()).problem or None
+    gold = read_gold(answer.strip())
+    if gold.problem:
+        return gold.problem
+    if understood(gold.reading) or _verifier().parses(gold.text):
+        return None
+    return f"only the same text as {answer[:200]!r} is graded correct: it cannot be read"
+
+
+@cache
+def _verifier() -> MathVerifier:
+    from s2d_store.verifiers.math import MathVerifier
+
+    return MathVerifier()
 
 
 def _is_sentence(answer: str, found: Reading) -> bool:

@@ -180,6 +180,10 @@ class MathVerifier:
         )
         return Verdict(1.0, "correct", extracted) if same else Verdict(0.0, "wrong", extracted)
 
+    def parses(self, answer: str) -> bool:
+        """Whether math-verify can read a gold answer."""
+        return self._gold_parsed(answer) is not None
+
     def _parse_gold(self, answer: str) -> Any | None:
         """The sympy form of a gold answer, None when math-verify cannot read it."""
         import sympy  # type: ignore[import-untyped]

@@ -74,6 +74,11 @@ class Reading:
         return bool(self.written or self.words or self.letter or self.special or self.parts)
 
 
+def understood(reading: Reading) -> bool:
+    """Whether a reading says more than its text, in all its members."""
+    return reading.decided and all(understood(part) for part in reading.parts)
+
+
 def read(text: str, depth: int = 0) -> Reading:
     """Read an answer.
 
