@@ -6,6 +6,7 @@ docs/verdicts.md.
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from s2d_store.verifiers.approximations import approximate
@@ -15,6 +16,7 @@ from s2d_store.verifiers.rationals import Node, NotRational, TooLarge, number, r
 from s2d_store.verifiers.readings import Reading
 from s2d_store.verifiers.special_forms import same_special
 
+_CAPITALS = re.compile(r"(?<![\\a-zA-Z])[A-Z]{2,}(?![a-zA-Z])")
 ROUNDED_DIGITS = 6
 """Decimals and significant digits from which a decimal may stand for the value it rounds."""
 PRINTED_DIGITS = 16
@@ -36,6 +38,9 @@ def _same_right(gold: Reading, given: Reading) -> bool | None:
         return True
     if gold.special or given.special:
         return _same_specials(gold, given)
+    for one, other in ((gold, given), (given, gold)):
+        if len(one.parts) == 1 and one.brackets in ("()", r"\{\}") and not other.parts:
+            return same_answer(*((one.parts[0], other) if one is gold else (other, one.parts[0])))
     if gold.letter or given.letter:
         return _same_choice(gold, given)
     if gold.written and given.written:
@@ -44,7 +49,12 @@ def _same_right(gold: Reading, given: Reading) -> bool | None:
         return _same_lists(gold, given)
     if gold.words or given.words:
         return _same_words(gold, given)
-    return None
+    # `\angle ABC` is not `\angle ACB`: math-verify would multiply the letters.
+    return None if _points(gold.text) == _points(given.text) else False
+
+
+def _points(text: str) -> list[str]:
+    return sorted(_CAPITALS.findall(text))
 
 
 def same_number(gold: Written, given: Written) -> bool | None:
@@ -106,7 +116,7 @@ def _rounded(gold: Written, given: Written, left: Node, right: Node) -> bool:
             return True
         other_is_short = other.decimals is None or other.digits < PRINTED_DIGITS - 1
         if (
-            decimal.digits >= PRINTED_DIGITS
+            PRINTED_DIGITS <= decimal.digits <= PRINTED_DIGITS + 1
             and decimal.decimals >= PRINTED_DECIMALS
             and other_is_short
             and _within(value, abs(value) * PRINTED_ERROR, exact)
@@ -184,10 +194,6 @@ def _same_mentioned(gold: Reading, given: Reading) -> bool | None:
 def _same_lists(gold: Reading, given: Reading) -> bool | None:
     if not gold.parts or not given.parts:
         single, listed = (gold, given) if given.parts else (given, gold)
-        if len(listed.parts) == 1 and listed.brackets in ("()", r"\{\}"):
-            return same_answer(
-                *((single, listed.parts[0]) if given.parts else (listed.parts[0], single))
-            )
         if listed.words and single.words:
             return listed.words == single.words
         if not listed.brackets and single.written and all(map(_plain, listed.parts)):

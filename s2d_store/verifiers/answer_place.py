@@ -22,6 +22,9 @@ MAX_BARE_CHARS = 200
 
 _FORMULAS = (("$$", "$$"), (r"\(", r"\)"), (r"\[", r"\]"), ("$", "$"))
 _SPECIAL = re.compile(r"<\|[a-zA-Z_]{1,30}\|>|</?s>|<eos>|<end_of_turn>|<pad>")
+_TURN_END = re.compile(
+    r"<\|(?:im_end|endoftext|eot_id|end_of_text|end|eom_id)\|>|</s>|<eos>|<end_of_turn>"
+)
 _THINK_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>", re.I)
 _THINK_START = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>", re.I)
 _TAG = re.compile(r"<(/?)(?:answer|final_answer)>", re.I)
@@ -60,7 +63,7 @@ _CLAUSE = re.compile(
 )
 _LAST_NUMBER = re.compile(
     r"(?<![\w.,\\])(?:-(?=[\d.]))?+(?:\d{1,3}(?:,\d{3})++(?!\d)(?:\.\d++)?+|\d++(?:\.\d++)?+|\.\d++)"
-    r"(?:[eE][-+]?\d++)?+(?:\s?/\s?\d++(?![\d/]))?+(?:\s?\\?%)?+"
+    r"(?:[eE][-+]?\d++)?+(?:\s\d++/\d++|\s?/\s?\d++(?![\d/]))?+(?:\s?\\?%)?+"
     rf"(?:\s(?:{'|'.join(SCALES)}|percent|pct)\b)?+"
 )
 
@@ -104,7 +107,7 @@ class Place:
 
 def places(response: str, rule: AnswerFrom = "auto") -> list[Place]:
     """Where the answer may stand, the first that can be read counts; empty when it is nowhere."""
-    text, thought = _after_thinking(response)
+    text, thought = _after_thinking(_first_turn(response))
     text = _SPECIAL.sub(" ", text[-MAX_RESPONSE_CHARS:])
     if rule == "tag":
         return _listed(_tagged(text), "tag")
@@ -113,13 +116,15 @@ def places(response: str, rule: AnswerFrom = "auto") -> list[Place]:
     if rule == "hash":
         return _listed(_hashed(text), "hash")
     if rule == "last-number":
-        return _listed(last_number(text), "number")
+        return [] if thought else _listed(last_number(text), "number")
     tagged = _tagged(text)
     if tagged is not None:
         boxed = final_boxed(tagged)
         if boxed is not None:
             return [Place(boxed, "box")]
-        return [Place(tagged.strip(), "tag"), *([] if thought else _in_prose(tagged))]
+        inside = _in_prose(re.sub(r"^\s*#{1,6}\s", "", tagged))
+        stated = [place for place in inside if place.how in ("whole", "stated", "formula")]
+        return [Place(tagged.strip(), "tag"), *stated]
     boxed = final_boxed(text)
     if boxed is not None:
         return [Place(boxed, "box")]
@@ -131,6 +136,13 @@ def places(response: str, rule: AnswerFrom = "auto") -> list[Place]:
 
 def _listed(text: str | None, how: str) -> list[Place]:
     return [] if text is None else [Place(text.strip(), how)]
+
+
+def _first_turn(response: str) -> str:
+    """The response up to the token that ends a turn: what follows it is no answer."""
+    begun = len(response) - len(response.lstrip())
+    end = _TURN_END.search(response, begun + 1)
+    return response[: end.start()] if end else response
 
 
 def _after_thinking(response: str) -> tuple[str, bool]:
@@ -191,12 +203,14 @@ def _in_prose(text: str) -> list[Place]:
         clause = _CLAUSE.search(cleaned)
         line = cleaned[: clause.start()] if clause else cleaned
         found.append(Place(line.rstrip(".!?"), "line"))
-    if "\\" in cleaned or "$" in cleaned:
+    number = last_number(cleaned)
+    if number is not None and number[-1].isalpha():
+        found.append(Place(number, "number"))  # `$5 million`: what a formula would leave out.
+    if "\\" in cleaned or cleaned.count("$") > 1:
         formula = _last_formula(cleaned)
         if formula is not None:
             found.append(Place(formula, "formula"))
         found.append(Place(cleaned, "prose"))
-    number = last_number(cleaned)
     if number is not None:
         found.append(Place(number, "number"))
     return found

@@ -205,6 +205,9 @@ _KEEP_TEXT = {"text", "textbf", "textit", "mathrm", "mbox", "operatorname", "tex
 _NAMED = {
     r"\varnothing": r"\emptyset",
     r"\dfrac": r"\frac",
+    r"\nicefrac": r"\frac",
+    r"\sfrac": r"\frac",
+    r"\xfrac": r"\frac",
     r"\tfrac": r"\frac",
     r"\cfrac": r"\frac",
     r"\leq": r"\le",

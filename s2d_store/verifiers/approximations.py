@@ -110,10 +110,12 @@ def _approximate(node: Node, values: Mapping[str, Fraction], mp: Any, sums: _Sum
     if operation == "div":
         return parts[0] / parts[1]
     if operation == "pow":
+        _check_real(parts[0], parts[1], values)
         return _approximate_power(parts[0], parts[1], mp)
     if operation == "root":
         if parts[0].imag == 0 and parts[0].real < 0 and parts[1] % 2 == 1:
             return -mp.root(-parts[0], int(parts[1]))
+        _check_real(parts[0], 1 / parts[1], values)
         return _approximate_power(parts[0], 1 / parts[1], mp)
     if operation == "log":
         return mp.log(parts[1]) / mp.log(parts[0])
@@ -124,6 +126,12 @@ def _approximate(node: Node, values: Mapping[str, Fraction], mp: Any, sums: _Sum
     if operation == "fact2":
         return mp.fac2(parts[0])
     return mp.binomial(parts[0], parts[1])
+
+
+def _check_real(base: Any, exponent: Any, values: Mapping[str, Fraction]) -> None:
+    """With variables, a root of a negative number is outside the functions' common domain."""
+    if values and base.imag == 0 and base.real < 0 and exponent != int(exponent.real):
+        raise NotRational
 
 
 def _approximate_power(base: Any, exponent: Any, mp: Any) -> Any:

@@ -46,6 +46,18 @@ def exact_grader() -> ModuleType:
     return grader
 
 
+def as_one_set(gold: Any, parsed: Any) -> Any:
+    """`x < 1 or x > 2` beside a gold union of intervals, as the union that it states."""
+    import sympy  # type: ignore[import-untyped]
+
+    if not isinstance(gold, sympy.Union) or not isinstance(parsed, (sympy.FiniteSet, sympy.Tuple)):
+        return parsed
+    relations = [part for part in parsed.args if isinstance(part, sympy.core.relational.Relational)]
+    if len(relations) != len(parsed.args) or len(parsed.free_symbols) != 1:
+        return parsed
+    return sympy.Union(*(relation.as_set() for relation in relations))
+
+
 def same_numbers(a: Any, b: Any) -> bool | None:
     """Whether two sympy expressions are the same; None when one is not one of ours."""
     left, right = written(a), written(b)
@@ -56,7 +68,7 @@ def same_numbers(a: Any, b: Any) -> bool | None:
 
 def written(expression: Any) -> Written | None:
     """A sympy expression as our tree, with what is known of how it was written."""
-    import sympy  # type: ignore[import-untyped]
+    import sympy
 
     if _is_matrix(expression) or not isinstance(expression, sympy.Expr):
         return None

@@ -43,7 +43,6 @@ _NAMES = {
     "asin": "arcsin",
     "acos": "arccos",
     "atan": "arctan",
-    "lg": "log",
 }
 _GREEK = word_set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu "
@@ -383,6 +382,8 @@ class _Reader:
                 node = self.sum()
                 self.need(closing)
                 return ("fn", function, node)
+        if name == "lg":
+            return ("log", number(10), self.function("ln")[2])
         if name in FUNCTIONS:
             return self.function(name)
         raise _Unread

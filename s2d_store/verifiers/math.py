@@ -27,6 +27,7 @@ from s2d_store.verifiers.answer_place import (
 )
 from s2d_store.verifiers.answer_text import MAX_CHARS, light_latex
 from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.exact_grader import as_one_set, exact_grader
 from s2d_store.verifiers.gold import GoldAnswer, read_gold
 from s2d_store.verifiers.readings import Reading, read
 
@@ -76,8 +77,6 @@ class MathVerifier:
             )
         import math_verify
 
-        from s2d_store.verifiers.exact_grader import exact_grader
-
         for library in ("math_verify", "latex2sympy2_extended", "sympy"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         self.name = "math-verify"
@@ -112,8 +111,9 @@ class MathVerifier:
             return Verdict(0.0, "error", detail=gold.problem)
         verdict: Verdict | None = None
         for place in places(response, self.answer_from):
-            verdict = self._graded(gold, place)
-            if verdict is not None:
+            graded = self._graded(gold, place)
+            verdict = graded or verdict
+            if graded is not None and (place.how != "tag" or graded.outcome == "correct"):
                 break
         if verdict is not None and verdict.outcome == "correct":
             return verdict
@@ -167,6 +167,8 @@ class MathVerifier:
     def _compared(self, gold: GoldAnswer, parsed: Any, extracted: str) -> Verdict:
         extracted = extracted[:MAX_EXTRACTED_CHARS]
         expected = self._gold_parsed(gold.text)
+        if expected is not None:
+            parsed = as_one_set(expected, parsed)
         same = (
             expected is not None
             and not self._is_condition(expected, parsed)

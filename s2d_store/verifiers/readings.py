@@ -13,10 +13,11 @@ from s2d_store.verifiers.answer_text import SCALES, key, normal_latex
 from s2d_store.verifiers.expressions import MAX_CHARS, Written, read_expression
 from s2d_store.verifiers.rationals import symbols
 from s2d_store.verifiers.special_forms import Special, special
-from s2d_store.verifiers.units import PERCENT, THOUSANDS, WORD, is_product, read_number
+from s2d_store.verifiers.units import PERCENT, PLAIN_WORDS, THOUSANDS, WORD, is_product, read_number
 from s2d_store.verifiers.word_sets import word_set
 
 _BOUND_WORDS = word_set("not most least more less than under below above between or if")
+_LED_BY = re.compile(r"(?:so|thus|hence|therefore|then|finally|ans)\b[,.:]?\s*(?=\S)", re.I)
 _LABEL = re.compile(
     r"^(?:(?:so|thus|hence|therefore|and|then)\b,?\s*)?"
     r"(?=[a-zA-Z' -]{2,60}(?:\s*[:=]|\s+(?:is|are|was|equals)\b))(?![a-zA-Z]\s*[:=])"
@@ -24,7 +25,8 @@ _LABEL = re.compile(
 )
 _CHOICE = re.compile(
     r"^(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s+)?"
-    r"(?:\(([A-Ja-j])\)|([A-J])(?:\)|\.(?!\d)|\s*:|\s+-(?=\s*[A-Za-z]{2})|(?=\s*$)))\s*(.*)$",
+    r"(?:\(([A-Ja-j])\)\s*[:.]?|([A-J])(?:\)|\.(?!\d)|\s*:|\s+-(?=\s*[A-Za-z]{2})|(?=\s*$)|(?=\s*\([a-zA-Z]{2})"
+    r"|,(?=\s+(?!and\b|or\b)[a-zA-Z]{2})))\s*(.*)$",
     re.I | re.DOTALL,
 )
 _WORDS_ONLY = re.compile(r"[\w\s.,:;!?'\"()/&%$#+-]*")
@@ -87,7 +89,8 @@ def read(text: str, depth: int = 0) -> Reading:
         depth: how many lists it is in.
     """
     normal = normal_latex(text)
-    return _read_normal(normal, depth)
+    led = _LED_BY.match(normal)
+    return _read_normal(normal[led.end() :] if led else normal, depth)
 
 
 def _read_normal(text: str, depth: int = 0) -> Reading:
@@ -172,7 +175,9 @@ def _choice(text: str, depth: int) -> tuple[str, Reading | None] | None:
         return None
     if rest and re.match(r"[-+*/^=<>_]|\\(?:cdot|times|cup|cap|in|le|ge|neq)\b", rest):
         return None
-    if rest.startswith(",") or (found[1] and re.match(r"[\d\\]", rest) and letter.islower()):
+    if re.match(r",|and\b|or\b|&", rest):
+        return None  # A list of choices.
+    if found[1] and letter.islower() and re.match(r"[\d\\]", rest):
         return None
     return letter.upper(), (_read_normal(rest, depth + 1) if rest else None)
 
@@ -183,7 +188,7 @@ def _words(text: str) -> str:
     if "\\" in bare or not _WORDS_ONLY.fullmatch(bare):
         return ""
     runs = [run[0] for run in WORD.finditer(bare)]
-    real = [run for run in runs if not is_product(run) or (len(run) > 2 and run == bare)]
+    real = [run for run in runs if not is_product(run) or (run in PLAIN_WORDS and run == bare)]
     if not real and not re.search(r"[^\x00-\x7f]", bare):
         return ""
     return " ".join(re.sub(r"[^\w\s/%+-]", " ", bare.lower()).split())

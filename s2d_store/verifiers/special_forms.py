@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -20,7 +21,7 @@ _TIME = re.compile(
     r"\s*(a\.?\s?m\.?|p\.?\s?m\.?|o'clock|noon|midnight)?",
     re.I,
 )
-_RANGE = re.compile(r"(\d{1,6})(?:-| to )(\d{1,6})")
+_RANGE = re.compile(r"(\d{1,6})(?:-| to )(\d{1,6})((?:-\d{1,6})*)(?:\s+[a-z]{2,}){0,3}")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _BASE = re.compile(
     r"[({]?\s*([0-9][0-9A-F]*|[A-F][A-F]*[0-9][0-9A-F]*)\s*[)}]?\s*"
@@ -103,9 +104,12 @@ def _ratio(text: str) -> Special | None:
 def _range(text: str) -> Special | None:
     """`10-12` and `10 to 12`; a falling pair without spaces is a difference."""
     found = _RANGE.fullmatch(text)
-    if found is None or int(found[1]) >= int(found[2]):
+    if found is None:
         return None
-    return Special("range", (int(found[1]), int(found[2])))
+    ends = [int(end) for end in (found[1], found[2], *found[3].split("-")[1:])]
+    if any(before >= after for before, after in pairwise(ends)):
+        return None
+    return Special("range", tuple(ends))
 
 
 def _date(text: str) -> Special | None:

@@ -29,6 +29,7 @@ _FUNCTION_WORDS = word_set(
     "sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan asin acos atan sinh cosh "
     "tanh lim max min gcd lcm det mod frac binom"
 )
+PLAIN_WORDS = _FUNCTION_WORDS - {"pi", "frac", "binom", "sqrt"}
 _SHORT_WORDS = word_set("am an as at by my us up ax ad cd pm tv mr ms")
 WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _UNIT_TAIL = re.compile(
@@ -106,6 +107,8 @@ def is_product(run: str) -> bool:
 def _starts_unit(word: str, before: str, tail: str) -> bool:
     if word.lower() in _NOT_UNITS:
         return False
+    if word in ("a", "an") and before == " " and re.match(r"an? [a-z]{2,}", tail):
+        return True
     if len(word) == 1:
         alone = re.fullmatch(
             r"[a-zA-Z](?:\s*\^?\s*\{?[23]\}?)?(?:\s*/\s*[a-zA-Z].*)?", tail.strip()
