@@ -93,6 +93,7 @@ def test_golds_that_can_be_read(math: MathVerifier, answer: str) -> None:
         ("", "no letter and no digit"),
         ("???", "no letter and no digit"),
         (r"\frac{1}{", "braces"),
+        ("not a number at all (", "braces"),
         ("There are 3 apples and 4 pears in the basket today", "sentence"),
         ("The proof goes by induction over the number of edges of G", "sentence"),
         ("7" * 30_000, "too many"),

@@ -49,7 +49,8 @@ def read_gold(answer: str) -> GoldAnswer:
     found = read(answer[:MAX_CHARS])
     if not any(character.isalnum() for character in found.key) and "\\" not in found.key:
         return GoldAnswer(answer, Reading("", ""), f"{shown}: it has no letter and no digit")
-    if closing_brace(answer + "}", 0) != len(answer):
+    open_words = found.words and answer.count("(") > answer.count(")")
+    if open_words or closing_brace(answer + "}", 0) != len(answer):
         return GoldAnswer(answer, found, f"{shown}: its braces do not match")
     if not _is_sentence(answer, found):
         return GoldAnswer(answer, found)
