@@ -36,7 +36,7 @@ MONSTERS = {
     "code": r"\boxed{__import__('os')._exit(0)}",
 }
 """One answer each; those that must time out are `MUST_TIME_OUT`."""
-MUST_TIME_OUT = ("tower", "factorials")
+MUST_TIME_OUT = ("sum", "product")
 
 
 def _join(parts: SearchStrategy[str], most: int) -> SearchStrategy[str]:

@@ -1,0 +1,140 @@
+"""math-verify's comparison with exact numbers: a copy of its grader whose number tests are ours.
+
+math-verify 0.9 evaluates numbers with 15 digits, drops what is below 1e-15 and rounds decimals to
+six places. Here every number in its sets, tuples, intervals, matrices and equations is compared
+by `agreement.same_number` instead. The copy leaves the installed package as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+from s2d_store.verifiers.agreement import same_number
+from s2d_store.verifiers.expressions import Written
+from s2d_store.verifiers.rationals import FUNCTIONS, Node, number
+
+MAX_NODES = 2_000
+_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Abs": "abs", "ceiling": "ceil"}
+
+
+def exact_grader() -> ModuleType:
+    """A private copy of `math_verify.grader` that compares numbers exactly."""
+    spec = importlib.util.find_spec("math_verify.grader")
+    assert spec is not None and spec.loader is not None
+    grader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(grader)
+    numeric, symbolic = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
+
+    def numeric_eq(a: Any, b: Any, float_rounding: int, numeric_precision: int) -> bool:
+        same = same_numbers(a, b)
+        if same is not None:
+            return same
+        if _is_matrix(a) or _is_matrix(b):
+            return bool(numeric(a, b, float_rounding, numeric_precision))
+        return False
+
+    def symbolic_eq(a: Any, b: Any) -> bool:
+        same = same_numbers(a, b)
+        return bool(symbolic(a, b)) if same is None else same
+
+    grader.sympy_numeric_eq = numeric_eq  # type: ignore[attr-defined]
+    grader.sympy_symbolic_eq = symbolic_eq  # type: ignore[attr-defined]
+    return grader
+
+
+def as_one_set(gold: Any, parsed: Any) -> Any:
+    """`x < 1 or x > 2` beside a gold union of intervals, as the union that it states."""
+    import sympy  # type: ignore[import-untyped]
+
+    if not isinstance(gold, sympy.Union) or not isinstance(parsed, (sympy.FiniteSet, sympy.Tuple)):
+        return parsed
+    relations = [part for part in parsed.args if isinstance(part, sympy.core.relational.Relational)]
+    if len(relations) != len(parsed.args) or len(parsed.free_symbols) != 1:
+        return parsed
+    return sympy.Union(*(relation.as_set() for relation in relations))
+
+
+def same_numbers(a: Any, b: Any) -> bool | None:
+    """Whether two sympy expressions are the same; None when one is not one of ours."""
+    left, right = written(a), written(b)
+    if left is None or right is None:
+        return None
+    return same_number(left, right)
+
+
+def written(expression: Any) -> Written | None:
+    """A sympy expression as our tree, with what is known of how it was written."""
+    import sympy
+
+    if _is_matrix(expression) or not isinstance(expression, sympy.Expr):
+        return None
+    percent = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
+    mark = ""
+    marked = isinstance(expression, sympy.Mul) and len(expression.args) == 2
+    if marked and expression.args[1] == percent:
+        expression, mark = expression.args[0], "%"
+    if isinstance(expression, sympy.Float):
+        value, decimals, digits = _decimal(expression)
+        return Written(number(value), decimals, digits, mark)
+    try:
+        return Written(_node(expression, [0]), mark=mark)
+    except (_Unknown, RecursionError):
+        return None
+
+
+class _Unknown(Exception):
+    pass
+
+
+def _decimal(value: Any) -> tuple[Fraction, int, int]:
+    """A sympy float as the decimal that it was read from."""
+    found = re.fullmatch(r"-?(\d*)\.?(\d*)(?:e([-+]?\d+))?", str(value))
+    if found is None:
+        raise _Unknown
+    part = found[2].rstrip("0")
+    decimals = max(len(part) - int(found[3] or 0), 0)
+    if abs(int(found[3] or 0)) > 10_000:
+        raise _Unknown
+    return Fraction(str(value)), decimals, len((found[1] + part).lstrip("0"))
+
+
+def _node(expression: Any, count: list[int]) -> Node:
+    import sympy
+
+    count[0] += 1
+    if count[0] > MAX_NODES:
+        raise _Unknown
+    if isinstance(expression, sympy.Rational):
+        return number(Fraction(int(expression.p), int(expression.q)))
+    if isinstance(expression, sympy.Float):
+        return number(_decimal(expression)[0])
+    if expression in (sympy.pi, sympy.E, sympy.I):
+        return ("const", {sympy.pi: "pi", sympy.E: "e", sympy.I: "i"}[expression])
+    if isinstance(expression, sympy.Symbol):
+        return ("sym", expression.name)
+    if isinstance(expression, sympy.UnevaluatedExpr):
+        return _node(expression.args[0], count)
+    name = type(expression).__name__
+    operation = {"Add": "add", "Mul": "mul", "Pow": "pow", "factorial": "fact", "binomial": "binom"}
+    if name in operation and expression.args:
+        parts = [_node(part, count) for part in expression.args]
+        return (operation[name], *parts)
+    if name == "exp":
+        return ("fn", "exp", _node(expression.args[0], count))
+    if name == "log":
+        parts = [_node(part, count) for part in expression.args]
+        return ("log", parts[1], parts[0]) if len(parts) == 2 else ("fn", "ln", parts[0])
+    name = _NAMES.get(name, name)
+    if name in FUNCTIONS - {"ln", "log", "exp"}:
+        return ("fn", name, _node(expression.args[0], count))
+    raise _Unknown
+
+
+def _is_matrix(expression: Any) -> bool:
+    import sympy
+
+    return isinstance(expression, (sympy.MatrixBase, sympy.MatrixExpr))
