@@ -21,7 +21,7 @@ from random import Random
 from benchmarks.verdict_forms import FORMS
 from s2d_store.verifiers.math import MathVerifier
 
-OWN = Path(__file__).parents[1] / "tests" / "verdict_cases.jsonl"
+OWN = Path(__file__).parents[1] / "tests" / "verifiers" / "verdict_cases.jsonl"
 
 
 @dataclass(frozen=True)
