@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable, Schema
 
 from s2d_store.encoding import logit_steps
 from s2d_store.errors import NotFoundError, StoreError
@@ -24,7 +23,7 @@ from s2d_store.storage import location, preflight
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import data_files, file_statistics, journal, snapshot
+from s2d_store.tables import data_files, delta_commit, file_statistics, journal, snapshot
 from s2d_store.tables.batches import conform, partitions
 from s2d_store.tables.snapshot import Snapshot
 
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
     from s2d_store.datasets.read import LockedDataset
 
 MANIFEST = "s2d.json"
-# Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
-# Opening a table reads the newest checkpoint and the commits since (benchmarks/commits.py).
-_TABLE_CONFIGURATION = {
-    "delta.checkpointInterval": "50",
-    "delta.logRetentionDuration": "interval 3650 days",
-    "delta.deletedFileRetentionDuration": "interval 3650 days",
-}
 
 
 class Store:
@@ -81,14 +73,7 @@ class Store:
             backend.make_folder(path)
             preflight.require_conditional_writes(path)
             for table in TABLES.values():
-                folder = snapshot.table_path(path, table.name)
-                DeltaTable.create(
-                    str(folder),
-                    schema=Schema.from_arrow(table.schema),
-                    mode="ignore",
-                    partition_by=list(table.partition_by) or None,
-                    configuration=_TABLE_CONFIGURATION,
-                )
+                delta_commit.create(snapshot.table_path(path, table.name), table)
             manifest = {
                 "format": "s2d",
                 "format_version": FORMAT_VERSION,
@@ -160,6 +145,7 @@ class Store:
         written: list[Place] = []
         with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
             journal.recover(self.root)
+            journal.check_logs(self.root, tables)
             for name, table in tables.items():
                 rows = self._as_stored(name, table)
                 if not fresh:

@@ -7,19 +7,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from s2d_store.maintenance.compact import LiveFile, live_files
+from s2d_store.errors import S2DError
 from s2d_store.storage import content_hash
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
+from s2d_store.tables import table_state
 from s2d_store.tables.snapshot import table_path
+from s2d_store.tables.table_state import LiveFile
 
 # A flipped bit in a footer's text reaches Python as undecodable.
 UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
@@ -75,13 +74,10 @@ def of_table(
     folder = table_path(store.root, name)
     for version, users in wanted.items():
         try:
-            files = live_files(DeltaTable(str(folder), version=version))
-        except (DeltaError, ValueError, OSError) as error:
+            files = table_state.read(folder, version).oldest_first()
+        except (S2DError, OSError) as error:
             at = "" if version is None else f" at version {version}, pinned by {_names(users)}"
-            faults.append(
-                f"the log of table {name} cannot be read{at}: {line(error)}; "
-                f"repair: restore tables/{name}/_delta_log from a copy"
-            )
+            faults.append(log_fault(name, error, at))
             continue
         for file in files:
             found.setdefault(file.path, file)
@@ -90,8 +86,8 @@ def of_table(
             newest = {file.path for file in files}
     return [
         DataFile(
-            path=folder / unquote(path),
-            name=f"tables/{name}/{unquote(path)}",
+            path=folder / path,
+            name=f"tables/{name}/{path}",
             table=name,
             dataset="",
             size=file.size,
@@ -162,6 +158,16 @@ def read_decodable_columns(path: Place, columns: Sequence[str]) -> pa.Table:
             continue
         found[name] = column
     return pa.table(found)
+
+
+def log_fault(table: str, error: BaseException, at: str = "") -> str:
+    """What is wrong with a table's log, and what to do, in one line."""
+    if isinstance(error, S2DError):
+        return f"{error.what}{at}: {error.why}; repair: {error.fix}"
+    return (
+        f"the log of table {table} cannot be read{at}: {line(error)}; "
+        f"repair: restore tables/{table}/_delta_log from a copy"
+    )
 
 
 def line(error: BaseException) -> str:

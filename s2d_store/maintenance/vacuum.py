@@ -15,7 +15,7 @@ from s2d_store.schema import TABLES
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import FileInfo, Place
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, delta_log, journal
+from s2d_store.tables import checkpoint_file, delta_commit, delta_log, journal
 from s2d_store.tables.delta_log import FileLifetime
 from s2d_store.tables.snapshot import table_path
 
@@ -218,7 +218,8 @@ def _superseded(folder: Place, files: Sequence[FileInfo], pinned: Sequence[int])
         return []
     needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
     # Of two writers, the slower may have named an older one as the last.
-    needed |= {max(found), delta_log.last_checkpoint(folder)}
+    hint = checkpoint_file.hint(folder)
+    needed |= {max(found), hint.version if hint else -1}
     return [file for version, file in found.items() if version not in needed]
 
 

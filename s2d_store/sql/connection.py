@@ -19,7 +19,7 @@ from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
-from s2d_store.tables.snapshot import Snapshot
+from s2d_store.tables.snapshot import Snapshot, table_path
 
 # SQL that asks what there is needs all of it.
 _CATALOG = re.compile(
@@ -60,7 +60,11 @@ def connect(
     if not unsafe:
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
-        con.execute(f"SET allowed_directories = [{literal(f'{root}/')}, {literal(f'{spill}/')}]")
+        # A table's folder may be a link to another disk.
+        places = [root, *(table_path(root, name) for name in tables)]
+        real = {backend_of(root).real_path(place) for place in places}
+        allowed = [literal(f"{place}/") for place in (root, *sorted(real), spill)]
+        con.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     return con

@@ -43,6 +43,17 @@ class LocalBackend:
         except FileNotFoundError:
             return []
 
+    def consecutive(self, folder: Path, name: str, first: int) -> list[int]:
+        """By asking for one after another: listing a long log takes longer."""
+        found: list[int] = []
+        while (folder / name.format(first + len(found))).exists():
+            found.append(first + len(found))
+        return found
+
+    def real_path(self, folder: Path) -> str:
+        """The path with links followed."""
+        return os.path.realpath(folder)
+
     def exists(self, path: Path) -> bool:
         """Whether a file is there."""
         return path.exists()

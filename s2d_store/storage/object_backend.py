@@ -49,6 +49,18 @@ class ObjectBackend:
         found = folder.below(after=after or None)
         return [path.name for path, *_ in found if path.parent == folder]
 
+    def consecutive(self, folder: ObjectPath, name: str, first: int) -> list[int]:
+        """By one listing."""
+        there = set(self.names(folder, after=name.format(first - 1) if first else ""))
+        found: list[int] = []
+        while name.format(first + len(found)) in there:
+            found.append(first + len(found))
+        return found
+
+    def real_path(self, folder: ObjectPath) -> str:
+        """The URL."""
+        return str(folder)
+
     def exists(self, path: ObjectPath) -> bool:
         """Whether an object is there."""
         return path.exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from s2d_store.errors import StoreError
 from s2d_store.schema import TABLES
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import delta_commit, delta_log, file_statistics
+from s2d_store.tables import delta_commit, delta_log, file_statistics, table_state
 from s2d_store.tables.snapshot import table_path
 
 
@@ -75,6 +75,17 @@ def commit(root: Place, files: Sequence[NewFile]) -> None:
             ) from error
     for folder, version in made:
         delta_commit.checkpoint_if_due(folder, version)
+
+
+def check_logs(root: Place, tables: Iterable[str]) -> None:
+    """Refuse to write to tables whose logs are not whole, or use what s2d does not.
+
+    Raises:
+        StoreError: one is.
+        OSError: one cannot be read.
+    """
+    for name in tables:
+        table_state.newest(table_path(root, name))
 
 
 def recover(root: Place) -> int:

@@ -1,0 +1,123 @@
+"""Checkpoints of a Delta log: all files of a version in one Parquet file, where readers begin.
+
+delta-rs makes them, for every reader of Delta. They are then written again with page checksums, so
+that a flipped bit shows, and flushed, which delta-rs does not do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from s2d_store.storage.backend import backend_of
+from s2d_store.storage.location import Place
+from s2d_store.tables import delta_protocol
+
+HINT = "_last_checkpoint"
+_FIELDS = ("path", "size", "modificationTime", "partitionValues", "stats")
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What `_last_checkpoint` says.
+
+    Attributes:
+        version: of the newest checkpoint; -1 where it is not legible.
+        rows: actions that it holds; None where it does not say.
+    """
+
+    version: int
+    rows: int | None
+
+
+def path_of(folder: Place, version: int) -> Place:
+    """Where the checkpoint of a version lies."""
+    return folder / "_delta_log" / f"{version:020d}.checkpoint.parquet"
+
+
+def hint(folder: Place) -> Hint | None:
+    """Where readers begin; None where nothing says so. Power loss can tear it."""
+    try:
+        data = (folder / "_delta_log" / HINT).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        said = json.loads(data)
+        version, rows = int(said["version"]), said.get("size")
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
+        return Hint(-1, None)
+    return Hint(version, rows if isinstance(rows, int) else None)
+
+
+def read(folder: Place, version: int, said: Hint | None = None) -> list[dict[str, Any]] | None:
+    """The `add` actions of a checkpoint; None where it is not whole.
+
+    Raises:
+        StoreError: the table uses what s2d does not.
+    """
+    try:
+        with (
+            backend_of(folder).local_copy(path_of(folder, version)) as local,
+            pq.ParquetFile(local, page_checksum_verification=True) as file,
+        ):
+            n_rows = file.metadata.num_rows
+            table = file.read(columns=["add", "protocol", "metaData"])
+        adds = table.column("add").drop_null().combine_chunks()
+        columns = [adds.field(name).to_pylist() for name in _FIELDS]
+        others = {
+            name: [row for row in table.column(name).to_pylist() if row is not None]
+            for name in ("protocol", "metaData")
+        }
+        vectors = [row for row in adds.field("deletionVector").to_pylist() if row]
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError, AttributeError):
+        return None
+    if said and said.version == version and said.rows not in (None, n_rows):
+        return None
+    if len(others["protocol"]) != 1 or len(others["metaData"]) != 1:
+        return None
+    for name, rows in others.items():
+        delta_protocol.check(folder.name, {name: rows[0]})
+    if vectors:
+        delta_protocol.check(folder.name, {"add": {"deletionVector": vectors[0]}})
+    found = [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
+    # A checkpoint without what was noted of the files would lose it; the commits have it.
+    return None if any(not isinstance(add["stats"], str) for add in found) else found
+
+
+def write(folder: Place) -> int:
+    """Make a checkpoint of the newest version; returns which that is.
+
+    Raises:
+        DeltaError: delta-rs cannot.
+        OSError: the log cannot be written.
+    """
+    DeltaTable(str(folder)).create_checkpoint()
+    made = hint(folder)
+    if made is None or made.version < 0:
+        raise OSError(5, "delta-rs left no checkpoint", str(folder / "_delta_log" / HINT))
+    backend, path = backend_of(folder), path_of(folder, made.version)
+    with backend.local_copy(path) as local:
+        table = pq.read_table(local)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    backend.replace(path, sink.getvalue().to_pybytes())
+    pointer = folder / "_delta_log" / HINT
+    backend.replace(pointer, pointer.read_bytes())
+    return made.version
+
+
+def remove(folder: Place, versions: tuple[int, ...]) -> None:
+    """Take torn checkpoints away, and the hint with them, so that every reader passes them over.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    backend = backend_of(folder)
+    backend.remove(folder / "_delta_log" / HINT)
+    for version in versions:
+        backend.remove(path_of(folder, version))
