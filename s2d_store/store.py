@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -23,14 +21,13 @@ from s2d_store.storage import location, preflight
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import data_files, delta_commit, file_statistics, journal, snapshot
+from s2d_store.tables import data_files, delta_commit, file_statistics, journal, manifest, snapshot
 from s2d_store.tables.batches import conform, partitions
+from s2d_store.tables.manifest import MANIFEST
 from s2d_store.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from s2d_store.datasets.read import LockedDataset
-
-MANIFEST = "s2d.json"
 
 
 class Store:
@@ -72,18 +69,12 @@ class Store:
             backend = backend_of(path)
             backend.make_folder(path)
             preflight.require_conditional_writes(path)
+            made = manifest.new()
             for table in TABLES.values():
-                delta_commit.create(snapshot.table_path(path, table.name), table)
-            manifest = {
-                "format": "s2d",
-                "format_version": FORMAT_VERSION,
-                "store_id": uuid.uuid4().hex,
-                "created_at": datetime.now(UTC).isoformat(),
-            }
+                folder = snapshot.table_path(path, table.name)
+                delta_commit.create(folder, table, manifest.properties(made))
             # Of several that make a store at once, one decides its id.
-            backend.create_if_absent(
-                path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode()
-            )
+            backend.create_if_absent(path / MANIFEST, manifest.text(made))
         return cls.open(path)
 
     @staticmethod
@@ -104,16 +95,16 @@ class Store:
         path = location.parse_location(root)
         try:
             with preflight.connection_errors(path):
-                manifest = json.loads((path / MANIFEST).read_text())
+                found = manifest.read(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"no store at {path}",
                 f"it has no {MANIFEST}",
                 f"s2d init --store {root}, or pass --store / set S2D_STORE",
             ) from error
-        except (json.JSONDecodeError, PermissionError) as error:
+        except PermissionError as error:
             raise StoreError(f"{path / MANIFEST} cannot be read", str(error)) from error
-        version = manifest["format_version"]
+        version = found["format_version"]
         if version != FORMAT_VERSION:
             newer = version > FORMAT_VERSION
             raise StoreError(

@@ -50,10 +50,15 @@ def without_damaged_files(snap: Snapshot, damages: Iterable[Damage]) -> Snapshot
     return Snapshot(snap.versions, files)
 
 
-def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
+def drop_damaged(store: Store, damages: Sequence[Damage], *, lost: bool = False) -> Dropped:
     """Remove damaged files from the newest versions; locks that pin older ones still read them.
 
     The files themselves stay where they are. Killed on the way, the same command goes on.
+
+    Args:
+        store: the store.
+        damages: from `examine`.
+        lost: a log was repaired, so rows may hang on rollouts that it lost.
 
     Raises:
         StoreError: another command is writing; nothing has changed.
@@ -79,7 +84,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
         for name in reversed(TABLES):
             taken = [file.live for file in by_table[name] if file.live]
             replacements: list[journal.NewFile] = []
-            if name in CHILD_TABLES and by_table["rollouts"]:
+            if name in CHILD_TABLES and (lost or by_table["rollouts"]):
                 gone, old, replacements = _without_orphaned(store, snap, name, children[name])
                 taken += old
                 if gone:

@@ -13,6 +13,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from s2d_store.storage import fault_points
 from s2d_store.storage.location import FileInfo
 
 T = TypeVar("T")
@@ -99,7 +100,9 @@ class LocalBackend:
         draft = _draft(path)
         try:
             _write_synced(draft, data)
+            fault_points.reach(f"link {path.name}")
             os.link(draft, path)
+            fault_points.reach(f"linked {path.name}")
         except FileExistsError:
             # A network's disk may have asked twice, and find its own.
             return path.read_bytes() == data
@@ -113,6 +116,7 @@ class LocalBackend:
         draft = _draft(path)
         try:
             _write_synced(draft, data)
+            fault_points.reach(f"replace {path.name}")
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
@@ -221,7 +225,9 @@ class LocalBackend:
             file.flush()
             os.fsync(file.fileno())
             _flocked(file)
+            fault_points.reach("name entry")
             draft.rename(path)
+            fault_points.reach("entry is named")
             yield path
 
     @contextmanager

@@ -1,11 +1,12 @@
 """Checkpoints of a Delta log: all files of a version in one Parquet file, where readers begin.
 
-delta-rs makes them, for every reader of Delta. They are then written again with page checksums, so
-that a flipped bit shows, and flushed, which delta-rs does not do.
+delta-rs makes them, for every reader of Delta. They are then written again with a hash of what they
+say and checksums of their pages, so that a flipped bit shows, and flushed, which delta-rs does not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from s2d_store.storage import fault_points
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 from s2d_store.tables import delta_protocol
 
 HINT = "_last_checkpoint"
+# Where a checkpoint of s2d keeps the hash of what it says, in Parquet's own metadata.
+_HASH = b"s2d.sha256"
 _FIELDS = ("path", "size", "modificationTime", "partitionValues", "stats")
 
 
@@ -66,27 +70,53 @@ def read(folder: Place, version: int, said: Hint | None = None) -> list[dict[str
             pq.ParquetFile(local, page_checksum_verification=True) as file,
         ):
             n_rows = file.metadata.num_rows
-            table = file.read(columns=["add", "protocol", "metaData"])
-        adds = table.column("add").drop_null().combine_chunks()
-        columns = [adds.field(name).to_pylist() for name in _FIELDS]
-        others = {
-            name: [row for row in table.column(name).to_pylist() if row is not None]
-            for name in ("protocol", "metaData")
-        }
-        vectors = [row for row in adds.field("deletionVector").to_pylist() if row]
-    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError, AttributeError):
+            hashed = (file.metadata.metadata or {}).get(_HASH)
+            content = _Content.of(version, file.read(columns=["add", "protocol", "metaData"]))
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError):
         return None
     if said and said.version == version and said.rows not in (None, n_rows):
         return None
-    if len(others["protocol"]) != 1 or len(others["metaData"]) != 1:
+    if hashed is not None and hashed.decode(errors="replace") != content.sha256():
         return None
-    for name, rows in others.items():
-        delta_protocol.check(folder.name, {name: rows[0]})
-    if vectors:
-        delta_protocol.check(folder.name, {"add": {"deletionVector": vectors[0]}})
-    found = [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
+    for action in content.others:
+        delta_protocol.check(folder.name, action)
     # A checkpoint without what was noted of the files would lose it; the commits have it.
-    return None if any(not isinstance(add["stats"], str) for add in found) else found
+    return None if any(not isinstance(add["stats"], str) for add in content.adds) else content.adds
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a checkpoint says, as far as s2d reads it.
+
+    Attributes:
+        version: of the table.
+        adds: its files, by field.
+        others: its `protocol` and `metaData`, and the first `add` that has a deletion vector.
+    """
+
+    version: int
+    adds: list[dict[str, Any]]
+    others: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, version: int, table: pa.Table) -> _Content:
+        """Read a checkpoint's table; a ValueError where it lacks what each checkpoint has."""
+        adds = table.column("add").drop_null().combine_chunks()
+        columns = [adds.field(name).to_pylist() for name in _FIELDS]
+        others: list[dict[str, Any]] = []
+        for name in ("protocol", "metaData"):
+            (row,) = table.column(name).drop_null().to_pylist()
+            others.append({name: row})
+        vectors = adds.field("deletionVector").drop_null().to_pylist()
+        others += [{"add": {"deletionVector": vector}} for vector in vectors[:1]]
+        rows = [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
+        return cls(version, rows, others)
+
+    def sha256(self) -> str:
+        """A hash of all of it."""
+        rows = "\n".join("\0".join(map(str, add.values())) for add in self.adds)
+        text = f"{self.version}\n{json.dumps(self.others, sort_keys=True, default=str)}\n{rows}"
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def write(folder: Place) -> int:
@@ -96,13 +126,17 @@ def write(folder: Place) -> int:
         DeltaError: delta-rs cannot.
         OSError: the log cannot be written.
     """
+    fault_points.reach("make checkpoint")
     DeltaTable(str(folder)).create_checkpoint()
     made = hint(folder)
     if made is None or made.version < 0:
         raise OSError(5, "delta-rs left no checkpoint", str(folder / "_delta_log" / HINT))
+    fault_points.reach("rewrite checkpoint")
     backend, path = backend_of(folder), path_of(folder, made.version)
     with backend.local_copy(path) as local:
         table = pq.read_table(local)
+    content = _Content.of(made.version, table.select(["add", "protocol", "metaData"]))
+    table = table.replace_schema_metadata({_HASH: content.sha256()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     backend.replace(path, sink.getvalue().to_pybytes())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deltalake.exceptions import DeltaError
@@ -30,14 +30,19 @@ CHECKPOINT_INTERVAL = 50
 __all__ = ["Action", "append", "checkpoint", "checkpoint_if_due", "commit", "create", "newest"]
 
 
-def create(folder: Place, declared: Table) -> None:
+def create(folder: Place, declared: Table, properties: Mapping[str, str] | None = None) -> None:
     """Make an empty table where there is none.
+
+    Args:
+        folder: the table's.
+        declared: its columns and partitions.
+        properties: what its first commit says of the store.
 
     Raises:
         OSError: the log cannot be written.
     """
     now_ms = int(time.time() * 1000)
-    actions = delta_protocol.first_actions(declared, str(uuid.uuid4()), now_ms)
+    actions = delta_protocol.first_actions(declared, str(uuid.uuid4()), now_ms, properties or {})
     backend_of(folder).make_folder(folder / "_delta_log")
     backend_of(folder).create_if_absent(
         delta_log.commit_path(folder, 0), log_entry.compose(_info("CREATE TABLE"), actions)

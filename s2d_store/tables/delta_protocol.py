@@ -40,13 +40,16 @@ _HARMLESS = (
 _OFF = ("false", "none", "")
 
 
-def first_actions(declared: Table, table_id: str, created_ms: int) -> list[dict[str, Any]]:
+def first_actions(
+    declared: Table, table_id: str, created_ms: int, properties: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The actions that make an empty table.
 
     Args:
         declared: its columns and partitions.
         table_id: a new UUID.
         created_ms: milliseconds since 1970.
+        properties: to note beside the configuration.
     """
     schema: pa.Schema = declared.schema
     return [
@@ -57,7 +60,7 @@ def first_actions(declared: Table, table_id: str, created_ms: int) -> list[dict[
                 "format": {"provider": "parquet", "options": {}},
                 "schemaString": Schema.from_arrow(schema).to_json(),
                 "partitionColumns": list(declared.partition_by),
-                "configuration": CONFIGURATION,
+                "configuration": {**CONFIGURATION, **properties},
                 "createdTime": created_ms,
             }
         },

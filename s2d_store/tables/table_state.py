@@ -243,6 +243,12 @@ def forget_torn(folder: Place) -> None:
             _kept[folder] = _Kept(kept.first, state)
 
 
+def forget_folders(folders: Sequence[Place]) -> None:
+    """Read these tables anew: their logs were repaired."""
+    for folder in folders:
+        _kept.pop(folder, None)
+
+
 def forget(root: Place | None = None) -> None:
     """Read the tables anew, of all stores or of one: where nothing tells whether another store lies
     there by now, or as a new process would.
