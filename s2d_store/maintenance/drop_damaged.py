@@ -120,7 +120,7 @@ def _without_orphaned(
     )
     if not files:
         return 0, [], []
-    paths = ", ".join(connection.literal(file) for file in files)
+    paths = ", ".join(connection.file_literal(file) for file in files)
     with connection.errors():
         lost = con.sql(
             "SELECT filename, rollout_id FROM "

@@ -81,6 +81,9 @@ class Backend(Protocol[P]):
     def publish(self, file: Path, folder: P) -> None:
         """Take a written file from its draft folder to where it belongs."""
 
+    def sync_folders(self, folders: Sequence[P]) -> None:
+        """See to it that the names of the files in these folders outlive a power loss."""
+
     def create_if_absent(self, path: P, data: bytes) -> bool:
         """Write a file, all of it at once, where there is none; False where another one is.
 

@@ -110,6 +110,9 @@ class ObjectBackend:
         """Upload."""
         (folder / file.name).upload(file)
 
+    def sync_folders(self, folders: Sequence[ObjectPath]) -> None:
+        """There are no folders."""
+
     def create_if_absent(self, path: ObjectPath, data: bytes) -> bool:
         """A conditional put."""
         for _ in range(MAX_CONFLICT_RETRIES):

@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from s2d_store.storage import fault_points
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import delta_protocol
+from s2d_store.tables import delta_log, delta_protocol
 
 HINT = "_last_checkpoint"
 # Where a checkpoint of s2d keeps the hash of what it says, in Parquet's own metadata.
@@ -128,21 +128,22 @@ def write(folder: Place) -> int:
     """
     fault_points.reach("make checkpoint")
     DeltaTable(str(folder)).create_checkpoint()
-    made = hint(folder)
-    if made is None or made.version < 0:
-        raise OSError(5, "delta-rs left no checkpoint", str(folder / "_delta_log" / HINT))
+    _, there = delta_log.listing(folder)
+    if not there:
+        raise OSError(5, "delta-rs left no checkpoint", str(folder / "_delta_log"))
+    version = there[-1]
     fault_points.reach("rewrite checkpoint")
-    backend, path = backend_of(folder), path_of(folder, made.version)
+    backend, path = backend_of(folder), path_of(folder, version)
     with backend.local_copy(path) as local:
         table = pq.read_table(local)
-    content = _Content.of(made.version, table.select(["add", "protocol", "metaData"]))
+    content = _Content.of(version, table.select(["add", "protocol", "metaData"]))
     table = table.replace_schema_metadata({_HASH: content.sha256()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     backend.replace(path, sink.getvalue().to_pybytes())
-    pointer = folder / "_delta_log" / HINT
-    backend.replace(pointer, pointer.read_bytes())
-    return made.version
+    said = {"version": version, "size": table.num_rows, "numOfAddFiles": len(content.adds)}
+    backend.replace(folder / "_delta_log" / HINT, json.dumps(said).encode())
+    return version
 
 
 def remove(folder: Place, versions: tuple[int, ...]) -> None:

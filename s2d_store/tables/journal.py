@@ -63,7 +63,9 @@ class NewFile:
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
-    backend_of(root).require_trust(root)
+    backend = backend_of(root)
+    backend.require_trust(root)
+    backend.sync_folders([(table_path(root, f.table) / f.path).parent for f in files])
     with _entry(root, files) as path:
         made = _commit_tables(root, files, _append)
         fault_points.reach("remove entry")
