@@ -33,7 +33,7 @@ from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.schema import TABLES
 from s2d_store.sql import new_rows
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, snapshot
+from s2d_store.tables import delta_commit, snapshot, table_state
 
 SIZES = (10, 100, 1_000, 2_500, 5_000)
 # A checkpoint and the commits up to the next.
@@ -86,11 +86,11 @@ def measure(store: Store, run: Run, repeats: int) -> Figures:
         return snapshot.read(store.root).files["updates"]
 
     def fresh_snapshot() -> None:
-        snapshot._opened.clear()  # as a new process would find it
+        table_state.forget()  # as a new process would find it
         store.snapshot()
 
     def count() -> None:
-        snapshot._opened.clear()
+        table_state.forget()
         store.sql("SELECT count(*) FROM updates").fetchall()
 
     cpu = time.process_time()

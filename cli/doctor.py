@@ -39,15 +39,19 @@ def doctor(
     from s2d_store.maintenance import report
     from s2d_store.maintenance.drop_damaged import drop_damaged as drop
     from s2d_store.maintenance.examine import examine
+    from s2d_store.maintenance.repair_log import repair_logs
 
     opened = open_store(store)
     found = examine(opened, full=not quick, on_file=None if quiet else _show())
     patients = report.damaged_files(opened, found)
     suffix = "" if store == DEFAULT_STORE else f" --store {store}"
     print("\n".join(report.lines(opened, found, patients, suffix)))
-    if drop_damaged and any(p.damage.file.live for p in patients):
+    repairable = any("--drop-damaged" in fault for fault in found.faults)
+    if drop_damaged and (repairable or any(p.damage.file.live for p in patients)):
         _confirm(patients, yes)
-        dropped = drop(opened, found.damages)
+        for line in repair_logs(opened) if repairable else ():
+            print(line)
+        dropped = drop(opened, found.damages, lost=repairable)
         rows = ", ".join(f"{count:,} of {name}" for name, count in sorted(dropped.rows.items()))
         print(f"\n{dropped.files} files dropped from their tables; rows: {rows}")
         print("now run, in this order:")

@@ -31,6 +31,13 @@ def vacuum(
     verb = "would be removed" if dry_run else "removed"
     print(f"{swept.recovered} unfinished commits completed")
     print(f"{swept.files} uncommitted files {verb} ({swept.bytes:,} bytes)")
+    if swept.trashed:
+        print(
+            f"{swept.trashed} of them whole, but named by no commit: "
+            f"{'they would go' if dry_run else 'they are'} in trash/ for 7 days"
+        )
+    if swept.emptied:
+        print(f"{swept.emptied} files of the trash {verb} ({swept.emptied_bytes:,} bytes)")
     if swept.busy:
         print("another command is writing, so uncommitted files were left alone; run this later")
     if age_s is not None:

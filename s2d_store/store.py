@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable, Schema
 
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
@@ -23,33 +20,16 @@ from s2d_store.storage import location, preflight
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import data_files, file_statistics, journal, snapshot
+from s2d_store.tables import data_files, delta_commit, file_statistics, journal, manifest, snapshot
 from s2d_store.tables.batches import as_stored, partitions
+from s2d_store.tables.manifest import MANIFEST
 from s2d_store.tables.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    pass
 
-MANIFEST = "s2d.json"
-# Pinned versions must stay readable until the user vacuums, so Delta never expires its own log.
-# Opening a table reads the newest checkpoint and the commits since (benchmarks/commits.py).
-_TABLE_CONFIGURATION = {
-    "delta.checkpointInterval": "50",
-    "delta.logRetentionDuration": "interval 3650 days",
-    "delta.deletedFileRetentionDuration": "interval 3650 days",
-}
-
-
-def create_tables(root: Place) -> None:
+def create_tables(root: Place, properties: Mapping[str, str]) -> None:
     """Make the tables that are not there yet, empty."""
     for table in TABLES.values():
-        DeltaTable.create(
-            str(snapshot.table_path(root, table.name)),
-            schema=Schema.from_arrow(table.schema),
-            mode="ignore",
-            partition_by=list(table.partition_by) or None,
-            configuration=_TABLE_CONFIGURATION,
-        )
+        delta_commit.create(snapshot.table_path(root, table.name), table, properties)
 
 
 class Store:
@@ -91,17 +71,10 @@ class Store:
             backend = backend_of(path)
             backend.make_folder(path)
             preflight.require_conditional_writes(path)
-            create_tables(path)
-            manifest = {
-                "format": "s2d",
-                "format_version": FORMAT_VERSION,
-                "store_id": uuid.uuid4().hex,
-                "created_at": datetime.now(UTC).isoformat(),
-            }
+            made = manifest.new()
+            create_tables(path, manifest.properties(made))
             # Of several that make a store at once, one decides its id.
-            backend.create_if_absent(
-                path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode()
-            )
+            backend.create_if_absent(path / MANIFEST, manifest.text(made))
         return cls.open(path)
 
     @staticmethod
@@ -122,16 +95,16 @@ class Store:
         path = location.parse_location(root)
         try:
             with preflight.connection_errors(path):
-                manifest = json.loads((path / MANIFEST).read_text())
+                found = manifest.read(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"no store at {path}",
                 f"it has no {MANIFEST}",
                 f"s2d init --store {root}, or pass --store / set S2D_STORE",
             ) from error
-        except (json.JSONDecodeError, PermissionError) as error:
+        except PermissionError as error:
             raise StoreError(f"{path / MANIFEST} cannot be read", str(error)) from error
-        version = manifest["format_version"]
+        version = found["format_version"]
         if version != FORMAT_VERSION:
             newer = version > FORMAT_VERSION
             raise StoreError(
@@ -163,6 +136,7 @@ class Store:
         written: list[Place] = []
         with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
             journal.recover(self.root)
+            journal.check_logs(self.root, tables)
             for name, table in tables.items():
                 rows = as_stored(TABLES[name], table)
                 if not fresh:

@@ -66,7 +66,7 @@ def tampered_error(lock: Mapping[str, Any], why: str) -> DatasetError:
     return DatasetError(
         f"the lock of dataset {lock.get('name')} was changed after it was written",
         why,
-        "restore the lock from a copy, or drop the dataset and build it again",
+        f"s2d dataset restore {lock.get('name')}, which writes it again from the store's record",
     )
 
 
@@ -105,7 +105,7 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
         raise DatasetError(
             f"the lock of dataset {name} is not readable",
             str(error),
-            f"restore datasets/{name}/lock.json from a copy, or drop {name} and build it again",
+            f"s2d dataset restore {name}, which writes it again from the store's record",
         ) from error
     check_seal(lock)
     check_parts(lock)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import InputError, StoreError
@@ -26,35 +25,20 @@ from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
-from s2d_store.tables import data_files, delta_commit, file_statistics, journal, parquet_writer
+from s2d_store.tables import (
+    data_files,
+    delta_commit,
+    file_statistics,
+    journal,
+    parquet_writer,
+    table_state,
+)
 from s2d_store.tables.journal import NewFile
 from s2d_store.tables.snapshot import table_path
+from s2d_store.tables.table_state import LiveFile
 
 TARGET_BYTES = 256 << 20
 COMMIT_ATTEMPTS = 1000
-
-
-@dataclass(frozen=True)
-class LiveFile:
-    """A file of a table's newest version; `path` is relative to the table."""
-
-    path: str
-    size: int
-    rows: int
-    modified_ms: int
-    partition_values: tuple[tuple[str, str], ...]
-
-    def removal(self, *, data_change: bool) -> delta_commit.Action:
-        """What the log says once it is replaced; with `data_change`, that rows went with it."""
-        noted = {
-            "path": self.path,
-            "deletionTimestamp": int(time.time() * 1000),
-            "dataChange": data_change,
-            "extendedFileMetadata": True,
-            "partitionValues": dict(self.partition_values),
-            "size": self.size,
-        }
-        return {"remove": noted}
 
 
 @dataclass(frozen=True)
@@ -111,7 +95,7 @@ def compact(
 
 def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: bool) -> Compacted:
     folder = table_path(root, declared.name)
-    groups = plan(live_files(DeltaTable(str(folder))), target_bytes // 2)
+    groups = plan(table_state.newest(folder).oldest_first(), target_bytes // 2)
     if dry_run:
         planned = [file for group in groups for file in group]
         return Compacted(declared.name, len(planned), sum(file.size for file in planned))
@@ -130,23 +114,6 @@ def _compact_table(root: Place, declared: Table, target_bytes: int, dry_run: boo
     if total.new_files:
         delta_commit.checkpoint(folder)
     return total
-
-
-def live_files(table: DeltaTable) -> list[LiveFile]:
-    """Files of the version that is loaded, oldest first."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    partitions = [name for name in actions.column_names if name.startswith("partition.")]
-    files = [
-        LiveFile(
-            row["path"],
-            row["size_bytes"],
-            row["num_records"],
-            row["modification_time"],
-            tuple((name.removeprefix("partition."), row[name]) for name in partitions),
-        )
-        for row in actions.to_pylist()
-    ]
-    return sorted(files, key=lambda file: (file.modified_ms, file.path))
 
 
 def plan(files: Sequence[LiveFile], small_bytes: int) -> list[list[LiveFile]]:
@@ -297,11 +264,11 @@ def replace_files(
     folder = table_path(root, declared.name)
     for attempt in range(COMMIT_ATTEMPTS):
         try:
-            table = DeltaTable(str(folder))
-            if not {file.path for file in old} <= {file.path for file in live_files(table)}:
+            state = table_state.newest(folder)
+            if not {file.path for file in old} <= set(state.files):
                 return False
             backend_of(root).require_trust(root)
-            if delta_commit.commit(folder, table.version() + 1, [*added, *gone], operation):
+            if delta_commit.commit(folder, state.version + 1, [*added, *gone], operation):
                 return True
         except (DeltaError, OSError) as error:
             raise _failed(declared, error) from error

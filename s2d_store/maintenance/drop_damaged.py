@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from s2d_store.errors import StoreError
-from s2d_store.maintenance.compact import LiveFile, live_files, replace_files
+from s2d_store.maintenance.compact import replace_files
 from s2d_store.maintenance.examine import Damage
 from s2d_store.maintenance.file_health import DataFile
 from s2d_store.schema import TABLES
@@ -26,8 +25,9 @@ from s2d_store.storage import content_hash
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
-from s2d_store.tables import data_files, file_statistics, journal
+from s2d_store.tables import data_files, file_statistics, journal, table_state
 from s2d_store.tables.snapshot import Snapshot, table_path
+from s2d_store.tables.table_state import LiveFile
 
 CHILD_TABLES = ("rewards", "topk")
 
@@ -50,10 +50,15 @@ def without_damaged_files(snap: Snapshot, damages: Iterable[Damage]) -> Snapshot
     return Snapshot(snap.versions, files)
 
 
-def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
+def drop_damaged(store: Store, damages: Sequence[Damage], *, lost: bool = False) -> Dropped:
     """Remove damaged files from the newest versions; locks that pin older ones still read them.
 
     The files themselves stay where they are. Killed on the way, the same command goes on.
+
+    Args:
+        store: the store.
+        damages: from `examine`.
+        lost: a log was repaired, so rows may hang on rollouts that it lost.
 
     Raises:
         StoreError: another command is writing; nothing has changed.
@@ -79,7 +84,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage]) -> Dropped:
         for name in reversed(TABLES):
             taken = [file.live for file in by_table[name] if file.live]
             replacements: list[journal.NewFile] = []
-            if name in CHILD_TABLES and by_table["rollouts"]:
+            if name in CHILD_TABLES and (lost or by_table["rollouts"]):
                 gone, old, replacements = _without_orphaned(store, snap, name, children[name])
                 taken += old
                 if gone:
@@ -115,7 +120,7 @@ def _without_orphaned(
     )
     if not files:
         return 0, [], []
-    paths = ", ".join(connection.literal(file) for file in files)
+    paths = ", ".join(connection.file_literal(file) for file in files)
     with connection.errors():
         lost = con.sql(
             "SELECT filename, rollout_id FROM "
@@ -123,7 +128,9 @@ def _without_orphaned(
             "ANTI JOIN raw.rollouts USING (rollout_id)"
         ).to_arrow_table()
     folder = table_path(store.root, name)
-    known = {str(folder / file.path): file for file in live_files(DeltaTable(str(folder)))}
+    state = table_state.newest(folder)
+    paths_there = table_state.file_paths(folder, state)
+    known = {at: state.files[path] for at, path in zip(paths_there, state.paths, strict=True)}
     replaced: list[LiveFile] = []
     replacements: list[journal.NewFile] = []
     for file in lost.column("filename").unique().to_pylist():

@@ -13,6 +13,7 @@ from s2d_store.datasets import lock_file
 from s2d_store.datasets.verify import fingerprint_of_files
 from s2d_store.errors import DatasetError
 from s2d_store.maintenance import file_health as data_files
+from s2d_store.maintenance import log_health
 from s2d_store.maintenance.file_health import DataFile
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -57,7 +58,9 @@ class Report:
 
 
 def examine(store: Store, *, full: bool = True, on_file: OnFile | None = None) -> Report:
-    """Check each file of the newest snapshot and of every locked dataset.
+    """Check each log, each file of the newest snapshot and of every locked dataset.
+
+    Where all of them are whole, that no key stands twice in a table.
 
     Args:
         store: the store.
@@ -70,11 +73,17 @@ def examine(store: Store, *, full: bool = True, on_file: OnFile | None = None) -
     for table in TABLES:
         found, wrong = data_files.of_table(store, table, pins)
         files += found
-        faults += wrong
+        faults += log_health.faults_of_table(store, table) or wrong
+    faults += log_health.faults_of_entries(store)
     for lock in read.values():
         files += data_files.of_dataset(store, lock)
     damages = _check_all(files, full, on_file)
     if full:
+        if not damages and not faults:
+            snap = store.snapshot()
+            faults += [
+                fault for name in TABLES for fault in log_health.doubled_keys(store, snap, name)
+            ]
         broken = {damage.file.dataset for damage in damages}
         for name, lock in read.items():
             if name not in broken and any("sha256" not in part for part in lock["files"]):

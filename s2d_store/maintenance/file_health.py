@@ -7,19 +7,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from s2d_store.maintenance.compact import LiveFile, live_files
+from s2d_store.errors import S2DError
 from s2d_store.storage import content_hash
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
+from s2d_store.tables import table_state
 from s2d_store.tables.snapshot import table_path
+from s2d_store.tables.table_state import LiveFile
 
 # A flipped bit in a footer's text reaches Python as undecodable.
 UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
@@ -38,6 +37,7 @@ class DataFile:
         rows: rows.
         digest: hash of its bytes; None where it was written without one.
         partition: values of the table's partition columns.
+        noted: what the log says of it; None for a part of a dataset.
         live: as the newest version of its table holds it; None where that does not.
         pinned_by: locked datasets whose pinned versions read it.
     """
@@ -50,6 +50,7 @@ class DataFile:
     rows: int
     digest: str | None
     partition: Mapping[str, str] = field(default_factory=dict)
+    noted: LiveFile | None = None
     live: LiveFile | None = None
     pinned_by: tuple[str, ...] = ()
 
@@ -75,13 +76,10 @@ def of_table(
     folder = table_path(store.root, name)
     for version, users in wanted.items():
         try:
-            files = live_files(DeltaTable(str(folder), version=version))
-        except (DeltaError, ValueError, OSError) as error:
+            files = table_state.read(folder, version).oldest_first()
+        except (S2DError, OSError) as error:
             at = "" if version is None else f" at version {version}, pinned by {_names(users)}"
-            faults.append(
-                f"the log of table {name} cannot be read{at}: {line(error)}; "
-                f"repair: restore tables/{name}/_delta_log from a copy"
-            )
+            faults.append(log_fault(name, error, at))
             continue
         for file in files:
             found.setdefault(file.path, file)
@@ -90,14 +88,15 @@ def of_table(
             newest = {file.path for file in files}
     return [
         DataFile(
-            path=folder / unquote(path),
-            name=f"tables/{name}/{unquote(path)}",
+            path=folder / path,
+            name=f"tables/{name}/{path}",
             table=name,
             dataset="",
             size=file.size,
             rows=file.rows,
             digest=content_hash.hash_in_name(path),
             partition=dict(file.partition_values),
+            noted=file,
             live=file if path in newest else None,
             pinned_by=tuple(sorted(pinned[path])),
         )
@@ -134,19 +133,39 @@ def fault(file: DataFile, *, full: bool) -> str | None:
         size = backend_of(file.path).size(file.path)
         if size != file.size:
             return f"it has {size:,} bytes, {file.size:,} were written"
-        if full and file.digest is not None:
-            same = content_hash.hash_of(file.path) == file.digest
-            return None if same else "its bytes are not those that were written"
+        hashed = full and file.digest is not None
+        if hashed and content_hash.hash_of(file.path) != file.digest:
+            return "its bytes are not those that were written"
         with pq.ParquetFile(parquet_source(file.path)) as parquet:
             rows = parquet.metadata.num_rows
-            if rows != file.rows:
+            if rows != file.rows and (file.noted is None or "numRecords" in file.noted.statistics):
                 return f"it has {rows:,} rows, {file.rows:,} were written"
-            for group in range(parquet.num_row_groups if full else 0):
+            if file.noted is not None:
+                outside = _outside_bounds(file.noted, parquet.metadata)
+                if outside is not None:
+                    return f"its {outside} lies outside of the bounds that the log notes"
+            for group in range(parquet.num_row_groups if full and not hashed else 0):
                 parquet.read_row_group(group).validate(full=True)
     except FileNotFoundError:
         return "it is missing"
     except UNREADABLE as error:
         return f"it cannot be read: {line(error)}"
+    return None
+
+
+def _outside_bounds(noted: LiveFile, metadata: pq.FileMetaData) -> str | None:
+    """A key column whose values go beyond what the log notes: look-ups would miss them."""
+    for i in range(metadata.num_columns):
+        column = metadata.schema.column(i).path
+        low, high = noted.bounds(column)
+        for group in range(metadata.num_row_groups):
+            found = metadata.row_group(group).column(i).statistics
+            if found is None or not found.has_min_max:
+                continue
+            if isinstance(low, type(found.min)) and found.min < low:
+                return str(column)
+            if isinstance(high, type(found.max)) and found.max > high:
+                return str(column)
     return None
 
 
@@ -162,6 +181,16 @@ def read_decodable_columns(path: Place, columns: Sequence[str]) -> pa.Table:
             continue
         found[name] = column
     return pa.table(found)
+
+
+def log_fault(table: str, error: BaseException, at: str = "") -> str:
+    """What is wrong with a table's log, and what to do, in one line."""
+    if isinstance(error, S2DError):
+        return f"{error.what}{at}: {error.why}; repair: {error.fix}"
+    return (
+        f"the log of table {table} cannot be read{at}: {line(error)}; "
+        f"repair: restore tables/{table}/_delta_log from a copy"
+    )
 
 
 def line(error: BaseException) -> str:

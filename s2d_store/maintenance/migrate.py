@@ -8,7 +8,6 @@ store is of format 2 until the last is done.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,18 +25,20 @@ from s2d_store.schema import FORMAT_VERSION, TABLES, Table
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place, parse_location
-from s2d_store.store import MANIFEST, Store, create_tables
+from s2d_store.store import Store, create_tables
 from s2d_store.tables import (
     data_files,
     delta_commit,
     delta_log,
     file_statistics,
     journal,
+    manifest,
     migrated_files,
     snapshot,
 )
 from s2d_store.tables.batches import as_stored
 from s2d_store.tables.journal import NewFile
+from s2d_store.tables.log_entry import Action
 
 BEFORE = 2
 
@@ -70,10 +71,10 @@ def migrate(root: str | Place, watch: Callable[[MigratedTable], None] = lambda _
     """
     path = parse_location(root)
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        said = manifest.read(path)
     except FileNotFoundError as error:
-        raise NotFoundError(f"no store at {path}", f"it has no {MANIFEST}") from error
-    version = manifest["format_version"]
+        raise NotFoundError(f"no store at {path}", f"it has no {manifest.MANIFEST}") from error
+    version = said["format_version"]
     if version == FORMAT_VERSION:
         return 0
     if version != BEFORE:
@@ -92,13 +93,14 @@ def migrate(root: str | Place, watch: Callable[[MigratedTable], None] = lambda _
             )
         journal.recover(path)
         done = 0
+        said["format_version"] = FORMAT_VERSION
+        properties = manifest.properties(said)
         for table in TABLES.values():
             if _is_due(path, table):
-                watch(_rewrite(path, table))
+                watch(_rewrite(path, table, properties))
                 done += 1
-        create_tables(path)
-        manifest["format_version"] = FORMAT_VERSION
-        backend.replace(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        create_tables(path, properties)
+        backend.replace(path / manifest.MANIFEST, manifest.text(said))
     snapshot.forget(path)
     return done
 
@@ -110,7 +112,7 @@ def _is_due(root: Place, table: Table) -> bool:
     return bool(DeltaTable(str(folder)).schema() != Schema.from_arrow(table.schema))
 
 
-def _rewrite(root: Place, table: Table) -> MigratedTable:
+def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> MigratedTable:
     """Write every file anew that the newest or a pinned version holds, and commit the change."""
     folder = snapshot.table_path(root, table.name)
     store = Store(root)
@@ -129,7 +131,7 @@ def _rewrite(root: Place, table: Table) -> MigratedTable:
     _commit(
         folder,
         [
-            _metadata(folder, table),
+            _metadata(folder, table, properties),
             *(f.action(data_change=False) for f in new.values()),
             *(_removal(name, there[name]) for name in live),
         ],
@@ -177,7 +179,7 @@ def _upgraded_rows(table: Table, rows: pa.Table, values: Mapping[str, str]) -> p
     return as_stored(table, upgraded(table.name, rows)).drop_columns(list(values))
 
 
-def _metadata(folder: Place, table: Table) -> delta_commit.Action:
+def _metadata(folder: Place, table: Table, properties: Mapping[str, str]) -> Action:
     """The table as it was made, with the columns of the current format."""
     before = DeltaTable(str(folder)).metadata()
     return {
@@ -186,19 +188,19 @@ def _metadata(folder: Place, table: Table) -> delta_commit.Action:
             "format": {"provider": "parquet", "options": {}},
             "schemaString": Schema.from_arrow(table.schema).to_json(),
             "partitionColumns": list(table.partition_by),
-            "configuration": dict(before.configuration),
+            "configuration": {**before.configuration, **properties},
             "createdTime": before.created_time,
         }
     }
 
 
-def _removal(path: str, size: int) -> delta_commit.Action:
+def _removal(path: str, size: int) -> Action:
     now_ms = int(time.time() * 1000)
     gone = {"path": path, "deletionTimestamp": now_ms, "dataChange": False, "size": size}
     return {"remove": gone}
 
 
-def _commit(folder: Place, actions: list[delta_commit.Action]) -> None:
+def _commit(folder: Place, actions: list[Action]) -> None:
     version = delta_commit.newest(folder) + 1
     if not delta_commit.commit(folder, version, actions, "MIGRATE"):
         raise StoreError(

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 
 from s2d_store.datasets.lock_file import list_built, read_lock
 from s2d_store.errors import InputError
+from s2d_store.maintenance import log_health
 from s2d_store.schema import TABLES
+from s2d_store.storage import content_hash, fault_points
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import FileInfo, Place
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, delta_log, journal, migrated_files
+from s2d_store.tables import (
+    checkpoint_file,
+    delta_commit,
+    delta_log,
+    journal,
+    migrated_files,
+    trash,
+)
 from s2d_store.tables.delta_log import FileLifetime
 from s2d_store.tables.snapshot import table_path
 
@@ -46,6 +55,9 @@ class Swept:
         replaced_files: files that a compaction replaced.
         replaced_bytes: their size.
         checkpoint_bytes: size of log checkpoints that nothing begins to read from.
+        trashed: those of `files` that are whole, which no commit names: they went to `trash/`.
+        emptied: files that had been in the trash for a week.
+        emptied_bytes: their size.
         kept: what stays, by locked dataset that pins any; one file may be pinned by several.
         busy: somebody was writing, so files that nobody committed were left alone.
     """
@@ -58,6 +70,9 @@ class Swept:
     checkpoint_bytes: int = 0
     kept: tuple[Kept, ...] = ()
     busy: bool = False
+    trashed: int = 0
+    emptied: int = 0
+    emptied_bytes: int = 0
 
 
 def vacuum(
@@ -122,10 +137,22 @@ def _vacuum(
             if not any(_pins(lock["versions"], table, life) for lock in locks)
         ]
     sizes = [sum(file.size for file in files) for files in (orphans, replaced, checkpoints)]
+    emptied = trash.old_files(store.root, now)
+    # A file with its hash in its name is whole. If no commit names it, either a writer died before
+    # it committed, or a log has lost it: nobody can tell, so it can be had back for a while.
+    whole = [file for file in orphans if content_hash.hash_in_name(file.relative)]
     if not dry_run:
         _block_late_commits(store, orphans)
-        for file in orphans + replaced + checkpoints:
-            store.backend.remove(file.path)
+        for file in whole:
+            fault_points.reach("discard file")
+            trash.discard(store.root, file.path)
+        kept_there = {file.path for file in whole}
+        for file in [*orphans, *replaced, *checkpoints, *emptied]:
+            if file.path not in kept_there:
+                fault_points.reach("remove file")
+                store.backend.remove(file.path)
+        for name in TABLES:
+            _mend_checkpoints(table_path(store.root, name), lives[name])
     return Swept(
         recovered,
         len(orphans),
@@ -135,7 +162,18 @@ def _vacuum(
         sizes[2],
         tuple(entry for entry in kept if entry.files),
         not quiet,
+        len(whole),
+        len(emptied),
+        sum(file.size for file in emptied),
     )
+
+
+def _mend_checkpoints(folder: Place, lives: Mapping[str, FileLifetime]) -> None:
+    """Make torn checkpoints, and a torn hint, anew from the commits."""
+    torn = log_health.torn_checkpoints(folder, lives)
+    if torn:
+        checkpoint_file.remove(folder, torn)
+        delta_commit.checkpoint(folder)
 
 
 def _block_late_commits(store: Store, orphans: Sequence[FileInfo]) -> None:
@@ -222,7 +260,8 @@ def _superseded(folder: Place, files: Sequence[FileInfo], pinned: Sequence[int])
         return []
     needed = {max((v for v in found if v <= version), default=-1) for version in pinned}
     # Of two writers, the slower may have named an older one as the last.
-    needed |= {max(found), delta_log.last_checkpoint(folder)}
+    hint = checkpoint_file.hint(folder)
+    needed |= {max(found), hint.version if hint else -1}
     return [file for version, file in found.items() if version not in needed]
 
 

@@ -19,7 +19,7 @@ from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
-from s2d_store.tables.snapshot import Snapshot
+from s2d_store.tables.snapshot import Snapshot, table_path
 
 # SQL that asks what there is needs all of it.
 _CATALOG = re.compile(
@@ -60,7 +60,13 @@ def connect(
     if not unsafe:
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
-        con.execute(f"SET allowed_directories = [{literal(f'{root}/')}, {literal(f'{spill}/')}]")
+        # A table's folder may be a link to another disk.
+        places = [root, *(table_path(root, name) for name in tables)]
+        real = {backend_of(root).real_path(place) for place in places}
+        # DuckDB compares the paths as they are asked for, patterns as patterns.
+        allowed = [literal(f"{place}/") for place in (root, *sorted(real), spill)]
+        allowed += [file_literal(f"{place}/") for place in sorted(real)]
+        con.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     return con
@@ -120,7 +126,7 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
     columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
     if files:
-        paths = ", ".join(literal(file) for file in files)
+        paths = ", ".join(file_literal(file) for file in files)
         source = f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)"
         con.execute(f"CREATE VIEW raw.{table.name} AS SELECT {columns} FROM {source}")
     else:
@@ -148,6 +154,11 @@ def _spill_folder() -> str:
             "set TMPDIR to a folder of your own",
         ) from error
     return str(folder)
+
+
+def file_literal(path: str) -> str:
+    """Quote a file's path for `read_parquet`, which would take `[12]`, `*` and `?` for patterns."""
+    return literal(re.sub(r"[\[*?]", r"[\g<0>]", path))
 
 
 def literal(text: str) -> str:

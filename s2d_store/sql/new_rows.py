@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from s2d_store.schema import Table
 from s2d_store.sql import connection
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
+from s2d_store.tables import table_state
 from s2d_store.tables.file_statistics import bounds
 from s2d_store.tables.snapshot import table_path
+from s2d_store.tables.table_state import LiveFile, TableState
 
 
 @contextmanager
@@ -49,22 +50,16 @@ def new_rows(root: Place, declared: Table, rows: pa.Table) -> pa.Table:
 def candidates(root: Place, declared: Table, rows: pa.Table) -> tuple[str, ...]:
     """Files of the newest version that may hold a key of the rows."""
     folder = table_path(root, declared.name)
-    actions = pa.table(DeltaTable(str(folder)).get_add_actions(flatten=True))
-    possible = [True] * actions.num_rows
-    for name, (low, high) in bounds(declared, rows).items():
-        for least, greatest in _statistics_columns(actions, name):
-            mins, maxs = actions.column(least).to_pylist(), actions.column(greatest).to_pylist()
-            # Files of commits before this noted nothing: null.
-            possible = [
-                p and (a is None or b is None or (a <= high and b >= low))
-                for p, a, b in zip(possible, mins, maxs, strict=True)
-            ]
-    paths = actions.column("path").to_pylist()
-    return tuple(sorted(str(folder / path) for path, p in zip(paths, possible, strict=True) if p))
+    state = table_state.newest(folder)
+    wanted = bounds(declared, rows).items()
 
+    def may_hold(file: LiveFile) -> bool:
+        for name, (low, high) in wanted:
+            least, most = file.bounds(name)
+            # Other writers may have noted nothing.
+            if least is not None and most is not None and (least > high or most < low):
+                return False
+        return True
 
-def _statistics_columns(actions: pa.Table, column: str) -> Iterator[tuple[str, str]]:
-    """Names of the columns that hold a key column's minimum and maximum value, where noted."""
-    for pair in ((f"min.{column}", f"max.{column}"), (f"partition.{column}",) * 2):
-        if set(pair) <= set(actions.column_names):
-            yield pair[0], pair[1]
+    found = {path: file for path, file in state.files.items() if may_hold(file)}
+    return table_state.file_paths(folder, TableState(state.version, found))

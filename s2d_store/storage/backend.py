@@ -42,6 +42,18 @@ class Backend(Protocol[P]):
     def names(self, folder: P, after: str = "") -> list[str]:
         """Names of the files that lie in a folder itself and sort after a text, in no order."""
 
+    def consecutive(self, folder: P, name: str, first: int) -> list[int]:
+        """The numbers from `first` on, without a gap, whose files are there.
+
+        Args:
+            folder: the files'.
+            name: format of their names, which sort like their numbers.
+            first: number to begin with.
+        """
+
+    def real_path(self, folder: P) -> str:
+        """The folder's path, links followed: what DuckDB compares with what it may read."""
+
     def exists(self, path: P) -> bool:
         """Whether a file is there."""
 
@@ -68,6 +80,9 @@ class Backend(Protocol[P]):
 
     def publish(self, file: Path, folder: P) -> None:
         """Take a written file from its draft folder to where it belongs."""
+
+    def sync_folders(self, folders: Sequence[P]) -> None:
+        """See to it that the names of the files in these folders outlive a power loss."""
 
     def create_if_absent(self, path: P, data: bytes) -> bool:
         """Write a file, all of it at once, where there is none; False where another one is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from s2d_store.storage import fault_points
 from s2d_store.storage.location import FileInfo
 
 T = TypeVar("T")
@@ -42,6 +44,17 @@ class LocalBackend:
             return [name for name in os.listdir(folder) if name > after]
         except FileNotFoundError:
             return []
+
+    def consecutive(self, folder: Path, name: str, first: int) -> list[int]:
+        """By asking for one after another: listing a long log takes longer."""
+        found: list[int] = []
+        while (folder / name.format(first + len(found))).exists():
+            found.append(first + len(found))
+        return found
+
+    def real_path(self, folder: Path) -> str:
+        """The path with links followed."""
+        return os.path.realpath(folder)
 
     def exists(self, path: Path) -> bool:
         """Whether a file is there."""
@@ -83,12 +96,20 @@ class LocalBackend:
     def publish(self, file: Path, folder: Path) -> None:
         """The file lies there already."""
 
+    def sync_folders(self, folders: Sequence[Path]) -> None:
+        """Flush the names in each folder."""
+        for folder in dict.fromkeys(folders):
+            _sync_folder(folder)
+
     def create_if_absent(self, path: Path, data: bytes) -> bool:
         """Write a draft, and link it to its name."""
         draft = _draft(path)
         try:
             _write_synced(draft, data)
-            os.link(draft, path)
+            fault_points.reach(f"link {path.name}")
+            _link(draft, path)
+            _sync_folder(path.parent)
+            fault_points.reach(f"linked {path.name}")
         except FileExistsError:
             # A network's disk may have asked twice, and find its own.
             return path.read_bytes() == data
@@ -102,7 +123,9 @@ class LocalBackend:
         draft = _draft(path)
         try:
             _write_synced(draft, data)
+            fault_points.reach(f"replace {path.name}")
             os.replace(draft, path)
+            _sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -160,9 +183,11 @@ class LocalBackend:
             old = _hidden_sibling(folder)
             os.rename(folder, old)
             os.rename(draft, folder)
+            _sync_folder(folder.parent)
             shutil.rmtree(old)
         else:
             os.rename(draft, folder)
+            _sync_folder(folder.parent)
 
     def remove_folder(self, folder: Path, marker: str) -> None:
         """Delete it under another name: a kill must not leave a lock without its files."""
@@ -214,7 +239,10 @@ class LocalBackend:
             file.flush()
             os.fsync(file.fileno())
             _flocked(file)
+            fault_points.reach("name entry")
             draft.rename(path)
+            _sync_folder(folder)
+            fault_points.reach("entry is named")
             yield path
 
     @contextmanager
@@ -274,6 +302,40 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _link(draft: Path, path: Path) -> None:
+    """Give a draft its name, where nothing has it.
+
+    Raises:
+        FileExistsError: something has it.
+        OSError: the file system has no hard links; nothing else there gives one of two writers a
+            name and tells the other.
+    """
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(
+                error.errno,
+                "this file system has no hard links, on which commits rest; "
+                "keep the store on another disk (ext4, xfs, btrfs, NFS) or an object store",
+                str(path),
+            ) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, without which a power loss takes them back."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        # Some network file systems do so by themselves, and refuse to be asked.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(opened)
 
 
 def _lock_file(root: Path, name: str) -> IO[str]:

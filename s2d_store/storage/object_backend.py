@@ -49,6 +49,18 @@ class ObjectBackend:
         found = folder.below(after=after or None)
         return [path.name for path, *_ in found if path.parent == folder]
 
+    def consecutive(self, folder: ObjectPath, name: str, first: int) -> list[int]:
+        """By one listing."""
+        there = set(self.names(folder, after=name.format(first - 1) if first else ""))
+        found: list[int] = []
+        while name.format(first + len(found)) in there:
+            found.append(first + len(found))
+        return found
+
+    def real_path(self, folder: ObjectPath) -> str:
+        """The URL."""
+        return str(folder)
+
     def exists(self, path: ObjectPath) -> bool:
         """Whether an object is there."""
         return path.exists()
@@ -97,6 +109,9 @@ class ObjectBackend:
     def publish(self, file: Path, folder: ObjectPath) -> None:
         """Upload."""
         (folder / file.name).upload(file)
+
+    def sync_folders(self, folders: Sequence[ObjectPath]) -> None:
+        """There are no folders."""
 
     def create_if_absent(self, path: ObjectPath, data: bytes) -> bool:
         """A conditional put."""

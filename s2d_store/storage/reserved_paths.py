@@ -7,7 +7,7 @@ from pathlib import Path
 from s2d_store.errors import InputError
 from s2d_store.storage.location import Place
 
-_OWN = ("tables", "datasets", "pending", "locks", "s2d.json")
+_OWN = ("tables", "datasets", "pending", "locks", "trash", "s2d.json")
 
 
 def refuse_store_path(root: Place, output: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from s2d_store.storage import content_hash
+from s2d_store.storage import content_hash, fault_points
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 from s2d_store.tables import parquet_writer
@@ -37,9 +37,11 @@ def write(
         draft = drafts / f"{uuid.uuid4().hex}.parquet"
         try:
             size = parquet_writer.write(draft, rows(draft), schema)
+            fault_points.reach("seal file")
             sealed = content_hash.seal(draft)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+        fault_points.reach("publish file")
         backend_of(target).publish(sealed, target)
         return f"{within}/{sealed.name}".lstrip("/"), size

@@ -2,34 +2,51 @@
 
 delta-rs opens a table, with the entries of all its files, before each commit. A commit that only
 adds files depends on none before it, so `append` takes the next version that is free; one that also
-removes some must be the very next after a version that was looked at: `commit`. What they write is
-Delta's (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), and so are the checkpoints at
-which readers begin, which delta-rs makes.
+removes some must be the very next after a version that was looked at: `commit`. Before either, the
+commits that others made since are read, since they may have switched on what s2d does not write.
+What is written is Delta's (https://github.com/delta-io/delta/blob/master/PROTOCOL.md).
 """
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import StoreError
+from s2d_store.schema import Table
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import delta_log
+from s2d_store.tables import checkpoint_file, delta_log, delta_protocol, log_entry, table_state
+from s2d_store.tables.log_entry import Action
 from s2d_store.version import __version__
 
 # Commits that a reader reads after a checkpoint of all before (benchmarks/commits.py).
 CHECKPOINT_INTERVAL = 50
 
-Action = Mapping[str, Mapping[str, Any]]
-# The newest version that this process has seen of each table.
-_newest_seen: dict[Place, int] = {}
+__all__ = ["Action", "append", "checkpoint", "checkpoint_if_due", "commit", "create", "newest"]
+
+
+def create(folder: Place, declared: Table, properties: Mapping[str, str] | None = None) -> None:
+    """Make an empty table where there is none.
+
+    Args:
+        folder: the table's.
+        declared: its columns and partitions.
+        properties: what its first commit says of the store.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    now_ms = int(time.time() * 1000)
+    actions = delta_protocol.first_actions(declared, str(uuid.uuid4()), now_ms, properties or {})
+    backend_of(folder).make_folder(folder / "_delta_log")
+    backend_of(folder).create_if_absent(
+        delta_log.commit_path(folder, 0), log_entry.compose(_info("CREATE TABLE"), actions)
+    )
 
 
 def append(
@@ -44,23 +61,23 @@ def append(
 
     Raises:
         OSError: the log cannot be written or read.
-        StoreError: it is not whole.
+        StoreError: it is not whole, or uses what s2d does not.
     """
     version = newest(folder) + 1
     before_each()
     while not commit(folder, version, adds, "WRITE"):
-        version += 1  # taken meanwhile
+        version = max(version, newest(folder)) + 1  # taken meanwhile
         before_each()
     return version
 
 
 def checkpoint_if_due(folder: Place, version: int) -> None:
-    """Make a checkpoint if this version's turn has come.
+    """Make a checkpoint if this version's turn has come, or if the one that readers need is torn.
 
     Raises:
         StoreError: it failed; no commit did.
     """
-    if version % CHECKPOINT_INTERVAL == 0:
+    if version % CHECKPOINT_INTERVAL == 0 or table_state.newest(folder).torn:
         checkpoint(folder)
 
 
@@ -71,7 +88,18 @@ def checkpoint(folder: Place) -> None:
         StoreError: it failed; no commit did.
     """
     try:
-        DeltaTable(str(folder)).create_checkpoint()
+        torn = table_state.newest(folder).torn
+        if torn:
+            checkpoint_file.remove(folder, torn)
+        version = checkpoint_file.write(folder)
+        adds = checkpoint_file.read(folder, version)
+        true = table_state.newest(folder)
+        if true.version != version:
+            true = table_state.read(folder, version)
+        if adds is None or {table_state.live_file(add).path for add in adds} != set(true.files):
+            checkpoint_file.remove(folder, (version,))
+            raise OSError(5, "the checkpoint that was written is not the table's")
+        table_state.forget_torn(folder)
     except (DeltaError, OSError) as error:
         raise StoreError(
             f"what was committed to table {folder.name} is stored, but its log has no new "
@@ -93,19 +121,8 @@ def commit(folder: Place, version: int, actions: Sequence[Action], operation: st
     Raises:
         OSError: the log cannot be written.
     """
-    info = {
-        "timestamp": int(time.time() * 1000),
-        "operation": operation,
-        "operationParameters": {},
-        "isBlindAppend": operation == "WRITE",
-        "engineInfo": f"s2d:{__version__}",
-        "txnId": uuid.uuid4().hex,
-    }
-    lines = "".join(json.dumps(line) + "\n" for line in ({"commitInfo": info}, *actions))
-    made = backend_of(folder).create_if_absent(_path(folder, version), lines.encode())
-    if made:
-        _newest_seen[folder] = version
-    return made
+    data = log_entry.compose(_info(operation), actions)
+    return backend_of(folder).create_if_absent(delta_log.commit_path(folder, version), data)
 
 
 def newest(folder: Place) -> int:
@@ -113,26 +130,17 @@ def newest(folder: Place) -> int:
 
     Raises:
         OSError: the log cannot be read.
-        StoreError: it is not whole.
+        StoreError: it is not whole, or uses what s2d does not.
     """
-    known = _newest_seen.get(folder)
-    if known is not None and backend_of(folder).exists(_path(folder, known)):
-        return _last_after(folder, known)
-    # Not asked yet, or another table has its place.
-    return delta_log.versions(folder, max(delta_log.last_checkpoint(folder), 0))[-1]
+    return table_state.newest(folder).version
 
 
-def _last_after(folder: Place, version: int) -> int:
-    """The newest version, by asking for some: in a local folder, listing all takes longer."""
-    step = 1
-    while _path(folder, version + step).exists():
-        version, step = version + step, 2 * step
-    while step > 1:
-        step //= 2
-        if _path(folder, version + step).exists():
-            version += step
-    return version
-
-
-def _path(folder: Place, version: int) -> Place:
-    return folder / "_delta_log" / f"{version:020d}.json"
+def _info(operation: str) -> dict[str, Any]:
+    return {
+        "timestamp": int(time.time() * 1000),
+        "operation": operation,
+        "operationParameters": {},
+        "isBlindAppend": operation == "WRITE",
+        "engineInfo": f"s2d:{__version__}",
+        "txnId": uuid.uuid4().hex,
+    }

@@ -7,9 +7,10 @@ writer's session), so nobody finishes a commit that is still under way.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,9 +19,10 @@ from deltalake.exceptions import DeltaError
 
 from s2d_store.errors import StoreError
 from s2d_store.schema import TABLES
+from s2d_store.storage import fault_points
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import delta_commit, delta_log, file_statistics
+from s2d_store.tables import delta_commit, delta_log, file_statistics, table_state
 from s2d_store.tables.snapshot import table_path
 
 
@@ -61,9 +63,12 @@ class NewFile:
 
 def commit(root: Place, files: Sequence[NewFile]) -> None:
     """Commit files of several tables as one, children's tables first."""
-    backend_of(root).require_trust(root)
+    backend = backend_of(root)
+    backend.require_trust(root)
+    backend.sync_folders([(table_path(root, f.table) / f.path).parent for f in files])
     with _entry(root, files) as path:
         made = _commit_tables(root, files, _append)
+        fault_points.reach("remove entry")
         try:
             path.unlink()
         except OSError as error:
@@ -77,6 +82,17 @@ def commit(root: Place, files: Sequence[NewFile]) -> None:
         delta_commit.checkpoint_if_due(folder, version)
 
 
+def check_logs(root: Place, tables: Iterable[str]) -> None:
+    """Refuse to write to tables whose logs are not whole, or use what s2d does not.
+
+    Raises:
+        StoreError: one is.
+        OSError: one cannot be read.
+    """
+    for name in tables:
+        table_state.newest(table_path(root, name))
+
+
 def recover(root: Place) -> int:
     """Finish the commits of dead writers; returns how many there were."""
     recovered = 0
@@ -84,7 +100,9 @@ def recover(root: Place) -> int:
         with backend_of(root).claim_entry(root, path) as data:
             if data is None:
                 continue
-            _commit_tables(root, [NewFile(**item) for item in _files_in(data)], _append_missing)
+            fault_points.reach("recover entry")
+            _commit_tables(root, _files_in(path, data), _append_missing)
+            fault_points.reach("remove entry")
             path.unlink()
             recovered += 1
     return recovered
@@ -104,13 +122,56 @@ def pending_files(root: Place) -> set[tuple[str, str]]:
     found = set()
     for path in pending(root):
         with suppress(FileNotFoundError):  # finished meanwhile
-            found |= {(f["table"], f["path"]) for f in _files_in(path.read_bytes())}
+            found |= {(f.table, f.path) for f in _files_in(path, path.read_bytes())}
     return found
 
 
-def _files_in(data: bytes) -> list[dict[str, Any]]:
-    """The files of an entry; on an object store it names its writer's session too."""
-    return list(json.loads(data)["files"])
+def damaged_entries(root: Place) -> dict[Place, str]:
+    """Entries that are not legible, and what is wrong with each, in a few words."""
+    found = {}
+    for path in pending(root):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            try:
+                _items_in(path.read_bytes())
+            except ValueError as error:
+                found[path] = str(error)
+    return found
+
+
+def _files_in(path: Place, data: bytes) -> list[NewFile]:
+    """The files of an entry.
+
+    Raises:
+        StoreError: it is not as it was written.
+    """
+    try:
+        return _items_in(data)
+    except ValueError as error:
+        raise StoreError(
+            f"the entry {path} of an unfinished commit {error}",
+            "it says which files the commit was adding; what is committed is safe, and can be read",
+            "s2d doctor --drop-damaged, which sets it aside",
+        ) from error
+
+
+def _items_in(data: bytes) -> list[NewFile]:
+    """The files of an entry; on an object store it names its writer's session too. A ValueError
+    says what is wrong, to follow `the entry`.
+    """
+    try:
+        entry = json.loads(data)
+        items, said = entry["files"], entry["sha256"]
+        whole = said == _hash(items)
+        files = [NewFile(**item) for item in items] if whole else []
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError("is empty" if not data else "is cut short or damaged") from None
+    if not whole:
+        raise ValueError("was changed after it was written")
+    return files
+
+
+def _hash(items: Any) -> str:
+    return hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -118,7 +179,7 @@ def _entry(root: Place, files: Sequence[NewFile]) -> Iterator[Place]:
     items = [asdict(f) for f in files]
 
     def text(owner: Mapping[str, Any]) -> str:
-        return json.dumps({**owner, "files": items})
+        return json.dumps({**owner, "files": items, "sha256": _hash(items)})
 
     with backend_of(root).hold_entry(root, f"{uuid.uuid4().hex}.json", text) as path:
         yield path
@@ -133,6 +194,7 @@ def _commit_tables(
         of_table = [f for f in files if f.table == name]
         if of_table:
             with _commit_errors(name):
+                fault_points.reach(f"commit {name}")
                 made.append((table_path(root, name), append(root, name, of_table)))
     return made
 

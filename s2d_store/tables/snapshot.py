@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlparse
 
-import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
-
-from s2d_store.errors import InputError, NotFoundError, StoreError
+from s2d_store.errors import InputError, StoreError
 from s2d_store.schema import TABLES
 from s2d_store.storage import location
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.storage.object_path import ObjectPath
-from s2d_store.tables import migrated_files
+from s2d_store.tables import delta_log, migrated_files, table_state
+from s2d_store.tables.table_state import TableState
 
 # What refers before what it refers to, and what a commit writes last before what it writes first
 # (the reverse of TABLES): whatever is committed meanwhile, nothing that is seen lacks its origin.
@@ -62,65 +56,50 @@ def read(root: Place, as_of: datetime | Mapping[str, int] | None = None) -> Snap
         NotFoundError: a version that the table does not have.
         StoreError: an older version's files are gone, as after a vacuum.
     """
-    if as_of is None:
-        newest = _newest_of_all(root)
-        return Snapshot(
-            {name: newest[name][0] for name in TABLES}, {name: newest[name][1] for name in TABLES}
-        )
-    tables = {name: _load(root, name, as_of) for name in _READING_ORDER}
-    versions = {name: tables[name].version() for name in TABLES}
-    files = {name: _as_migrated(table_path(root, name), tables[name]) for name in TABLES}
-    for name, paths in files.items():
-        _check_present(name, versions[name], paths)
+    folders = [table_path(root, name) for name in _READING_ORDER]
+    with _log_errors(root):
+        if as_of is None:
+            found = backend_of(root).read_in_order(table_state.newest, folders)
+        else:
+            found = [_load(folder, as_of) for folder in folders]
+        states = dict(zip(_READING_ORDER, found, strict=True))
+        versions = {name: states[name].version for name in TABLES}
+        files = {
+            name: table_state.file_paths(table_path(root, name), states[name]) for name in TABLES
+        }
+    if as_of is not None:
+        for name in TABLES:
+            files[name] = _as_migrated(table_path(root, name), files[name])
+        for name, paths in files.items():
+            _check_present(name, versions[name], paths)
     return Snapshot(versions, files)
 
 
-@dataclass
-class _Opened:
-    """A table kept open; its log's first file tells it from another one in its place."""
+def _load(folder: Place, as_of: datetime | Mapping[str, int]) -> TableState:
+    if isinstance(as_of, datetime):
+        return table_state.read(folder, delta_log.version_at(folder, as_of))
+    if folder.name not in as_of:
+        return table_state.newest(folder)
+    return table_state.read(folder, as_of[folder.name])
 
-    first: object
-    table: DeltaTable
-    files: tuple[str, ...]
 
-
-_opened: dict[Place, _Opened] = {}
-_opening: dict[Place, threading.Lock] = {}
+@contextmanager
+def _log_errors(root: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the logs of the store at {root} cannot be read",
+            f"{error.filename or ''}: {error.strerror or error}".lstrip(": "),
+            "s2d doctor, which says what is damaged",
+        ) from error
 
 
 def forget(root: Place) -> None:
     """Open a store's tables anew at the next snapshot, where nothing tells whether another store
     lies there by now.
     """
-    for name in TABLES:
-        folder = table_path(root, name)
-        if folder in _opened and _opened[folder].first is None:
-            del _opened[folder]
-
-
-def _newest_of_all(root: Place) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Newest version and files by table, as one moment had them or in _READING_ORDER."""
-    folders = [table_path(root, name) for name in _READING_ORDER]
-    found = backend_of(root).read_in_order(_newest, folders)
-    return dict(zip(_READING_ORDER, found, strict=True))
-
-
-def _newest(folder: Place) -> tuple[int, tuple[str, ...]]:
-    """Newest version and files of a table. Opening it reads the log since its last checkpoint, and
-    every step of a run asks again: a table that is open reads what was added since.
-    """
-    with _opening.setdefault(folder, threading.Lock()):
-        first = backend_of(folder).identity(folder / "_delta_log" / f"{0:020d}.json")
-        kept = _opened.get(folder)
-        if kept is None or kept.first != first:
-            table = DeltaTable(str(folder))
-            kept = _opened[folder] = _Opened(first, table, _files(folder, table))
-        else:
-            before = kept.table.version()
-            kept.table.update_incremental()
-            if kept.table.version() != before:
-                kept.files = _files(folder, kept.table)
-        return kept.table.version(), kept.files
+    table_state.forget(root)
 
 
 def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
@@ -135,27 +114,8 @@ def _check_present(name: str, version: int, files: tuple[str, ...]) -> None:
         )
 
 
-def _files(folder: Place, table: DeltaTable) -> tuple[str, ...]:
-    """The data files of a table, none of them outside its folder, whatever its log says."""
-    if isinstance(folder, ObjectPath):
-        files = tuple(sorted(unquote(uri) for uri in table.file_uris()))
-        within = f"{folder}/"
-    else:
-        files = tuple(sorted(_local_path(uri) for uri in table.file_uris()))
-        within = os.path.join(os.path.realpath(folder), "")
-    for file in files:
-        if not file.startswith(within) or "/../" in file:
-            raise StoreError(
-                f"the files of table {folder.name} cannot be read",
-                f"its log names {file}, which is not in {within}",
-                "do not use this store: its log was not written by s2d",
-            )
-    return files
-
-
-def _as_migrated(folder: Place, table: DeltaTable) -> tuple[str, ...]:
+def _as_migrated(folder: Place, files: tuple[str, ...]) -> tuple[str, ...]:
     """Files of an older version; of one before a migration, those that took their place."""
-    files = _files(folder, table)
     renamed = {
         old.rpartition("/")[2]: (old, new) for old, new in migrated_files.read(folder).items()
     }
@@ -163,39 +123,9 @@ def _as_migrated(folder: Place, table: DeltaTable) -> tuple[str, ...]:
     return tuple(sorted(file.removesuffix(old) + new for file, (old, new) in found))
 
 
-def _load(root: Place, name: str, as_of: datetime | Mapping[str, int]) -> DeltaTable:
-    path = table_path(root, name)
-    if isinstance(as_of, datetime):
-        table = DeltaTable(str(path))
-        versions = [
-            entry["version"]
-            for entry in table.history()
-            if datetime.fromtimestamp(entry["timestamp"] / 1000, UTC) <= as_of
-        ]
-        table.load_as_version(max(versions, default=0))
-        return table
-    if name not in as_of:
-        return DeltaTable(str(path))
-    try:
-        return DeltaTable(str(path), version=as_of[name])
-    except (DeltaError, ValueError, OSError) as error:
-        newest = DeltaTable(str(path)).version()
-        raise NotFoundError(
-            f"table {name} has no version {as_of[name]}",
-            f"its newest version is {newest}",
-            "s2d info, to see the versions",
-        ) from error
-
-
-def _local_path(uri: str) -> str:
-    # Without a scheme as well, a space in the store's own folder comes percent-encoded.
-    return unquote(urlparse(uri).path if uri.startswith("file://") else uri)
-
-
 def n_rows(root: Place, name: str) -> int:
     """Rows of a table's newest version, from the log alone."""
-    actions = pa.table(DeltaTable(str(table_path(root, name))).get_add_actions(flatten=True))
-    return sum(actions.column("num_records").to_pylist()) if actions.num_rows else 0
+    return table_state.newest(table_path(root, name)).rows
 
 
 def parse_as_of(text: str) -> datetime | dict[str, int]:

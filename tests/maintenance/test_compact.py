@@ -7,20 +7,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
 
 import queries
 from cli.recipes import run_stage
 from s2d_store.datasets.build import build, verify
 from s2d_store.errors import InputError, StoreError
 from s2d_store.maintenance import compact as compacting
-from s2d_store.maintenance.compact import LiveFile, compact, live_files, plan
+from s2d_store.maintenance.compact import compact, plan
 from s2d_store.runs import record
 from s2d_store.schema import TABLES
 from s2d_store.sql import new_rows
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, delta_log, journal, parquet_writer
+from s2d_store.tables import delta_commit, delta_log, journal, parquet_writer, table_state
 from s2d_store.tables.snapshot import table_path
+from s2d_store.tables.table_state import LiveFile
 from tests.conftest import Cli
 from tests.support import made_stores, synthetic
 
@@ -114,7 +114,9 @@ def test_outputs_fill_up_and_stay(store: Store) -> None:
     before = contents(store)
 
     def sizes() -> list[int]:
-        return [file.size for file in live_files(DeltaTable(table_path(store.root, "topk")))]
+        return [
+            file.size for file in table_state.newest(table_path(store.root, "topk")).files.values()
+        ]
 
     target = 2 * max(sizes()) + 500
     ((_, (n_before, n_after)),) = run(store, tables=["topk"], target_bytes=target).items()
@@ -139,7 +141,7 @@ def test_large_inputs_are_read_piece_by_piece(
 
 def test_a_plan_takes_small_files_by_partition_and_leaves_a_lone_one() -> None:
     def file(path: str, size: int, partition: str) -> LiveFile:
-        return LiveFile(path, size, 1, 0, (("p", partition),))
+        return LiveFile(path, size, 0, (("p", partition),))
 
     a, b, c = file("a", 5, "x"), file("b", 99, "x"), file("c", 5, "x")
     d = file("d", 5, "y")

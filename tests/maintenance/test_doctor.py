@@ -24,7 +24,7 @@ from s2d_store.rollouts.score import ScoreConfig, score
 from s2d_store.schema import TABLES
 from s2d_store.storage import content_hash
 from s2d_store.store import Store
-from s2d_store.tables import journal, snapshot
+from s2d_store.tables import journal, table_state
 from tests.conftest import Cli, Result
 from tests.support import made_stores
 
@@ -326,7 +326,7 @@ def test_a_lock_that_was_lost_comes_back_from_the_stores_record(full: S2D, store
 def test_a_log_that_cannot_be_read_is_one_error(full: S2D, store: Store) -> None:
     log = store.root / "tables" / "rewards" / "_delta_log" / f"{1:020}.json"
     log.write_text("{")
-    snapshot._opened.clear()  # as in another process
+    table_state.forget()  # as in another process
     for command in (("query", "pass_rate"), ("verify",), ("info",)):
         done = full(*command)
         assert done.code == 1 and "the log of table rewards cannot be read" in done.err, command

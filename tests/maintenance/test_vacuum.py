@@ -154,9 +154,10 @@ def test_only_checkpoints_that_versions_are_read_from_stay(store: Store) -> None
     assert vacuum(store, older_than_s=3600).checkpoint_bytes == 0
     assert vacuum(store, older_than_s=-1).checkpoint_bytes > 0
     assert checkpoints() == [3, 5]
-    checkpointed("e")
     last = table / "_delta_log" / "_last_checkpoint"
-    last.write_text(last.read_text().replace('"version":6', '"version":5'))
+    slower = last.read_text()
+    checkpointed("e")
+    last.write_text(slower)
     vacuum(store, older_than_s=-1)
     assert checkpoints() == [3, 5, 6], "what the log names as its last stays"
     assert verify(store, "pins").matches

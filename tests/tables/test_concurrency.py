@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -16,7 +15,8 @@ import pytest
 from s2d_store.maintenance.compact import compact
 from s2d_store.sql import connection
 from s2d_store.store import Store
-from s2d_store.tables import snapshot
+from s2d_store.tables import table_state
+from s2d_store.tables.table_state import TableState
 from tests.support import small_commits, synthetic
 
 WRITERS = 8
@@ -101,19 +101,21 @@ def test_a_snapshot_shows_nothing_without_its_origin(
 ) -> None:
     """Between any two tables that a reader opens, somebody adds a prompt, a policy and a commit
     that refers to both."""
-    real: Callable[[Path], tuple[int, tuple[str, ...]]] = snapshot._newest
+    real = table_state.newest
     n = 0
 
-    def busy(folder: Path) -> tuple[int, tuple[str, ...]]:
+    def busy(folder: Path) -> TableState:
         nonlocal n
+        monkeypatch.setattr(table_state, "newest", real)
         n += 1
         policy, prompt = synthetic.policy(f"p{n}"), synthetic.PROMPT | {"prompt_id": f"prompt-{n}"}
         store.commit({"prompts": synthetic.table("prompts", [prompt])})
         store.commit({"policies": synthetic.table("policies", [policy])})
         store.commit(small_commits.rows("run", n, policy["policy_id"], prompt["prompt_id"]))
+        monkeypatch.setattr(table_state, "newest", busy)
         return real(folder)
 
-    monkeypatch.setattr(snapshot, "_newest", busy)
+    monkeypatch.setattr(table_state, "newest", busy)
     snap = store.snapshot()
     monkeypatch.undo()
     assert n == len(snap.versions)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.storage.location import Place
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
-from s2d_store.tables import data_files, delta_commit, delta_log, journal
+from s2d_store.tables import (
+    checkpoint_file,
+    data_files,
+    delta_commit,
+    delta_log,
+    journal,
+    table_state,
+)
+from s2d_store.tables.checkpoint_file import Hint
 from s2d_store.tables.snapshot import table_path
 from tests.support import synthetic
 
@@ -44,7 +52,7 @@ def numbered(n: int) -> list[str]:
 
 
 def as_another_process() -> None:
-    delta_commit._newest_seen.clear()
+    table_state.forget()
 
 
 def test_other_engines_read_and_write_the_same_table(store: Store) -> None:
@@ -76,13 +84,13 @@ def test_only_checkpoints_open_the_table(store: Store, monkeypatch: pytest.Monke
             opened.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr(delta_commit, "DeltaTable", Counted)
+    monkeypatch.setattr(checkpoint_file, "DeltaTable", Counted)
     every = delta_commit.CHECKPOINT_INTERVAL
     commit(store, *numbered(every - 1))
     assert opened == []
     commit(store, "last")
     assert opened == [str(folder_of(store))]
-    assert delta_log.last_checkpoint(folder_of(store)) == every
+    assert checkpoint_file.hint(folder_of(store)) == Hint(every, every + 2)
     as_another_process()
     commit(store, "more")
     assert len(policies(store)) == every + 1
@@ -92,9 +100,9 @@ def test_only_checkpoints_open_the_table(store: Store, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("others", [0, 1, 2, 3, 4, 7, 8, 20])
 def test_versions_of_other_processes_are_found(store: Store, others: int) -> None:
     commit(store, "first")
-    known = dict(delta_commit._newest_seen)
+    known = dict(table_state._kept)
     commit(store, *numbered(others))
-    delta_commit._newest_seen.update(known)
+    table_state._kept.update(known)
     assert delta_commit.newest(folder_of(store)) == 1 + others
     as_another_process()
     assert delta_commit.newest(folder_of(store)) == 1 + others
@@ -195,7 +203,7 @@ def test_a_link_that_was_made_and_is_said_to_be_there(
 def test_a_torn_hint_is_no_hint(store: Store, text: str) -> None:
     commit(store, "a", "b")
     (folder_of(store) / "_delta_log" / "_last_checkpoint").write_text(text)
-    assert delta_log.last_checkpoint(folder_of(store)) == -1
+    assert checkpoint_file.hint(folder_of(store)) == Hint(-1, None)
     as_another_process()
     assert delta_commit.newest(folder_of(store)) == 2
 
@@ -227,13 +235,13 @@ def test_a_dead_writers_commit_is_finished_among_others(
         dying.setattr(journal, "_append", lambda *_: sys.exit("killed"))
         with pytest.raises(SystemExit):
             commit(store, "dead")
-    real_texts, real_commit = delta_log._texts, delta_commit.commit
+    real_read, real_commit = delta_log.read_commits, delta_commit.commit
     read: list[int] = []
     others = iter(numbered(8)[5:])
 
-    def texts(commits: Sequence[Place]) -> Iterator[str]:
-        read.append(len(commits))
-        return real_texts(commits)
+    def counted(folder: Place, wanted: Sequence[int]) -> Any:
+        read.append(len(wanted))
+        return real_read(folder, wanted)
 
     def quicker(folder: Path, version: int, actions: Any, operation: str) -> bool:
         other = next(others, None)
@@ -244,7 +252,7 @@ def test_a_dead_writers_commit_is_finished_among_others(
             assert real_commit(folder, version, [file.action()], "WRITE")
         return real_commit(folder, version, actions, operation)
 
-    monkeypatch.setattr(delta_log, "_texts", texts)
+    monkeypatch.setattr(delta_log, "read_commits", counted)
     monkeypatch.setattr(delta_commit, "commit", quicker)
     assert journal.recover(store.root) == 1
     assert read == [6, 1, 1, 1]
