@@ -47,9 +47,9 @@ class Prompts:
     answer_field: str = ""
     """Field of the gold answer; default: answer, gold or target; none: unlabelled."""
     system: str = ""
-    """System message put first."""
+    """System message put first, in place of one that is there."""
     suffix: str = ""
-    """Text put behind the last message."""
+    """Text put behind the user's last message."""
     skip_duplicates: bool = False
     """Keep the first of equal prompts."""
 
