@@ -33,5 +33,11 @@ def from_stored(message: Mapping[str, Any]) -> Message:
     return plain | json.loads(extra) if extra else plain
 
 
+def text_of(message: Mapping[str, Any]) -> str:
+    """A plain message's text: its content, or that of its text parts; empty for none."""
+    content = message.get("content")
+    return content if isinstance(content, str) else "".join(map(_text, content or ()))
+
+
 def _text(part: Any) -> str:
     return part if isinstance(part, str) else part.get("text") or ""

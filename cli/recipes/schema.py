@@ -94,6 +94,8 @@ class Generate:
     """File of a chat template used instead of the tokenizer's."""
     no_chat_template: bool = False
     """Feed the messages' plain text."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template: chat_template_kwargs.enable_thinking = false."""
     skip_too_long: bool = False
     """Leave out prompts that do not fit."""
     chunk: int = 256

@@ -170,8 +170,10 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
             raise InputError(f"policy {name!r} is given twice", "a policy is evaluated once")
         role: Any = config.role or _role(con, policy_id)
         settings = replace(config.settings, policy=name, role=role, purpose="eval", run="", round=0)
-        run_id = run_of(settings, policy_id, name)
-        runs[name] = checks.Evaluated(policy_id, name, run_id, settings)
+        # A report needs no weights: what was registered stands for them.
+        known = registry.find(store, name) if register else registry.recorded(store, policy_id)
+        run_id = run_of(settings, known)
+        runs[name] = checks.Evaluated(known, run_id, settings)
     baseline = _find(store, con, config.baseline, register=False)[1] if config.baseline else ""
     if baseline and baseline not in runs:
         raise InputError(

@@ -33,6 +33,7 @@ _READING_ORDER = (
     "withdrawals",
     "topk",
     "endpoints",
+    "relocations",
     "policies",
     "vocabularies",
     "prompts",
