@@ -80,11 +80,6 @@ def register(
                 if known_name == name
                 else f"use its registered name {known_name!r}",
             )
-    if (info.policy_id, name) in known:
-        there = _record(store, info.policy_id)["location"]
-        if _is_gone(locations.from_stored(store.root, there)):
-            _relocate(store, info, revision)
-        return _registered(info, name)
     row = {
         "policy_id": info.policy_id,
         "name": name,
@@ -111,6 +106,10 @@ def register(
     )
     policies = pa.Table.from_pylist([row], schema=TABLES["policies"].schema)
     store.commit({"vocabularies": tokens, "policies": policies})
+    if (info.policy_id, name) in known:
+        there = _record(store, info.policy_id)["location"]
+        if _is_gone(locations.from_stored(store.root, there)):
+            _relocate(store, info, revision)
     return _registered(info, name)
 
 

@@ -66,8 +66,9 @@ def save_tiny_model(
 ) -> Path:
     """Write a random Qwen3 (hidden 32, 2 heads, float32) and its tokenizer.
 
-    `padding` outputs above the tokenizer's ids are as likely as others. Weights depend on `seed`, `layers` and the vocabulary's size. They are large enough for
-    distributions far from uniform: an end-of-sequence token comes about once in 50 to 100 tokens.
+    `padding` outputs above the tokenizer's ids are as likely as others. Weights depend on `seed`,
+    `layers` and the vocabulary's size. They are large enough for distributions far from uniform:
+    an end-of-sequence token comes about once in 50 to 100 tokens.
 
     Returns:
         The folder.
