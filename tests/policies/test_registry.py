@@ -18,6 +18,7 @@ from s2d_store.policies import hash_cache, model_config, registry, weights
 from s2d_store.policies.identity import inspect_policy
 from s2d_store.store import Store
 from tests.conftest import Cli
+from tests.support import synthetic
 from tests.support.tiny_models import save_tiny_model
 
 
@@ -54,6 +55,29 @@ def test_what_is_known_by_name_alone_has_null_facts(
     assert both.code == 1 and "--outside" in both.err
     known = registry.recorded(store, store.sql("SELECT policy_id FROM policies").fetchall()[0][0])
     assert charges.forward_flops(known, 100) == 0
+
+
+def test_flops_of_a_policy_of_unknown_size_count_nothing_and_budget_says_so(
+    cli: Cli, store: Store
+) -> None:
+    synthetic.fill(store, name="known")
+    assert "is unknown" not in cli("budget", "--store", store.root).out
+    outside = registry.register_without_weights(store, "gpt")
+    row = synthetic.ROLLOUT | {
+        "rollout_id": "r",
+        "role": "teacher",
+        "run_id": "import",
+        "prompt_id": "p",
+        "policy_id": outside.policy_id,
+        "sample_index": 0,
+        "response_token_ids": [1, 2],
+        "response_tokens": 2,
+    }
+    store.commit({"rollouts": synthetic.table("rollouts", [row])})
+    text = "SELECT generated_tokens, flops FROM spent WHERE run_id = 'import'"
+    assert store.sql(text).fetchall() == [(2, 0.0)]
+    done = cli("budget", "--store", store.root)
+    assert done.code == 0 and "FLOPs of gpt count 0" in done.out
 
 
 def test_a_store_that_moves_keeps_the_models_beside_it(
