@@ -22,7 +22,7 @@ from s2d_store import prompts
 from s2d_store.engines.base import Engine, SampleRequest, SamplingParams
 from s2d_store.engines.registry import open_engine
 from s2d_store.policies import registry
-from s2d_store.policies.tokenizer import render_chat
+from s2d_store.policies.chat_template import render_chat
 from s2d_store.rollouts.generate import sample_and_store
 from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import Progress, ignore

@@ -88,6 +88,7 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
     lines = budget.status(store)
     if format_ == "table" and budget.limits:
         out.print_limits(lines, budget.purpose)
+        _say_unknown(store)
         return
     spent = spending(store.connect(), budget.purpose)
     if format_ == "json":
@@ -115,6 +116,7 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
         if row["scope"] != "run"
     ]
     out.print_amounts(["scope", "name", *METRICS], rows)
+    _say_unknown(store)
 
 
 def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
@@ -139,3 +141,14 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
         return
     print(f"policy {name}, with all it was made from, on {out.described(purpose)}:")
     out.print_lineage(columns, records)
+    _say_unknown(store)
+
+
+def _say_unknown(store: Store) -> None:
+    """Name the policies whose FLOPs are missing from the figures above."""
+    import queries
+
+    found = store.sql(queries.internal("policies_of_unknown_size")).fetchall()
+    if found:
+        names = ", ".join(name for (name,) in found)
+        print(f"FLOPs of {names} count 0: how many parameters it has is unknown")

@@ -56,7 +56,7 @@ def doctor(
         print(f"\n{dropped.files} files dropped from their tables; rows: {rows}")
         print("now run, in this order:")
         for line in report.commands(patients):
-            print(f"  {line}{suffix}")
+            print(f"  {report.for_store(line, suffix)}")
         return
     if not found.healthy:
         raise typer.Exit(1)

@@ -31,6 +31,7 @@ from cli import (
 from cli import eval as eval_
 from s2d_store.errors import S2DError
 from s2d_store.redact import redact
+from s2d_store.runs import invocation
 
 INTERRUPTED = 130
 
@@ -67,7 +68,8 @@ def main() -> None:
     """Run the command line; a user's mistake prints one error and exits 1, Ctrl-C exits 130."""
     sys.excepthook = _print_traceback
     try:
-        app()
+        with invocation.invoked(argv=invocation.masked(("s2d", *sys.argv[1:]))):
+            app()
     except S2DError as error:
         _print_error(str(_damage_behind(error) or error))
         sys.exit(1)

@@ -64,6 +64,14 @@ TemplateOption = Annotated[
 NoTemplateOption = Annotated[
     bool, typer.Option("--no-chat-template", help="Feed the messages' plain text.")
 ]
+TemplateKwargsOption = Annotated[
+    str,
+    typer.Option(
+        "--chat-template-kwargs",
+        help="Further variables of the chat template: '{\"enable_thinking\": false}'.",
+        metavar="JSON",
+    ),
+]
 SkipTooLongOption = Annotated[
     bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
 ]
@@ -126,6 +134,26 @@ def engine_args(items: Iterable[str] | None) -> tuple[tuple[str, object], ...]:
         except json.JSONDecodeError:
             result.append((name.replace("-", "_"), text))
     return tuple(result)
+
+
+def template_kwargs(text: str) -> tuple[tuple[str, object], ...]:
+    """Variables of the chat template, from the JSON of an object.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    import json
+
+    try:
+        given = json.loads(text) if text else {}
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise InputError(
+            f"--chat-template-kwargs {text!r} is no JSON object",
+            fix="""--chat-template-kwargs '{"enable_thinking": false}'""",
+        )
+    return tuple(given.items())
 
 
 def workers(asked: int) -> int:

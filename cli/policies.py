@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import DEFAULT_STORE, StoreOption, open_store
+
+if TYPE_CHECKING:
+    from s2d_store.policies.registry import Registered
 
 app = typer.Typer(help="Policies: registered models, with their parents.", no_args_is_help=True)
 
@@ -14,30 +17,61 @@ app = typer.Typer(help="Policies: registered models, with their parents.", no_ar
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name that other commands take.")],
-    location: Annotated[str, typer.Argument(help="Local folder or hub id.")],
+    location: Annotated[
+        str, typer.Argument(help="Local folder or hub id; none with --outside.")
+    ] = "",
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     parent: Annotated[str | None, typer.Option(help="The policy it was trained from.")] = None,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Known by name alone: its rollouts come from elsewhere."),
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Register a model under a name, by the fingerprint of its weights and tokenizer."""
+    from s2d_store.errors import InputError
     from s2d_store.policies import registry
     from s2d_store.sql import parameters
 
     opened = open_store(store)
+    if bool(location) == outside:
+        raise InputError(
+            f"policy {name!r} needs a folder, a hub id or --outside, and no two of them",
+            fix=f"s2d policies add {name} FOLDER, or: s2d policies add {name} --outside",
+        )
     parent_id = parameters.policy(opened.connect(), parent)[0] if parent else None
+    if outside:
+        known = registry.register_without_weights(opened, name, parent_policy_id=parent_id)
+        print(f"policy {known.name} is {known.policy_id} (outside: known by name alone)")
+        return
     done = registry.register(opened, name, location, revision=revision, parent_policy_id=parent_id)
-    print(f"policy {done.name} is {done.policy_id} ({done.n_parameters:,} parameters)")
+    print(f"policy {done.name} is {done.policy_id} ({_parameters(done)})")
+
+
+@app.command()
+def move(
+    name: Annotated[str, typer.Argument(help="Registered name or id.")],
+    location: Annotated[str, typer.Argument(help="Where its files are now.")],
+    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Record a policy's new place, once the fingerprint there is found to be its own."""
+    from s2d_store.policies import registry
+
+    done = registry.move(open_store(store), name, location, revision)
+    print(f"policy {done.name} ({done.policy_id}) is at {done.location}")
 
 
 @app.command("list")
 def list_(store: StoreOption = DEFAULT_STORE) -> None:
     """Show every policy."""
+    import queries
     from cli.output import print_table
 
-    print_table(
-        open_store(store).sql(
-            "SELECT p.name, p.policy_id, p.n_parameters, q.name AS parent, p.update, "
-            "p.tokenizer_fingerprint AS tokenizer, p.location FROM policies AS p "
-            "LEFT JOIN policies AS q ON p.parent_policy_id = q.policy_id ORDER BY p.created_at"
-        )
-    )
+    print_table(open_store(store).sql(queries.internal("policies_listed")))
+
+
+def _parameters(policy: Registered) -> str:
+    active = policy.active_parameters
+    routed = f", {active:,} per token" if active and active != policy.n_parameters else ""
+    return f"{policy.n_parameters:,} parameters{routed}"

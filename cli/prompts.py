@@ -10,6 +10,8 @@ from cli.options import DEFAULT_STORE, StoreOption, open_store
 
 app = typer.Typer(help="Prompts and their gold answers.", no_args_is_help=True)
 
+_SHOWN_CONFLICTS = 10
+
 
 @app.callback()
 def _prompts() -> None:
@@ -29,9 +31,11 @@ def add(
     answer_field: Annotated[
         str, typer.Option(help="Gold answer; default: answer, gold or target; none: unlabelled.")
     ] = "",
-    system: Annotated[str, typer.Option(help="System message put first.")] = "",
+    system: Annotated[
+        str, typer.Option(help="System message put first, in place of one that is there.")
+    ] = "",
     suffix: Annotated[
-        str, typer.Option(help="Text put behind the last message; \\n: a new line.")
+        str, typer.Option(help="Text put behind the user's last message; \\n: a new line.")
     ] = "",
     skip_duplicates: Annotated[
         bool, typer.Option("--skip-duplicates", help="Keep the first of equal prompts.")
@@ -55,4 +59,9 @@ def add(
     done = prompts.add(open_store(store), prompts.read_records(location), options)
     notes = f", {done.present} were stored before" if done.present else ""
     notes += f", {done.duplicates} duplicates left out" if done.duplicates else ""
+    notes += f", {done.with_tools} with tools" if done.with_tools else ""
     print(f"{done.added} prompts added to split {split} ({done.labelled} labelled{notes})")
+    for conflict in done.conflicts[:_SHOWN_CONFLICTS]:
+        print(f"  kept the first: {conflict}")
+    if len(done.conflicts) > _SHOWN_CONFLICTS:
+        print(f"  and {len(done.conflicts) - _SHOWN_CONFLICTS} more with another gold answer")

@@ -41,6 +41,7 @@ def run(
     from cli.recipes.train_from_store import require_torch
     from s2d_store.engines.cache import EngineCache
     from s2d_store.policies import registry
+    from s2d_store.runs import invocation
     from s2d_store.store import Store
     from s2d_store.verifiers.cache import PoolCache
 
@@ -72,16 +73,17 @@ def run(
         {line.task.name: line.updates for line in lines},
         quiet,
     )
-    try:
+    with invocation.invoked(recipe=asked.name):
+        try:
+            for task in tasks:
+                if task.stage.kind != "eval":
+                    run_stage.run_task(work, task)
+        finally:
+            engines.close()
+            pools.close()
         for task in tasks:
-            if task.stage.kind != "eval":
-                run_stage.run_task(work, task)
-    finally:
-        engines.close()
-        pools.close()
-    for task in tasks:
-        if task.stage.kind == "eval":
-            results.run_eval(work, task)
+            if task.stage.kind == "eval":
+                results.run_eval(work, task)
     results.print_costs(store, tasks, by_name)
 
 

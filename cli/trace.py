@@ -66,8 +66,10 @@ def _policy(relation: str, found: dict[str, Any]) -> Node:
     if found.get("registered") is False:
         return f"{title} (not registered in this store)", []
     at = f", after update {found['update']}" if found["update"] is not None else ""
-    text = f"{title} ({found['policy_id']}, {found['n_parameters']:,} parameters{at})"
-    children: list[Node] = [(f"location {found['location']}", [])]
+    size = found["n_parameters"]
+    counted = f"{size:,} parameters" if size is not None else "of unknown size"
+    text = f"{title} ({found['policy_id']}, {counted}{at})"
+    children: list[Node] = [(f"location {found['location'] or 'unknown'}", [])]
     children.append(
         _training_run(found["run"]) if found["run"] else ("no training run recorded", [])
     )

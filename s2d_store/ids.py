@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from s2d_store.errors import InputError
 
@@ -19,9 +20,15 @@ def content_id(*parts: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
 
 
-def prompt_id(messages: Iterable[dict[str, str]]) -> str:
-    """Identity of a prompt: its messages' roles and contents, nothing else."""
-    return content_id("prompt", [[m["role"], m["content"]] for m in messages])
+def prompt_id(messages: Iterable[Mapping[str, Any]], tools: str | None = None) -> str:
+    """Identity of a prompt: its stored messages' roles, contents and extra fields, and its tools.
+
+    Args:
+        messages: as `s2d_store.messages.to_stored` makes them.
+        tools: tool definitions as JSON text, or None.
+    """
+    told = [[m["role"], m["content"], *([m["extra"]] if m.get("extra") else [])] for m in messages]
+    return content_id("prompt", told, *([tools] if tools else []))
 
 
 def rollout_id(run: str, prompt: str, policy: str, sample_index: int, round_: int) -> str:

@@ -13,14 +13,16 @@ def to_stored(message: Mapping[str, Any]) -> Message:
     """A chat message as table prompts holds it: `role`, `content` and `extra` (JSON or null).
 
     Fields beside role and content, such as `tool_calls`, `tool_call_id` and `name`, are kept in
-    `extra`. A content of parts (a list) is kept there too, its text joined in `content`.
+    `extra`, their own fields in their order, which templates render. A content of parts (a list)
+    is kept there too, its text joined in `content`. A field that is null counts as not there.
     """
     content = message.get("content")
-    extra = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
+    fields = sorted(k for k in message if k not in ("role", "content") and message[k] is not None)
+    extra = {name: message[name] for name in fields}
     if content is not None and not isinstance(content, str):
         extra["content"] = content
-        content = "".join(part.get("text", "") for part in content)
-    text = json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None
+        content = "".join(map(_text, content))
+    text = json.dumps(extra, ensure_ascii=False) if extra else None
     return {"role": message["role"], "content": content, "extra": text}
 
 
@@ -29,3 +31,13 @@ def from_stored(message: Mapping[str, Any]) -> Message:
     extra = message.get("extra")
     plain = {"role": message["role"], "content": message["content"]}
     return plain | json.loads(extra) if extra else plain
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """A plain message's text: its content, or that of its text parts; empty for none."""
+    content = message.get("content")
+    return content if isinstance(content, str) else "".join(map(_text, content or ()))
+
+
+def _text(part: Any) -> str:
+    return part if isinstance(part, str) else part.get("text") or ""

@@ -118,7 +118,7 @@ POLICIES = _table(
     (
         "location",
         STRING,
-        "folder or hub id it was read from; relative paths start at the store",
+        "folder or hub id; relative paths start at the store; see relocations",
         True,
     ),
     ("revision", STRING, "hub revision", True),
@@ -138,6 +138,17 @@ POLICIES = _table(
     ("run_id", STRING, "the training run that made it", True),
     ("update", INT32, "optimizer updates of that run behind it", True),
     ("created_at", TIMESTAMP, "when it was registered"),
+)
+
+RELOCATIONS = _table(
+    "relocations",
+    "one row per move of a policy's files; the newest says where they are",
+    ("policy_id", "created_at"),
+    (),
+    ("policy_id", STRING, "the policy, checked by its fingerprint at the new place"),
+    ("location", STRING, "folder or hub id; relative paths start at the store"),
+    ("revision", STRING, "hub revision", True),
+    ("created_at", TIMESTAMP, "when it was moved"),
 )
 
 ENDPOINTS = _table(
@@ -384,6 +395,7 @@ TABLES: dict[str, Table] = {
     for table in (
         PROMPTS,
         POLICIES,
+        RELOCATIONS,
         ENDPOINTS,
         VOCABULARIES,
         RUNS,

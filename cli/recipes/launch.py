@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from cli.options import workers
 from cli.recipes.train_from_store import train_from_store
 from s2d_store.errors import TrainingError
+from s2d_store.runs import invocation
 from s2d_store.store import Store
 from trainers.config import TrainerConfig
 
@@ -71,7 +73,8 @@ def train(
     options = {**lead, **({"budget": budget} if budget else {}), "store": store.root, **settings}
     command = [*launcher, "-m", "cli.main", "train", kind, "--quiet", *_flags(options)]
     try:
-        status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        environment = os.environ | {invocation.RECIPE: invocation.current().recipe or ""}
+        status = subprocess.run(command, stdout=sys.stderr, check=False, env=environment).returncode
     except OSError as error:
         raise TrainingError(
             f"cannot start the launcher {launcher[0]}", str(error), "correct launcher = [...]"

@@ -10,7 +10,7 @@ from cli.recipes.run_stage import GRADED
 from cli.recipes.schema import Engine, Recipe
 from cli.recipes.tasks import Task, of_recipe, references, trainer_config
 from s2d_store.errors import InputError
-from s2d_store.policies.identity import resolve_location
+from s2d_store.policies.locations import resolve_location
 from s2d_store.policies.tokenizer import load_tokenizer, read_vocabulary, tokenizer_difference
 from s2d_store.verifiers.registry import verifier_name
 

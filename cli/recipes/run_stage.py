@@ -372,6 +372,7 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
         max_model_len=engine.max_model_len,
         chat_template=_template(how.chat_template),
         no_chat_template=how.no_chat_template,
+        chat_template_kwargs=tuple(how.chat_template_kwargs.items()),
         skip_too_long=how.skip_too_long,
         chunk_rows=how.chunk,
         verify_workers=launch.workers(recipe.verify_workers),

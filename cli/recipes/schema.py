@@ -47,9 +47,9 @@ class Prompts:
     answer_field: str = ""
     """Field of the gold answer; default: answer, gold or target; none: unlabelled."""
     system: str = ""
-    """System message put first."""
+    """System message put first, in place of one that is there."""
     suffix: str = ""
-    """Text put behind the last message."""
+    """Text put behind the user's last message."""
     skip_duplicates: bool = False
     """Keep the first of equal prompts."""
 
@@ -94,6 +94,8 @@ class Generate:
     """File of a chat template used instead of the tokenizer's."""
     no_chat_template: bool = False
     """Feed the messages' plain text."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template: chat_template_kwargs.enable_thinking = false."""
     skip_too_long: bool = False
     """Leave out prompts that do not fit."""
     chunk: int = 256

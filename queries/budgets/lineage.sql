@@ -59,7 +59,7 @@ facts AS (
     UNION ALL
     SELECT
         t.side, r.stage, t.policy_id, NULL::VARCHAR, NULL::VARCHAR,
-        0, 0, u.response_tokens, 1,
+        0, 0, u.trained_tokens, 1,
         coalesce(6e0 * r.n_parameters * (u.prompt_tokens + u.response_tokens), 0)
     FROM updates AS u
     INNER JOIN trained AS t ON u.run_id = t.run_id AND u.update <= t.last_update

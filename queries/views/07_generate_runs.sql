@@ -1,13 +1,15 @@
 -- question: what has each generate run sampled?
 -- grain: one row per run (and policy, role and purpose, which a run does not mix)
--- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens
+-- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens, sampled_tokens
+-- sampled_tokens are what the policy wrote; response_tokens count tools and environments, too.
 SELECT
     run_id,
     policy_id,
     role,
     purpose,
     count(*) AS rollouts,
-    sum(prompt_tokens)::BIGINT AS prompt_tokens,
-    sum(response_tokens)::BIGINT AS response_tokens
+    coalesce(sum(prompt_tokens), 0)::BIGINT AS prompt_tokens,
+    coalesce(sum(response_tokens), 0)::BIGINT AS response_tokens,
+    coalesce(sum(coalesce(sampled_tokens, response_tokens)), 0)::BIGINT AS sampled_tokens
 FROM raw.rollouts
 GROUP BY ALL

@@ -1,6 +1,7 @@
 -- question: which training runs took updates, from which policy to which, for which stage and role?
 -- grain: one row per training run that took an optimizer update
 -- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
+-- n_parameters are those that a token uses: fewer than all in a mixture of experts.
 -- policy_id is null until the run has made a policy. The role is that of the rollouts where the run
 -- learned from a GRPO dataset, since those are the trained policy's own; all other kinds of
 -- datasets are for students.
@@ -36,7 +37,9 @@ SELECT
     t.role,
     m.policy_id,
     coalesce(m.parent_policy_id, u.config ->> '$.policy_id') AS start_policy_id,
-    coalesce(p.n_parameters, s.n_parameters) AS n_parameters
+    coalesce(
+        p.active_parameters, p.n_parameters, s.active_parameters, s.n_parameters
+    ) AS n_parameters
 FROM roles AS t
 LEFT JOIN runs AS u USING (run_id)
 LEFT JOIN made AS m USING (run_id)

@@ -2,7 +2,10 @@
 -- grain: one row per run and the generate run whose rollouts it worked on (null for training)
 -- columns: run_id, source_run_id, kind, stage, policy_id, role, purpose, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- Stage, role and purpose of generated and scored tokens are those of the rollouts.
--- FLOPs are estimates: 2 x parameters a token of a forward pass, 6 x parameters a trained token.
+-- generated_tokens are those that the policy sampled, trained_tokens those of the mask.
+-- FLOPs are estimates: 2 x parameters per token of a forward pass, 6 x parameters per token that
+-- training reads; of a mixture of experts the parameters that a token uses. A policy whose
+-- parameters are unknown (known by name alone, or served) counts 0 FLOPs.
 -- Labels do not add up over runs: see spent_labels and graded_labels.
 -- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
 WITH scored AS (
@@ -25,7 +28,7 @@ WITH scored AS (
 trained AS (
     SELECT
         u.run_id,
-        sum(u.response_tokens)::BIGINT AS trained_tokens,
+        sum(u.trained_tokens)::BIGINT AS trained_tokens,
         sum(u.prompt_tokens + u.response_tokens)::BIGINT AS forward_tokens,
         count(*) AS updates
     FROM raw.updates AS u
@@ -33,9 +36,12 @@ trained AS (
 )
 SELECT
     g.run_id, g.run_id AS source_run_id, 'generate' AS kind, u.stage, g.policy_id, g.role,
-    g.purpose, g.response_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
+    g.purpose, g.sampled_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
     0 AS updates,
-    coalesce(2e0 * o.n_parameters * (g.prompt_tokens + g.response_tokens), 0) AS flops
+    coalesce(
+        2e0 * coalesce(o.active_parameters, o.n_parameters) * (g.prompt_tokens + g.response_tokens),
+        0
+    ) AS flops
 FROM generate_runs AS g
 LEFT JOIN raw.policies AS o USING (policy_id)
 LEFT JOIN runs AS u ON g.run_id = u.run_id
@@ -43,7 +49,7 @@ UNION ALL
 SELECT
     s.run_id, s.source_run_id, 'score', u.stage, s.policy_id, s.role,
     s.purpose, 0, s.scored_tokens, 0, 0,
-    coalesce(2e0 * o.n_parameters * s.forward_tokens, 0)
+    coalesce(2e0 * coalesce(o.active_parameters, o.n_parameters) * s.forward_tokens, 0)
 FROM scored AS s
 LEFT JOIN raw.policies AS o USING (policy_id)
 LEFT JOIN runs AS u ON s.source_run_id = u.run_id

@@ -16,8 +16,8 @@ from s2d_store.store import Store
 
 
 def forward_flops(policy: Registered, tokens: int) -> float:
-    """Estimate of a forward pass: 2 FLOPs a parameter and token."""
-    return 2.0 * policy.n_parameters * tokens
+    """Estimate of a forward pass: 2 FLOPs per parameter that a token uses; 0 where unknown."""
+    return 2.0 * (policy.active_parameters or policy.n_parameters or 0) * tokens
 
 
 def recorded_stage(store: Store, run: str) -> str:

@@ -18,7 +18,7 @@ from s2d_store.datasets import plan as planning
 from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, StoreError
-from s2d_store.messages import Message, from_stored
+from s2d_store.messages import Message, from_stored, text_of
 from s2d_store.sql import connection
 from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
@@ -127,7 +127,7 @@ def _trl(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int
 
 def _trl_text(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int:
     def line(messages: list[Mapping[str, Any]], text: str) -> Mapping[str, Any]:
-        return {"prompt": "\n\n".join(m["content"] for m in messages), "completion": text}
+        return {"prompt": "\n\n".join(text_of(m) for m in messages), "completion": text}
 
     return _lines(store, dataset, draft, line)
 

@@ -91,7 +91,7 @@ def inverse_cdf(weights_BK: Tensor, uniforms_B: Tensor) -> Tensor:
 
 
 def gather_topk(
-    logits_CV: Tensor, tokens_C: Tensor, support: int | Tensor
+    logits_CV: Tensor, tokens_C: Tensor, support: int | Tensor, n_tokens: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logprobs at temperature 1 over the full vocabulary, at the top k or at given ids.
 
@@ -99,6 +99,8 @@ def gather_topk(
         logits_CV: (C, V), any float dtype; log_softmax is taken in float32.
         tokens_C: int64 (C,), the tokens that were sampled.
         support: K for each row's own top k in descending order, or int64 (C, K) ids to gather.
+        n_tokens: ids of the tokenizer; outputs from there on are padding and never among the own
+            top k, though they count in the distribution. None: there is no padding.
 
     Returns:
         ids int32 (C, K), logprobs float32 (C, K), logprobs of `tokens_C` float32 (C,).
@@ -106,7 +108,7 @@ def gather_topk(
     logprobs_CV = logits_CV.float().log_softmax(dim=-1)
     sampled_C = logprobs_CV.gather(-1, tokens_C.unsqueeze(-1)).squeeze(-1)
     if isinstance(support, int):
-        top_CK, ids_CK = logprobs_CV.topk(support, dim=-1)
+        top_CK, ids_CK = logprobs_CV[:, :n_tokens].topk(support, dim=-1)
     else:
         top_CK, ids_CK = logprobs_CV.gather(-1, support), support
     return ids_CK.to(torch.int32), top_CK, sampled_C
@@ -115,8 +117,11 @@ def gather_topk(
 class StepBuffers:
     """What decoding writes step by step, on the device: B rollouts by up to T tokens."""
 
-    def __init__(self, n_rollouts: int, max_tokens: int, k: int, device: torch.device) -> None:
+    def __init__(
+        self, n_rollouts: int, max_tokens: int, k: int, n_tokens: int, device: torch.device
+    ) -> None:
         shape = (n_rollouts, max_tokens)
+        self._n_tokens = n_tokens
         self.tokens_BT = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sampled_BT = torch.zeros(shape, dtype=torch.float32, device=device)
         self.ids_BTK = torch.zeros((*shape, k), dtype=torch.int32, device=device)
@@ -124,7 +129,9 @@ class StepBuffers:
 
     def record(self, rows_B: Tensor, t: int, tokens_B: Tensor, logits_BV: Tensor) -> None:
         """Keep token t, its raw logprob and the raw top k of the rollouts `rows_B`."""
-        ids, logprobs, sampled = gather_topk(logits_BV, tokens_B, self.ids_BTK.shape[-1])
+        ids, logprobs, sampled = gather_topk(
+            logits_BV, tokens_B, self.ids_BTK.shape[-1], self._n_tokens
+        )
         self.tokens_BT[rows_B, t] = tokens_B.to(torch.int32)
         self.sampled_BT[rows_B, t] = sampled
         self.ids_BTK[rows_B, t], self.logprobs_BTK[rows_B, t] = ids, logprobs

@@ -39,7 +39,7 @@ from s2d_store.engines.torch_sampling import (
     split_topk,
 )
 from s2d_store.errors import EngineError, InputError, load_failure_hint
-from s2d_store.policies.tokenizer import load_tokenizer
+from s2d_store.policies.tokenizer import load_tokenizer, read_vocabulary
 
 DEFAULT_BATCH_TOKENS = 16_384
 # Score requests are sorted by length inside windows, so a stream of any size fits in memory.
@@ -94,6 +94,8 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(location)
         self._model = _load_model(location, self._device, _dtype(dtype, self._device))
         self.vocab_size = int(self._model.get_output_embeddings().weight.shape[0])
+        # Outputs above the tokenizer's ids pad the matrix: nobody can read such a token.
+        self._n_tokens = min(self.vocab_size, len(read_vocabulary(self.tokenizer)))
         self.max_model_len = _context(self._model, max_model_len)
         eos_ids = sorted(_eos_ids(self._model, self.tokenizer))
         self._eos_ids = torch.tensor(eos_ids, dtype=torch.int64, device=self._device)
@@ -115,7 +117,7 @@ class TransformersEngine:
             EngineError: K above the vocabulary, ids outside it, or output that fails its checks.
         """
         check_sampling(params)
-        check_k(top_logprobs, self.vocab_size)
+        check_k(top_logprobs, self._n_tokens)
         check_lengths(
             ((r.rollout_id, len(r.prompt_token_ids), params.max_tokens) for r in requests),
             self.max_model_len,
@@ -136,7 +138,7 @@ class TransformersEngine:
             InputError: a sequence longer than the model's context, or an empty prompt.
             EngineError: K above the vocabulary, ids outside it, or output that fails its checks.
         """
-        check_k(k, self.vocab_size)
+        check_k(k, self._n_tokens)
         return self._score_windows(iter(requests), k)
 
     def reload(self, location: str) -> bool:
@@ -184,14 +186,14 @@ class TransformersEngine:
         logits_BV, cache, mask_BL, position_B = self._prefill(block, max_tokens)
         prompt_width = mask_BL.shape[1] - max_tokens
         uniforms_BT = self._tensor(rollout_uniforms([r.seed for r in block], max_tokens))
-        buffers = StepBuffers(n_rollouts, max_tokens, k, self._device)
+        buffers = StepBuffers(n_rollouts, max_tokens, k, self._n_tokens, self._device)
         lengths_B = np.full(n_rollouts, max_tokens, dtype=np.int64)
         stopped_B = np.zeros(n_rollouts, dtype=bool)
         # Which rollout each row of the shrinking batch is, on the host and on the device.
         rollout_B, rows_B = np.arange(n_rollouts), self._tensor(np.arange(n_rollouts))
 
         for t in range(max_tokens):
-            tokens_B = draw_tokens(logits_BV, params, uniforms_BT[rows_B, t])
+            tokens_B = draw_tokens(logits_BV[:, : self._n_tokens], params, uniforms_BT[rows_B, t])
             buffers.record(rows_B, t, tokens_B, logits_BV)
             ended_B = rollout_B[torch.isin(tokens_B, self._eos_ids).cpu().numpy()]
             ended_B = ended_B[~stopped_B[ended_B]]
@@ -312,7 +314,9 @@ class TransformersEngine:
         for start in range(0, max(len(tokens_N), 1), chunk):
             rows = slice(start, start + chunk)
             support = k if support_NK is None else support_NK[rows]
-            parts.append(gather_topk(self._head(hidden_NH[rows]), tokens_N[rows], support))
+            parts.append(
+                gather_topk(self._head(hidden_NH[rows]), tokens_N[rows], support, self._n_tokens)
+            )
         columns = zip(*parts, strict=True)
         return TopK(*(torch.cat(column).cpu().numpy() for column in columns))
 
@@ -344,7 +348,7 @@ def _load_model(location: str, device: torch.device, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(
             f"no causal language model can be loaded from {location}",
             *load_failure_hint(

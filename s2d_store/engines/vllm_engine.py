@@ -31,10 +31,15 @@ from s2d_store.engines.output_checks import (
     check_token_ids,
     check_topk,
 )
-from s2d_store.engines.vllm_logprobs import joined, last_positions
+from s2d_store.engines.vllm_logprobs import (
+    SPARE_ENTRIES,
+    joined,
+    last_positions,
+    without_padding,
+)
 from s2d_store.engines.vllm_process import CtrlC, inside_vllm
 from s2d_store.errors import EngineError, InputError
-from s2d_store.policies.tokenizer import load_tokenizer
+from s2d_store.policies.tokenizer import load_tokenizer, read_vocabulary
 
 # Requests handed over at a time: enough to keep every slot of the scheduler filled.
 WINDOW = 512
@@ -103,7 +108,7 @@ class VllmEngine:
             "model": location,
             "dtype": dtype,
             "max_model_len": max_model_len,
-            "max_logprobs": max(1, max_logprobs),
+            "max_logprobs": max(1, max_logprobs) + (SPARE_ENTRIES if max_logprobs else 0),
             "logprobs_mode": "raw_logprobs",
             "seed": seed,
         }
@@ -113,6 +118,7 @@ class VllmEngine:
         self._caches_prefixes = bool(self._engine.vllm_config.cache_config.enable_prefix_caching)
         config = self._engine.model_config
         self.vocab_size = int(config.get_vocab_size())
+        self._n_tokens = min(self.vocab_size, len(read_vocabulary(self.tokenizer)))
         self.max_model_len = int(config.max_model_len)
         self._eos_ids = sorted(_eos_ids(location, self.tokenizer))
 
@@ -189,8 +195,10 @@ class VllmEngine:
             "top_p": params.top_p,
             "top_k": params.top_k,
             "max_tokens": params.max_tokens,
-            "logprobs": k,
+            "logprobs": self._entries(k),
             "stop_token_ids": self._eos_ids,
+            # Raw logprobs are taken before the bias.
+            "logit_bias": dict.fromkeys(range(self._n_tokens, self.vocab_size), -100.0) or None,
         }
 
         def prepare(request: SampleRequest) -> tuple[list[int], Any]:
@@ -199,7 +207,8 @@ class VllmEngine:
         for request, output in self._run(iter(requests), prepare):
             completion = output.outputs[0]
             tokens = np.array(completion.token_ids, dtype=np.int32)
-            topk = last_positions(request.rollout_id, completion.logprobs, tokens, k)
+            check_token_ids(request.rollout_id, tokens, self._n_tokens)
+            topk = self._last_positions(request.rollout_id, completion.logprobs, tokens, k)
             self._check(request.rollout_id, topk, tokens)
             yield Sample(
                 rollout_id=request.rollout_id,
@@ -212,7 +221,8 @@ class VllmEngine:
     def _scores(
         self, requests: Iterable[ScoreRequest], k: int
     ) -> Generator[tuple[str, TopK], None, None]:
-        settings = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": k}
+        entries = self._entries(k)
+        settings = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": entries}
 
         def fills_context(request: ScoreRequest) -> bool:
             length = len(request.prompt_token_ids) + len(request.response_token_ids)
@@ -225,16 +235,17 @@ class VllmEngine:
                 return token_ids, _params(**settings)
             # vLLM insists on sampling one token more: let that be the response's last. Raw
             # logprobs are taken before the other tokens are ruled out.
-            last = {"logprobs": k, "allowed_token_ids": token_ids[-1:]}
+            last = {"logprobs": entries, "allowed_token_ids": token_ids[-1:]}
             return token_ids[:-1], _params(**settings, **last)
 
         for request, output in self._run(iter(requests), prepare):
             tokens = np.asarray(request.response_token_ids, dtype=np.int32)
             cut = len(tokens) - 1 if fills_context(request) else len(tokens)
-            topk = last_positions(request.rollout_id, output.prompt_logprobs, tokens[:cut], k)
+            topk = self._last_positions(request.rollout_id, output.prompt_logprobs, tokens[:cut], k)
             if cut < len(tokens):
                 sampled = output.outputs[0].logprobs
-                topk = joined(topk, last_positions(request.rollout_id, sampled, tokens[cut:], k))
+                last = self._last_positions(request.rollout_id, sampled, tokens[cut:], k)
+                topk = joined(topk, last)
             self._check(request.rollout_id, topk, tokens)
             yield request.rollout_id, topk
 
@@ -273,8 +284,17 @@ class VllmEngine:
                     # Answered between two steps: then the engine is idle and ends in peace.
                     self._engine.engine_core.get_supported_tasks()
 
+    def _entries(self, k: int) -> int:
+        """Entries to ask vLLM for, so that k are left without the vocabulary's padding."""
+        padding = self.vocab_size - self._n_tokens
+        return k + min(padding, SPARE_ENTRIES) if k else 0
+
+    def _last_positions(self, rollout_id: str, flat: Any, tokens: Any, k: int) -> TopK:
+        topk = last_positions(rollout_id, flat, tokens, self._entries(k))
+        return without_padding(rollout_id, topk, self._n_tokens, k)
+
     def _check_k(self, k: int) -> None:
-        check_k(k, self.vocab_size)
+        check_k(k, self._n_tokens)
         if k > self._max_logprobs:
             raise EngineError(
                 f"top k of {k} cannot be kept",

@@ -18,6 +18,8 @@ from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.errors import EngineError
 
 _PIECE = 1 << 17
+# Asked for above k where the vocabulary is padded, to stand in for padding among the likeliest.
+SPARE_ENTRIES = 4
 
 
 class FlatLogprobs(Protocol):
@@ -70,6 +72,36 @@ def last_positions(
             "logprobs and tokens are out of step",
         )
     return TopK(ids_TW[:, 1:], logprobs_TW[:, 1:], logprobs_TW[:, 0])
+
+
+def without_padding(rollout_id: str, topk: TopK, n_tokens: int, k: int) -> TopK:
+    """The k likeliest entries at each position whose ids the tokenizer has.
+
+    Args:
+        rollout_id: named in errors.
+        topk: (T, k + SPARE_ENTRIES) or fewer, in descending order; of k where nothing is padded.
+        n_tokens: ids of the tokenizer; those from there on pad the model's output matrix.
+        k: entries to keep.
+
+    Raises:
+        EngineError: a sampled position whose row holds more padding than was allowed for.
+    """
+    if topk.token_ids.shape[1] == k:
+        return topk
+    real_TW = topk.token_ids < n_tokens
+    short_T = real_TW.sum(axis=1) < k
+    if short_T.any():
+        raise _wrong(
+            rollout_id,
+            f"position {int(short_T.argmax())} has fewer than {k} entries that the tokenizer knows",
+            f"the model pads its vocabulary above {n_tokens}, and likes the padding",
+        )
+    kept_TK = np.argsort(~real_TW, axis=1, kind="stable")[:, :k]
+    return TopK(
+        np.take_along_axis(topk.token_ids, kept_TK, axis=1),
+        np.take_along_axis(topk.logprobs, kept_TK, axis=1),
+        topk.sampled_logprobs,
+    )
 
 
 def joined(first: TopK, second: TopK) -> TopK:

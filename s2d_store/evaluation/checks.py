@@ -12,6 +12,8 @@ import duckdb
 import queries
 from s2d_store.config_identity import diff_settings
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.messages import text_of
+from s2d_store.policies.registry import Registered
 from s2d_store.rollouts.generate_config import DEFAULTS, GenerateConfig, identity_of
 from s2d_store.rollouts.selection import Prompt
 from s2d_store.sql import connection, parameters
@@ -25,10 +27,19 @@ _SHOWN_RUNS = 3
 class Evaluated:
     """A policy to evaluate, the generate run that its rollouts belong to, and how it samples."""
 
-    policy_id: str
-    name: str
+    policy: Registered
     run_id: str
     settings: GenerateConfig
+
+    @property
+    def policy_id(self) -> str:
+        """The policy's id."""
+        return self.policy.policy_id
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.policy.name
 
 
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
@@ -153,14 +164,14 @@ def nothing_stored_error(
 
 
 def _difference(run_id: str, stored: Mapping[str, Any], policy: Evaluated) -> str:
-    asked = identity_of(policy.settings, policy.policy_id)
+    asked = identity_of(policy.settings, policy.policy)
     found = diff_settings(stored, asked, DEFAULTS)
     shown = ", ".join(f"{key} {was!r} instead of {now!r}" for key, (was, now) in found.items())
     return f"eval run {run_id} has {shown or 'another name'}"
 
 
 def _question(prompt: Prompt) -> str:
-    return " ".join(m["content"] for m in prompt.messages if m["role"] != "system")
+    return " ".join(text_of(m) for m in prompt.messages if m["role"] != "system")
 
 
 def _shortened(text: str) -> str:

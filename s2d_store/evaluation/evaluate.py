@@ -142,10 +142,14 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
     """
     watch = watch or (lambda _: nullcontext(ignore))
     plan = _plan(store, config, register=True)
+    runs: dict[str, checks.Evaluated] = {}
     with closing(PoolCache()) as pools:
         for name, found in plan.runs.items():
             with watch(f"eval {name}") as progress:
-                generate(store, found.settings, progress, pools=pools)
+                done = generate(store, found.settings, progress, pools=pools)
+            # Another one than planned where the chat template was edited since it was registered.
+            runs[name] = replace(found, run_id=done.run_id)
+    plan = replace(plan, runs=runs)
     _grade(store, config, plan, watch)
     return _report(store, config, plan)
 
@@ -170,8 +174,10 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
             raise InputError(f"policy {name!r} is given twice", "a policy is evaluated once")
         role: Any = config.role or _role(con, policy_id)
         settings = replace(config.settings, policy=name, role=role, purpose="eval", run="", round=0)
-        run_id = run_of(settings, policy_id, name)
-        runs[name] = checks.Evaluated(policy_id, name, run_id, settings)
+        # As registered: a report needs no weights.
+        known = registry.recorded(store, policy_id)
+        run_id = run_of(settings, known)
+        runs[name] = checks.Evaluated(known, run_id, settings)
     baseline = _find(store, con, config.baseline, register=False)[1] if config.baseline else ""
     if baseline and baseline not in runs:
         raise InputError(

@@ -1,14 +1,15 @@
 """What a damaged file held, as far as that is still known, and the commands that make it again.
 
-A command resumes by what is missing, so repeating the one that wrote the rows writes exactly the
-missing ones: the same ids, and on the same engine and hardware the same tokens.
+A command resumes by what is missing, so repeating the one that wrote the rows (runs record it)
+writes exactly the missing ones: the same ids, and on the same engine and hardware the same tokens.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,18 +17,23 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import queries
 from s2d_store.config_identity import INVOCATION
 from s2d_store.datasets import lock_file
 from s2d_store.maintenance.file_health import DataFile, read_decodable_columns
-from s2d_store.maintenance.repeat_command import command_line, generate_command, score_command
+from s2d_store.policies import locations
+from s2d_store.runs import invocation
 from s2d_store.store import Store
 
 # Columns that say what the rows of a file belong to, beside its partition.
 _IDENTIFYING_COLUMNS = {
     "prompts": ("source", "split"),
-    "policies": ("name", "location", "run_id", "policy_id"),
+    "policies": ("name", "kind", "location", "run_id", "policy_id"),
+    "relocations": ("policy_id", "location"),
+    "endpoints": ("endpoint", "model_name"),
+    "withdrawals": ("verifier", "verifier_version"),
     "vocabularies": ("tokenizer_fingerprint",),
-    "runs": ("run_id", "kind", "config"),
+    "runs": ("run_id", "argv"),
     "rollouts": ("prompt_id", "policy_id"),
     "rewards": ("run_id", "verifier_version", "rollout_id"),
     "topk": ("run_id", "support", "k", "rollout_id"),
@@ -37,6 +43,16 @@ _IDENTIFYING_COLUMNS = {
 }
 _SHOWN = 3
 _AS_GIVEN = "the command of run {}, as it was given: it records itself again"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that worked on a run, as recorded; argv is None where a program called s2d."""
+
+    kind: str
+    config: dict[str, Any]
+    recipe: str | None
+    argv: list[str] | None
 
 
 class Advisor:
@@ -49,7 +65,7 @@ class Advisor:
         """Whose rows they were, in words: values of the partition and of the telling columns."""
         parts = [f"{name} {value}" for name, value in file.partition.items()]
         for name in held.column_names:
-            if name == "config":
+            if name == "argv":
                 continue
             values = sorted(map(str, pc.drop_null(held.column(name).unique()).to_pylist()))
             few = len(values) <= _SHOWN
@@ -65,6 +81,9 @@ class Advisor:
         by_table = {
             "prompts": self._prompts,
             "policies": self._policies,
+            "relocations": self._relocations,
+            "endpoints": self._as_given,
+            "withdrawals": self._as_given,
             "vocabularies": self._vocabularies,
             "runs": self._runs_again,
             "rollouts": self._rollouts,
@@ -89,7 +108,7 @@ class Advisor:
                 "ANTI JOIN raw.rollouts USING (rollout_id) GROUP BY ALL ORDER BY ALL"
             ).fetchall()
             for name, run_id, *key, count in rows:
-                kinds = {kind for kind, _ in self._runs.get(run_id, ())}
+                kinds = {command.kind for command in self._runs.get(run_id, ())}
                 again: Iterable[str] = ()
                 if kinds != {"generate"}:
                     again = (
@@ -101,13 +120,12 @@ class Advisor:
         return result
 
     @cached_property
-    def _runs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-        """Kind and configuration of every run, one entry for each that its commands had."""
-        found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        for run_id, kind, config in self._con.execute(
-            "SELECT run_id, kind, config FROM raw.runs GROUP BY ALL ORDER BY min(entered_at)"
-        ).fetchall():
-            found.setdefault(run_id, []).append((kind, json.loads(config)))
+    def _runs(self) -> dict[str, list[Command]]:
+        """What is recorded of every run: an entry for each command that worked on it, in order."""
+        found: dict[str, list[Command]] = {}
+        for run_id, *command in self._con.execute(queries.internal("run_commands")).fetchall():
+            kind, config, recipe, argv = command
+            found.setdefault(run_id, []).append(Command(kind, json.loads(config), recipe, argv))
         return found
 
     @cached_property
@@ -125,12 +143,12 @@ class Advisor:
             yield command_line("prompts add FILE_THAT_WAS_ADDED", source=source)
 
     def _policies(self, file: DataFile, held: pa.Table) -> Iterable[str]:
-        if {"name", "location", "run_id"} <= set(held.schema.names):
+        if {"name", "kind", "location", "run_id"} <= set(held.schema.names):
             for row in held.to_pylist():
                 if row["run_id"]:
-                    yield from self._train_again([row["run_id"]])
+                    yield from self._repeat(row["run_id"])
                 else:
-                    yield command_line(f"policies add {row['name']} {shlex.quote(row['location'])}")
+                    yield self._add_policy(row["name"], row["location"])
             return
         made = self._con.execute(
             "SELECT DISTINCT run_id FROM raw.policies WHERE run_id IS NOT NULL"
@@ -149,28 +167,34 @@ class Advisor:
         named = held.column(0).unique().to_pylist() if held.num_columns else []
         known = [row for row in rows if row[2] in named]
         for name, location, _ in known or rows:
-            yield command_line(f"policies add {name} {shlex.quote(location)}")
+            yield self._add_policy(name, location)
+
+    def _add_policy(self, name: str, location: str | None) -> str:
+        if not location:
+            return command_line(f"policies add {name}", outside=True)
+        place = locations.from_stored(self._store.root, location)
+        return command_line(f"policies add {name} {shlex.quote(place)}")
+
+    def _relocations(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        if set(held.schema.names) != {"policy_id", "location"}:
+            yield "s2d policies move NAME FOLDER, for each policy whose files have moved"
+            return
+        for row in held.to_pylist():
+            place = locations.from_stored(self._store.root, row["location"])
+            yield command_line(f"policies move {self._name(row['policy_id'])} {shlex.quote(place)}")
+
+    def _as_given(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        yield f"the commands that wrote table {file.table}, as they were given"
 
     def _runs_again(self, file: DataFile, held: pa.Table) -> Iterable[str]:
-        if {"run_id", "kind", "config"} <= set(held.schema.names):
-            for row in held.to_pylist():
-                try:
-                    config = json.loads(row["config"])
-                    yield from self._repeat(row["run_id"], row["kind"], config)
-                except (ValueError, KeyError):  # damaged as well
-                    yield _AS_GIVEN.format(row["run_id"])
-        elif "run_id" in held.schema.names:
-            for run_id in held.column("run_id").unique().to_pylist():
-                yield _AS_GIVEN.format(run_id)
-        else:
+        if "run_id" not in held.schema.names:
             yield "the commands of the runs that are lost, as they were given"
+            return
+        for row in held.to_pylist():
+            yield _shown_command(row["run_id"], row.get("argv"))
 
     def _rollouts(self, file: DataFile, held: pa.Table) -> Iterable[str]:
-        run_id = file.partition["run_id"]
-        for kind, config in self._runs.get(run_id, ()):
-            yield from self._repeat(run_id, kind, config)
-        if run_id not in self._runs:
-            yield f"s2d generate --run {run_id} ..., with the settings that it had"
+        return self._repeat(file.partition["run_id"])
 
     def _rewards(self, file: DataFile, held: pa.Table) -> Iterable[str]:
         runs = self._known_runs(held)
@@ -210,63 +234,67 @@ class Advisor:
     def _verify_again(self, verifier: str, runs: Iterable[str]) -> Iterable[str]:
         """Grade again what these runs graded; without any, what every run of the verifier did."""
         for run_id in list(runs) or sorted(self._runs):
-            for kind, config in self._runs.get(run_id, ()):
-                asked = config.get(INVOCATION, {})
-                if kind == "verify" and config.get("verifier") == verifier:
-                    yield from self._repeat(run_id, kind, config)
-                elif kind == "generate" and asked.get("verifier") == verifier:
+            for command in self._runs.get(run_id, ()):
+                asked = command.config.get(INVOCATION, {})
+                if command.kind == "verify" and command.config.get("verifier") == verifier:
+                    yield _shown_command(run_id, command.argv)
+                elif command.kind == "generate" and asked.get("verifier") == verifier:
                     yield command_line("verify", verifier=verifier, where=f"run_id = '{run_id}'")
 
     def _score_again(
         self, scorer: str, runs: Iterable[str], keys: list[tuple[Any, ...]] | None
     ) -> Iterable[str]:
         for run_id in list(runs) or sorted(self._runs):
-            for kind, config in self._runs.get(run_id, ()):
-                if kind == "score" and config.get("scorer_policy_id") == scorer:
-                    yield from self._repeat(run_id, kind, config)
-                elif kind == "generate" and config.get("policy_id") == scorer:
+            for command in self._runs.get(run_id, ()):
+                config = command.config
+                if command.kind == "score" and config.get("scorer_policy_id") == scorer:
+                    yield self._score_command(run_id, command)
+                elif command.kind == "generate" and config.get("policy_id") == scorer:
                     k = config["top_logprobs"]
                     if k and (keys is None or ("own", k) in keys):
-                        yield command_line(
-                            "score",
-                            scorer=self._name(scorer),
-                            top_logprobs=k,
-                            where=f"run_id = '{run_id}'",
-                        )
+                        name, where = self._name(scorer), f"run_id = '{run_id}'"
+                        yield command_line("score", scorer=name, top_logprobs=k, where=where)
+
+    def _score_command(self, run_id: str, command: Command) -> str:
+        """A recipe passes over the rounds that it has done, so its scores are asked for apart."""
+        if not command.recipe:
+            return _shown_command(run_id, command.argv)
+        config = command.config
+        return command_line(
+            "score",
+            scorer=self._name(config["scorer_policy_id"]),
+            top_logprobs=config["k"],
+            support=config["support"],
+            where=config.get(INVOCATION, {}).get("where", ""),
+            engine=config["engine"],
+            dtype=config["dtype"],
+        )
 
     def _train_again(self, runs: Iterable[str]) -> Iterable[str]:
         for run_id in runs:
-            for kind, config in self._runs.get(run_id, ()):
-                if kind == "train":
-                    yield from self._repeat(run_id, kind, config)
+            if any(command.kind == "train" for command in self._runs.get(run_id, ())):
+                yield from self._repeat(run_id)
 
     def _name(self, policy_id: str) -> str:
         return self._names.get(policy_id, policy_id)
 
-    def _repeat(self, run_id: str, kind: str, config: Mapping[str, Any]) -> Iterable[str]:
-        """The command that a run's record tells of."""
-        if kind == "generate":
-            yield generate_command(run_id, self._name(config["policy_id"]), config)
-        elif kind == "verify":
-            asked = config.get(INVOCATION, {})
-            options = {"verifier": config["verifier"], "where": asked.get("where", "")}
-            yield command_line("verify", **options, deadline=config["deadline_s"])
-        elif kind == "score":
-            yield score_command(self._name(config["scorer_policy_id"]), config)
-        elif kind == "train":
-            yield self._train_command(config)
+    def _repeat(self, run_id: str) -> Iterable[str]:
+        """Every command that worked on a run."""
+        for command in self._runs.get(run_id, [Command("", {}, None, None)]):
+            yield _shown_command(run_id, command.argv)
 
-    def _train_command(self, config: Mapping[str, Any]) -> str:
-        asked = config.get(INVOCATION, {})
-        rows = self._con.execute(
-            "SELECT name FROM raw.datasets WHERE dataset_id = $id", {"id": config["dataset_id"]}
-        ).fetchall()
-        own = ("policy_id", "dataset_id", INVOCATION)
-        return command_line(
-            f"train {asked.get('trainer', 'TRAINER')}",
-            dataset=rows[0][0] if rows else config["dataset_id"],
-            student=self._name(config["policy_id"]),
-            output=asked.get("output", "ITS_OUTPUT_FOLDER"),
-            name=asked.get("name", ""),
-            **{key: value for key, value in config.items() if key not in own},
-        )
+
+def _shown_command(run_id: str, argv: list[str] | None) -> str:
+    return invocation.command_line(argv) if argv else _AS_GIVEN.format(run_id)
+
+
+def command_line(head: str, **options: Any) -> str:
+    """A command line; options that are empty, zero or false are left out."""
+    words = ["s2d", head]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value:
+            words += [flag, shlex.quote(str(value))]
+    return " ".join(words)

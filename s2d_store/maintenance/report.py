@@ -61,7 +61,17 @@ def _damaged_file(advisor: Advisor | None, damage: Damage) -> DamagedFile:
 
 def commands(found: Sequence[DamagedFile]) -> list[str]:
     """The commands of all, each once: what makes rows first, what is built from them last."""
-    order = ("prompts", "policies", "generate", "verify", "score", "train", "dataset")
+    order = [
+        "prompts",
+        "policies",
+        "run",
+        "generate",
+        "eval",
+        "verify",
+        "score",
+        "train",
+        "dataset",
+    ]
     every = dict.fromkeys(command for patient in found for command in patient.commands)
     rank = {name: i for i, name in enumerate(order)}
     return sorted(every, key=lambda command: rank.get(command.split()[1], 0))
@@ -113,4 +123,9 @@ def _file_lines(patient: DamagedFile, suffix: str) -> Iterator[str]:
     if file.live:
         steps.insert(0, "s2d doctor --drop-damaged")
     for i, step in enumerate(steps):
-        yield f"  {'repair: ' if i == 0 else '      '}{step}{suffix}"
+        yield f"  {'repair: ' if i == 0 else '      '}{for_store(step, suffix)}"
+
+
+def for_store(command: str, suffix: str) -> str:
+    """A command with the options that it needs to reach this store; a recipe names its own."""
+    return command if command.startswith("s2d run ") else f"{command}{suffix}"

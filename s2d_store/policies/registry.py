@@ -5,27 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 
+import queries
+from s2d_store import ids
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.ids import check_name
+from s2d_store.policies import locations
 from s2d_store.policies.identity import PolicyInfo, inspect_policy
 from s2d_store.policies.tokenizer import tokenizer_difference
 from s2d_store.schema import TABLES
 from s2d_store.sql import parameters
 from s2d_store.store import Store
 
+Kind = Literal["weights", "served", "outside"]
+
 
 @dataclass(frozen=True)
 class Registered:
-    """A policy in the store and where its files are now."""
+    """A policy in the store and where its files are now.
+
+    Attributes:
+        policy_id: its id.
+        name: its name.
+        location: folder or hub id; empty for one without weights.
+        tokenizer_fingerprint: of its id -> token map; empty where unknown.
+        n_parameters: None where unknown.
+        active_parameters: those that one token uses; None where unknown.
+        tokenizer_hash: of tokenizer.json; None where unknown.
+        template_hash: of its chat template; None where it has none, or is unknown.
+        kind: weights, served or outside.
+    """
 
     policy_id: str
     name: str
     location: str
     tokenizer_fingerprint: str
-    n_parameters: int
+    n_parameters: int | None
+    active_parameters: int | None = None
+    tokenizer_hash: str | None = None
+    template_hash: str | None = None
+    kind: str = "weights"
 
 
 def register(
@@ -39,6 +61,8 @@ def register(
     update: int | None = None,
 ) -> Registered:
     """Register a model; the same model under the same name changes nothing.
+
+    Where its files are gone from the place that the store knows, the new place is recorded.
 
     Raises:
         InputError: the name belongs to another policy, the policy has another name already, or
@@ -60,11 +84,14 @@ def register(
         "policy_id": info.policy_id,
         "name": name,
         "kind": "weights",
-        "location": _absolute(info.location),
+        "location": locations.to_stored(store.root, info.location),
         "revision": revision,
         "tokenizer_fingerprint": info.tokenizer_fingerprint,
+        "tokenizer_hash": info.tokenizer_hash,
+        "template_hash": info.template_hash,
         "vocab_size": info.vocab_size,
         "n_parameters": info.n_parameters,
+        "active_parameters": info.active_parameters,
         "parent_policy_id": parent_policy_id,
         "run_id": run_id,
         "update": update,
@@ -79,34 +106,120 @@ def register(
     )
     policies = pa.Table.from_pylist([row], schema=TABLES["policies"].schema)
     store.commit({"vocabularies": tokens, "policies": policies})
+    if (info.policy_id, name) in known:
+        there = _record(store, info.policy_id)["location"]
+        if _is_gone(locations.from_stored(store.root, there)):
+            _relocate(store, info, revision)
     return _registered(info, name)
 
 
-def find(store: Store, name_or_location: str, revision: str | None = None) -> Registered:
-    """A registered policy by name or id, its files checked; a folder or hub id that is not
-    registered yet is registered under its last path part.
+def register_without_weights(
+    store: Store,
+    name: str,
+    *,
+    kind: Kind = "outside",
+    fingerprint: str | None = None,
+    parent_policy_id: str | None = None,
+) -> Registered:
+    """Register a policy that is known by name alone, or served; what is unknown is null.
+
+    Args:
+        store: the store.
+        name: its name, from which its id is made.
+        kind: outside or served.
+        fingerprint: what others declare of its weights, if anything.
+        parent_policy_id: the policy that it was trained from, where that is known.
 
     Raises:
-        NotFoundError: neither registered nor a location.
-        InputError: the files at its location are not the registered policy any more.
+        InputError: the name belongs to another policy.
     """
-    con = store.connect(text="policies")
+    check_name(name, "policy")
+    policy_id = ids.content_id("policy", kind, name, fingerprint)
+    for known, known_name in store.sql("SELECT policy_id, name FROM policies").fetchall():
+        if known_name == name and known != policy_id:
+            raise InputError(
+                f"policy name {name!r} is taken",
+                f"it is policy {known}",
+                "choose another name, or use the registered one",
+            )
+    row = {
+        "policy_id": policy_id,
+        "name": name,
+        "kind": kind,
+        "fingerprint": fingerprint,
+        "parent_policy_id": parent_policy_id,
+        "created_at": datetime.now(UTC),
+    }
+    store.commit({"policies": pa.Table.from_pylist([row], schema=TABLES["policies"].schema)})
+    return Registered(policy_id, name, "", "", None, kind=kind)
+
+
+def move(store: Store, name: str, location: str, revision: str | None = None) -> Registered:
+    """Record that a policy's files are at another place now.
+
+    Raises:
+        NotFoundError: no such policy, or nothing at that place.
+        InputError: it has no weights, or another model is there.
+    """
+    policy_id, name = parameters.policy(store.connect(text="policies"), name)
+    _require_weights(name, _record(store, policy_id)["kind"])
+    info, _ = inspect_policy(location, revision)
+    if info.policy_id != policy_id:
+        raise InputError(
+            f"{location} is not policy {name!r}",
+            f"it is {info.policy_id}, {name!r} is {policy_id}",
+            f"name the folder that holds {name!r}, or: s2d policies add OTHER_NAME {location}",
+        )
+    _relocate(store, info, revision)
+    return _registered(info, name)
+
+
+def recorded(store: Store, policy_id: str) -> Registered:
+    """A registered policy by its id as the store knows it; its files are not looked at."""
+    row = _record(store, policy_id)
+    return Registered(
+        policy_id,
+        row["name"],
+        locations.from_stored(store.root, row["location"] or ""),
+        row["tokenizer_fingerprint"] or "",
+        row["n_parameters"],
+        row["active_parameters"],
+        row["tokenizer_hash"],
+        row["template_hash"],
+        row["kind"],
+    )
+
+
+def find(store: Store, name_or_location: str, revision: str | None = None) -> Registered:
+    """A registered policy with weights by name or id, its files checked; a folder or hub id that is
+    not registered yet is registered under its last path part.
+
+    Raises:
+        NotFoundError: neither registered nor a location, or its files are gone.
+        InputError: it has no weights here, or the files at its location are not the registered
+            policy any more.
+    """
     try:
-        policy_id, name = parameters.policy(con, name_or_location)
+        policy_id, name = parameters.policy(store.connect(text="policies"), name_or_location)
     except NotFoundError:
         if not Path(name_or_location).exists() and "/" not in name_or_location:
             raise
         name = Path(name_or_location).name
         return find_or_register(store, name, name_or_location, revision=revision)
-    row = con.execute(
-        "SELECT location, revision FROM policies WHERE policy_id = $id", {"id": policy_id}
-    ).fetchone()
-    assert row is not None, "the policy was just found"
-    info, _ = inspect_policy(row[0], row[1])
+    row = _record(store, policy_id)
+    _require_weights(name, row["kind"])
+    location = locations.from_stored(store.root, row["location"])
+    if _is_gone(location):
+        raise NotFoundError(
+            f"the files of policy {name!r} are not at {location}",
+            "the folder was moved or deleted",
+            f"s2d policies move {name} FOLDER",
+        )
+    info, _ = inspect_policy(location, row["revision"])
     if info.policy_id != policy_id:
         raise InputError(
             f"policy {name!r} has changed on disk",
-            f"{row[0]} is now {info.policy_id}, registered was {policy_id}",
+            f"{location} is now {info.policy_id}, registered was {policy_id}",
             "restore the folder, or register it under a new name: s2d policies add NAME LOCATION",
         )
     return _registered(info, name)
@@ -144,13 +257,24 @@ def find_or_register(
     )
 
 
-def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[str]) -> None:
+def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[str | None]) -> None:
     """Refuse a scorer whose token ids mean something else than the stored rollouts'.
+
+    Args:
+        store: the store.
+        scorer: the policy that would score.
+        fingerprints: of the policies that sampled; None for one that nothing is known of.
 
     Raises:
         InputError: names the tokens that differ.
     """
-    for other in sorted(fingerprints - {scorer.tokenizer_fingerprint}):
+    if None in fingerprints:
+        raise InputError(
+            f"some of the rollouts that {scorer.name!r} would score have an unknown tokenizer",
+            "the policies that sampled them are known by name alone",
+            "leave them out with --where",
+        )
+    for other in sorted(map(str, fingerprints - {scorer.tokenizer_fingerprint})):
         rows = "SELECT token FROM vocabularies WHERE tokenizer_fingerprint = $f ORDER BY token_id"
         ours, theirs = (
             [token for (token,) in store.sql(rows, {"f": fingerprint}).fetchall()]
@@ -164,11 +288,45 @@ def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[s
         )
 
 
+def _record(store: Store, policy_id: str) -> dict[str, Any]:
+    found = store.sql(queries.internal("policy_record"), {"policy_id": policy_id})
+    (row,) = found.fetchall()
+    return dict(zip(found.columns, row, strict=True))
+
+
+def _require_weights(name: str, kind: str) -> None:
+    if kind != "weights":
+        where = "an endpoint serves it" if kind == "served" else "it is known by name alone"
+        raise InputError(
+            f"policy {name!r} has no weights here",
+            f"{where}: it cannot sample, score or be trained by this machine",
+            "s2d policies add OTHER_NAME FOLDER registers its weights, where you have them",
+        )
+
+
+def _is_gone(location: str) -> bool:
+    return Path(location).is_absolute() and not Path(location).is_dir()
+
+
+def _relocate(store: Store, info: PolicyInfo, revision: str | None) -> None:
+    row = {
+        "policy_id": info.policy_id,
+        "location": locations.to_stored(store.root, info.location),
+        "revision": revision,
+        "created_at": datetime.now(UTC),
+    }
+    table = pa.Table.from_pylist([row], schema=TABLES["relocations"].schema)
+    store.commit({"relocations": table}, fresh=True)
+
+
 def _registered(info: PolicyInfo, name: str) -> Registered:
     return Registered(
-        info.policy_id, name, info.location, info.tokenizer_fingerprint, info.n_parameters
+        info.policy_id,
+        name,
+        info.location,
+        info.tokenizer_fingerprint,
+        info.n_parameters,
+        info.active_parameters,
+        info.tokenizer_hash,
+        info.template_hash,
     )
-
-
-def _absolute(location: str) -> str:
-    return str(Path(location).absolute()) if Path(location).exists() else location

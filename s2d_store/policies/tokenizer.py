@@ -1,4 +1,4 @@
-"""Tokenizers: load one, fingerprint its vocabulary, render chat messages to token ids."""
+"""Tokenizers: load one, fingerprint its vocabulary, tell two apart."""
 
 from __future__ import annotations
 
@@ -76,6 +76,19 @@ def tokenizer_fingerprint(vocabulary: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_hash(folder: Path) -> str:
+    """16 hex characters over tokenizer.json: merges, normalizer and added tokens included.
+
+    A tokenizer without that file is hashed by its other files.
+    """
+    digest = hashlib.blake2b(digest_size=ID_BYTES)
+    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    for name in names[:1] if "tokenizer.json" in names else names:
+        content = (folder / name).read_bytes()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
 def tokenizer_difference(vocab_a: Sequence[str], vocab_b: Sequence[str], limit: int = 5) -> str:
     """How two vocabularies differ, for an error message; empty when they are the same.
 
@@ -97,48 +110,3 @@ def tokenizer_difference(vocab_a: Sequence[str], vocab_b: Sequence[str], limit: 
         more = f"; and {len(differing) - limit} more" if len(differing) > limit else ""
         parts.append(f"{len(differing)} of {shared} token ids differ: {named}{more}")
     return ", ".join(parts)
-
-
-def render_chat(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], template: str | None = None
-) -> list[int]:
-    """Prompt token ids of a conversation, ending where the assistant begins to write.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        messages: `role` and `content` of each turn.
-        template: Jinja text to use in place of the tokenizer's own chat template.
-
-    Raises:
-        InputError: there is no chat template, or it rejects these messages.
-    """
-    from jinja2 import TemplateError
-
-    if template is None and not tokenizer.chat_template:
-        raise InputError(
-            "the policy's tokenizer has no chat template",
-            why="base models are saved without one",
-            fix="pass --template FILE.jinja, or --no-chat-template for the plain text",
-        )
-    try:
-        encoded = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            chat_template=template,
-            add_generation_prompt=True,
-            tokenize=True,
-            # Version 5 of transformers returns a mapping unless told otherwise.
-            return_dict=False,
-        )
-    except TemplateError as error:
-        raise InputError(
-            f"the chat template rejects the prompt: {error}",
-            why=f"roles: {', '.join(message['role'] for message in messages)}",
-            fix="change the messages, or pass --template FILE.jinja",
-        ) from error
-    return [int(token_id) for token_id in encoded]
-
-
-def render_plain(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Prompt token ids of the messages' contents, an empty line between, without a template."""
-    text = "\n\n".join(message["content"] for message in messages)
-    return [int(token_id) for token_id in tokenizer(text)["input_ids"]]

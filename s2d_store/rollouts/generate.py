@@ -12,9 +12,11 @@ from s2d_store.accounting.guard import Guard, Meter
 from s2d_store.engines.base import Engine
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k
+from s2d_store.errors import InputError
 from s2d_store.policies import registry
+from s2d_store.policies.chat_template import render_chat, render_plain
 from s2d_store.policies.registry import Registered
-from s2d_store.policies.tokenizer import load_tokenizer, render_chat, render_plain
+from s2d_store.policies.tokenizer import load_tokenizer
 from s2d_store.rollouts import records, spending
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.generate_config import (
@@ -27,7 +29,7 @@ from s2d_store.rollouts.generate_config import (
 )
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.requests import Job, drop_too_long, plan
-from s2d_store.rollouts.selection import prompts_of_round, select_prompts
+from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.runs import record
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import OpenPool
@@ -69,8 +71,8 @@ def generate(
     check_config(config)
     guard = Guard.open(store, config.budget)
     policy = registry.find(store, config.policy, config.revision)
-    identity = identity_of(config, policy.policy_id)
-    run_id = run_of(config, policy.policy_id, policy.name)
+    identity = identity_of(config, policy)
+    run_id = run_of(config, policy)
     prompts = select_prompts(store, config.where, config.limit)
     if config.prompts_per_round:
         prompts = prompts_of_round(prompts, config.prompts_per_round, config.round, config.seed)
@@ -82,7 +84,7 @@ def generate(
     ):
         jobs, present = plan(
             prompts,
-            render=lambda messages: _render(tokenizer, messages, config),
+            render=lambda prompt: _render(tokenizer, prompt, config),
             stored=records.stored_rollouts(store, run_id),
             new_id=lambda prompt, i: ids.rollout_id(
                 run_id, prompt, policy.policy_id, i, config.round
@@ -138,12 +140,21 @@ def _grading(
     return pools(config.verifier, config.verify_workers, config.verify_deadline_s)
 
 
-def _render(
-    tokenizer: Any, messages: Sequence[dict[str, Any]], config: GenerateConfig
-) -> list[int]:
-    if config.no_chat_template:
-        return render_plain(tokenizer, messages)
-    return render_chat(tokenizer, messages, config.chat_template or None)
+def _render(tokenizer: Any, prompt: Prompt, config: GenerateConfig) -> list[int]:
+    try:
+        if config.no_chat_template:
+            return render_plain(tokenizer, prompt.messages)
+        return render_chat(
+            tokenizer,
+            prompt.messages,
+            config.chat_template or None,
+            tools=prompt.tools,
+            kwargs=dict(config.chat_template_kwargs),
+        )
+    except InputError as error:
+        raise InputError(
+            f"prompt {prompt.prompt_id}: {error.what}", error.why, error.fix
+        ) from error
 
 
 def _open(

@@ -10,6 +10,8 @@ from s2d_store.config_identity import defaults, non_default
 from s2d_store.engines.base import SamplingParams
 from s2d_store.engines.output_checks import check_sampling
 from s2d_store.errors import InputError
+from s2d_store.policies.chat_template import RESERVED_KWARGS, template_hash
+from s2d_store.policies.registry import Registered
 from s2d_store.rollouts.selection import check_counts
 
 
@@ -41,6 +43,7 @@ class GenerateConfig:
         max_model_len: most tokens of prompt and response; 0 for the model's own.
         chat_template: Jinja text used instead of the tokenizer's; empty for its own.
         no_chat_template: feed the messages' plain text.
+        chat_template_kwargs: further variables of the template, such as enable_thinking.
         skip_too_long: leave out prompts that do not fit instead of refusing.
         chunk_rows: rollouts per commit.
         verifier: grade each chunk with this verifier before its commit; empty for none.
@@ -71,6 +74,7 @@ class GenerateConfig:
     max_model_len: int = 0
     chat_template: str = ""
     no_chat_template: bool = False
+    chat_template_kwargs: tuple[tuple[str, object], ...] = ()
     skip_too_long: bool = False
     chunk_rows: int = 256
     verifier: str = ""
@@ -101,15 +105,28 @@ def check_config(config: GenerateConfig) -> None:
     ):
         if value not in choices:
             raise InputError(f"{name} {value} is unknown", f"it is {' or '.join(choices)}")
+    for name, _ in config.chat_template_kwargs:
+        if name in RESERVED_KWARGS or not name.isidentifier():
+            raise InputError(
+                f"--chat-template-kwargs cannot set {name!r}",
+                "s2d decides it" if name in RESERVED_KWARGS else "it is no name of a variable",
+                """--chat-template-kwargs '{"enable_thinking": false}'""",
+            )
+    if config.no_chat_template and (config.chat_template or config.chat_template_kwargs):
+        raise InputError(
+            "--no-chat-template is given beside settings of a chat template",
+            "without a template nothing reads them",
+            "leave --template and --chat-template-kwargs out, or --no-chat-template",
+        )
 
 
-DEFAULTS = defaults(GenerateConfig) | defaults(SamplingParams)
+DEFAULTS = defaults(GenerateConfig) | defaults(SamplingParams) | {"chat_template_kwargs": {}}
 
 
-def run_of(config: GenerateConfig, policy_id: str, policy_name: str) -> str:
+def run_of(config: GenerateConfig, policy: Registered) -> str:
     """The run that a command's rollouts belong to: as named, or derived from its settings."""
-    identity = non_default(identity_of(config, policy_id), DEFAULTS)
-    return config.run or f"generate-{policy_name}-{ids.content_id(identity)[:8]}"
+    identity = non_default(identity_of(config, policy), DEFAULTS)
+    return config.run or f"generate-{policy.name}-{ids.content_id(identity)[:8]}"
 
 
 def invocation_of(config: GenerateConfig) -> dict[str, Any]:
@@ -123,10 +140,18 @@ def invocation_of(config: GenerateConfig) -> dict[str, Any]:
     }
 
 
-def identity_of(config: GenerateConfig, policy_id: str) -> dict[str, Any]:
-    """The settings that determine a rollout, as stored with the run."""
+def identity_of(config: GenerateConfig, policy: Registered) -> dict[str, Any]:
+    """The settings that determine a rollout, as stored with the run.
+
+    The tokenizer's file and the text of the template used count, so that a policy whose template
+    was edited samples another run.
+    """
+    template = template_hash(config.chat_template) or policy.template_hash
     return {
-        "policy_id": policy_id,
+        "policy_id": policy.policy_id,
+        "tokenizer_hash": policy.tokenizer_hash,
+        "template_hash": None if config.no_chat_template else template,
+        "chat_template_kwargs": dict(config.chat_template_kwargs),
         "role": config.role,
         "purpose": config.purpose,
         "round": config.round,

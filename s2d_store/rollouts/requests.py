@@ -22,7 +22,7 @@ class Job:
 def plan(
     prompts: Sequence[Prompt],
     *,
-    render: Callable[[list[dict[str, str]]], list[int]],
+    render: Callable[[Prompt], list[int]],
     stored: set[str],
     new_id: Callable[[str, int], str],
     new_seed: Callable[[str, int], int],
@@ -36,7 +36,7 @@ def plan(
         present += n - len(missing)
         if not missing:
             continue
-        token_ids = render(prompt.messages)
+        token_ids = render(prompt)
         for i in missing:
             rollout_id = new_id(prompt.prompt_id, i)
             request = SampleRequest(rollout_id, token_ids, new_seed(prompt.prompt_id, i))

@@ -148,7 +148,7 @@ def _plan(
 
 def _wanted(
     con: duckdb.DuckDBPyConnection, config: ScoreConfig, scorer: Registered
-) -> tuple[int, set[str]]:
+) -> tuple[int, set[str | None]]:
     """Make table _wanted (rollout_id, k) and give its size and tokenizers."""
     chosen_by = condition(con, "graded_rollouts", config.where)
     with where_errors("graded_rollouts", config.where):

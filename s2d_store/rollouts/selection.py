@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -17,11 +19,12 @@ from s2d_store.store import Store
 
 @dataclass(frozen=True)
 class Prompt:
-    """A stored prompt: id, chat messages, gold answer or None."""
+    """A stored prompt: id, chat messages, gold answer or None, tool definitions or None."""
 
     prompt_id: str
     messages: list[Message]
     answer: str | None
+    tools: list[dict[str, Any]] | None = None
 
 
 def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt]:
@@ -32,7 +35,8 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
         InputError: nothing matches.
     """
     con = store.connect(text=f"prompts {where}")
-    text = "SELECT prompt_id, messages, answer FROM prompts" + condition(con, "prompts", where)
+    chosen = condition(con, "prompts", where)
+    text = f"SELECT prompt_id, messages, answer, tools FROM prompts{chosen}"
     with where_errors("prompts", where):
         rows = con.execute(f"{text} ORDER BY prompt_id LIMIT {limit or 'ALL'}").fetchall()
     if not rows:
@@ -43,7 +47,10 @@ def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt
             f"splits in the store: {splits}" if count else "the store holds no prompts",
             "change --where" if count else "s2d prompts add FILE --source NAME",
         )
-    return [Prompt(key, [from_stored(m) for m in messages], gold) for key, messages, gold in rows]
+    return [
+        Prompt(key, [from_stored(m) for m in messages], gold, json.loads(tools) if tools else None)
+        for key, messages, gold, tools in rows
+    ]
 
 
 def prompts_of_round(prompts: Sequence[Prompt], size: int, round_: int, seed: int) -> list[Prompt]:

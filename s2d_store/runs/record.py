@@ -16,6 +16,7 @@ import pyarrow as pa
 from s2d_store.config_identity import INVOCATION, diff_settings
 from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.redact import redacted
+from s2d_store.runs import invocation
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
 from s2d_store.version import __version__
@@ -54,17 +55,24 @@ def record_run(
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
 
     A run that was killed stays `running`; the same command takes it up again. One that was done
-    stays `done` when a later command of its name is refused for its input. `stage` names the stage
-    of the experiment that budgets count the run's spending for; it is not its identity. Neither is
-    `asked`: the command's other settings, such as which rows it chose, kept under ASKED so that the
-    command can be repeated. Secrets are stored masked. `defaults` are those of `config`: see
-    `s2d_store.config_identity`.
+    stays `done` when a later command of its name is refused for its input. The command line and the
+    versions of the libraries loaded are recorded beside. Secrets are stored masked.
+
+    Args:
+        store: the store.
+        run_id: the run.
+        kind: generate, score, verify, train or round.
+        config: the settings that decide its rows.
+        parents: runs and datasets that it builds on.
+        stage: stage of the experiment that budgets count its spending for; not its identity.
+        defaults: those of `config`: see `s2d_store.config_identity`.
+        asked: the command's other settings, such as which rows it chose, kept under INVOCATION.
 
     Raises:
         StoreError: another process holds the run.
         InputError: the run exists with another configuration and holds something already.
     """
-    config = redacted(dict(config))
+    config, command = redacted(dict(config)), invocation.current()
     noted = {**config, INVOCATION: redacted(dict(asked))} if asked else config
     with store.run_lock(run_id):
         before, entered_at = _check_same(store, run_id, config, defaults)
@@ -73,7 +81,9 @@ def record_run(
             "run_id": run_id,
             "kind": kind,
             "stage": stage or None,
-            "attempt": 0,
+            "recipe": command.recipe,
+            "attempt": command.attempt,
+            "argv": list(command.argv) if command.argv else None,
             "config": json.dumps(noted, sort_keys=True),
             "code_version": code_version(),
             "parents": list(parents),
@@ -90,6 +100,18 @@ def record_run(
             raise
         finally:
             _record(store, row, status, entered_at)
+
+
+def reopen(store: Store, run_id: str) -> None:
+    """Enter `interrupted` for a run that was done and has lost rows: its command goes on with it.
+
+    A run of another status, or none, stays as it is.
+    """
+    with store.run_lock(run_id):
+        text = "SELECT * FROM raw.runs WHERE run_id = $run ORDER BY entered_at DESC LIMIT 1"
+        (newest,) = store.sql(text, {"run": run_id}).to_arrow_table().to_pylist() or [None]
+        if newest is not None and newest["status"] == "done":
+            _record(store, newest, "interrupted", newest["entered_at"].astimezone(UTC))
 
 
 def _check_same(
@@ -126,7 +148,9 @@ def _record(store: Store, row: Mapping[str, Any], status: str, after: datetime |
     """
     now = datetime.now(UTC)
     entered_at = now if after is None else max(now, after + timedelta(microseconds=1))
-    entered = {**row, "status": status, "entered_at": entered_at}
+    # At a run's end, when every library that it needed is loaded.
+    known = json.dumps(invocation.versions(), sort_keys=True)
+    entered = {"versions": known, **row, "status": status, "entered_at": entered_at}
     table = pa.Table.from_pylist([entered], schema=TABLES["runs"].schema)
     store.commit({"runs": table}, fresh=True)
     return entered_at

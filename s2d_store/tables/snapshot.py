@@ -26,6 +26,7 @@ _READING_ORDER = (
     "withdrawals",
     "topk",
     "endpoints",
+    "relocations",
     "policies",
     "vocabularies",
     "prompts",

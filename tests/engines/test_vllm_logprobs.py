@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from s2d_store.engines.vllm_logprobs import joined, last_positions
+from s2d_store.encoding.topk import TopK
+from s2d_store.engines.vllm_logprobs import joined, last_positions, without_padding
 from s2d_store.errors import EngineError
 
 
@@ -84,3 +85,14 @@ def test_joined_positions_keep_their_order(flat: Flat) -> None:
     for name in ("token_ids", "logprobs", "sampled_logprobs"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
         assert getattr(found, name).dtype == getattr(whole, name).dtype
+
+
+def test_padding_is_left_out_of_the_likeliest() -> None:
+    ids = np.array([[7, 120, 3, 5], [1, 2, 130, 140]], np.int32)
+    logprobs = np.array([[-1, -2, -3, -4], [-1, -2, -3, -4]], np.float32)
+    sampled = np.array([-1, -2], np.float32)
+    kept = without_padding("r", TopK(ids, logprobs, sampled), 100, 2)
+    assert kept.token_ids.tolist() == [[7, 3], [1, 2]]
+    assert kept.logprobs.tolist() == [[-1, -3], [-1, -2]]
+    with pytest.raises(EngineError, match="position 1 has fewer than 3 entries"):
+        without_padding("r", TopK(ids, logprobs, sampled), 100, 3)

@@ -232,7 +232,8 @@ def test_stored_evaluations_on_trained_prompts_say_so(of_trained: Eval, tmp_path
 
 
 def run_named_by_the_settings(name: str) -> str:
+    from s2d_store.policies.registry import Registered
     from s2d_store.rollouts.generate_config import GenerateConfig, run_of
 
     config = GenerateConfig(policy=name, role="student", purpose="eval")
-    return run_of(config, rows.policy_id(name), name)
+    return run_of(config, Registered(rows.policy_id(name), name, "", "", None))

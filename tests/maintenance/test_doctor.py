@@ -19,14 +19,12 @@ from s2d_store.datasets.build import build
 from s2d_store.datasets.open import open_dataset
 from s2d_store.maintenance.diagnose_error import diagnose_file_error
 from s2d_store.maintenance.examine import examine
-from s2d_store.rollouts.grade import VerifyConfig, verify
-from s2d_store.rollouts.score import ScoreConfig, score
 from s2d_store.schema import TABLES
 from s2d_store.storage import content_hash
 from s2d_store.store import Store
 from s2d_store.tables import journal, table_state
 from tests.conftest import Cli, Result
-from tests.support import made_stores
+from tests.support import made_stores, synthetic
 
 WARMUP = {
     "teacher": "teacher",
@@ -42,16 +40,10 @@ TABLES_OF_RUNS = ("rollouts", "rewards", "topk")
 def made(tmp_path_factory: pytest.TempPathFactory, questions: Path, teacher_folder: Path) -> Store:
     """32 rollouts of the teacher in two commits, with its own top 3."""
     root = tmp_path_factory.mktemp("made") / "store"
-    return made_stores.make(
-        root,
-        made_stores.read(questions),
-        teacher_folder,
-        role="teacher",
-        n=4,
-        top_logprobs=3,
-        batch_size=16,
-        chunk_rows=16,
-    )
+    store = made_stores.make(root, made_stores.read(questions), teacher_folder)
+    sizes = ("--n", 4, "--max-tokens", 8, "--batch-size", 16, "--chunk", 16, "--top-logprobs", 3)
+    made_stores.command("generate", "--policy", teacher_folder, "--role", "teacher", *sizes, store)
+    return store
 
 
 @pytest.fixture
@@ -71,8 +63,8 @@ def s2d(cli: Cli, store: Store) -> S2D:
 def made_full(tmp_path_factory: pytest.TempPathFactory, made: Store, student_folder: Path) -> Store:
     """Graded, scored by the student, and with dataset `w` locked."""
     store = made_stores.copy(made, tmp_path_factory.mktemp("full") / "store")
-    verify(store, VerifyConfig(where="sample_index < 3", workers=1))
-    score(store, ScoreConfig(str(student_folder), k=2))
+    made_stores.command("verify", "--where", "sample_index < 3", "--n-workers", 1, store)
+    made_stores.command("score", "--scorer", student_folder, "--top-logprobs", 2, store)
     build(store, "w", queries.catalog()["warmup"], WARMUP)
     return store
 
@@ -361,3 +353,31 @@ def test_an_error_about_a_users_file_is_not_the_stores(store: Store, tmp_path: P
     )
     found = diagnose_file_error(OSError(5, "Input/output error", str(damaged)), store)
     assert found is not None and damaged.name in found.what
+
+
+def test_a_run_that_a_program_made_is_told_as_such(
+    cli: Cli, questions: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    store = made_stores.make(
+        tmp_path / "made", made_stores.read(questions)[:2], teacher_folder, role="teacher", n=1
+    )
+    damage_column(files(store, "rollouts")[0], "response_token_ids")
+    done = cli("doctor", "--store", store.root)
+    ((run_id,),) = store.sql("SELECT run_id FROM runs").fetchall()
+    assert f"the command of run {run_id}, as it was given" in done.out
+
+
+def test_tables_that_no_command_here_writes_are_described(store: Store, cli: Cli) -> None:
+    store.commit({"withdrawals": synthetic.table("withdrawals", [WITHDRAWAL])})
+    policy_id = store.sql("SELECT policy_id FROM policies").fetchall()[0][0]
+    moved = {"policy_id": policy_id, "location": "../moved", "created_at": synthetic.NOW}
+    store.commit({"relocations": synthetic.table("relocations", [moved])})
+    for table in ("withdrawals", "relocations"):
+        damage_column(files(store, table)[0], "created_at")
+    done = cli("doctor", "--store", store.root)
+    assert done.code == 1 and "Traceback" not in done.err
+    assert f"s2d policies move teacher {store.root.parent}/moved" in done.out
+    assert "the commands that wrote table withdrawals, as they were given" in done.out
+
+
+WITHDRAWAL = {"verifier": "v", "verifier_version": "1", "reason": "x", "created_at": synthetic.NOW}

@@ -17,8 +17,8 @@ from s2d_store.maintenance.migrate import migrate
 from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.schema import FORMAT_VERSION, TABLES
 from s2d_store.store import Store
-from s2d_store.tables.manifest import MANIFEST
 from s2d_store.tables import delta_commit, snapshot
+from s2d_store.tables.manifest import MANIFEST
 from tests.conftest import Cli
 from tests.support import synthetic
 

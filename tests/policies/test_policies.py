@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from s2d_store.errors import InputError, NotFoundError
-from s2d_store.policies import identity
-from s2d_store.policies.identity import count_parameters, hash_files, inspect_policy, weight_files
+from s2d_store.policies import weights
+from s2d_store.policies.chat_template import render_chat, render_plain
+from s2d_store.policies.identity import inspect_policy
 from s2d_store.policies.tokenizer import (
     load_tokenizer,
-    render_chat,
-    render_plain,
     tokenizer_difference,
     tokenizer_fingerprint,
 )
+from s2d_store.policies.weights import count_parameters, hash_files, weight_files
 from tests.support.tiny_models import save_tiny_model, tiny_vocabulary
 
 MESSAGES = [{"role": "user", "content": "1+1=?"}]
@@ -95,8 +95,8 @@ def test_an_added_token_changes_the_tokenizer_fingerprint(folder: Path) -> None:
 
 
 def test_hash_of_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "PIECE_BYTES", 1000)
-    monkeypatch.setattr(identity, "READ_BYTES", 300)
+    monkeypatch.setattr(weights, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(weights, "READ_BYTES", 300)
     rng = np.random.default_rng(0)
     a, b = tmp_path / "a", tmp_path / "b"
     content = rng.bytes(4500)
@@ -142,7 +142,7 @@ def test_tied_weights_count_once_in_sharded_files(folder: Path) -> None:
     files = weight_files(folder)
     assert [path.name for path in files] == list(shards)
     assert inspect_policy(str(folder))[0].n_parameters == expected
-    assert count_parameters(files, tied=False)[0] == expected + embedding.numel()
+    assert count_parameters(files, tied=False).count == expected + embedding.numel()
     (folder / "model-2.safetensors").unlink()
     with pytest.raises(InputError, match=r"(?s)lacks model-2.safetensors.*index.json names it"):
         inspect_policy(str(folder))
@@ -159,7 +159,8 @@ def test_dtype_is_the_commonest_by_parameters(tmp_path: Path) -> None:
         "c": torch.zeros(3),
     }
     save_file(tensors, path)
-    assert count_parameters([path], tied=True) == (26, "bfloat16")
+    found = count_parameters([path], tied=True)
+    assert (found.count, found.dtype) == (26, "bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,75 @@ def test_rates_and_time_left_in_words() -> None:
     assert display.describe(at, 10.0) == "20 stored, 500 tokens/s, pass rate 0.250"
     assert display.time_left(at, 1800.0) == "1:30:00"
     assert display.time_left(Progress(total=3), 5.0) == "?"
+
+
+def test_an_edited_template_or_tokenizer_is_another_run(
+    generate: Generate, store: Store, student_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(student_folder, folder)
+    assert generate("--limit", 2, policy=folder).code == 0
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}>")
+    done = generate("--limit", 4, policy=folder)
+    assert done.code == 0 and "4 rollouts stored" in done.out, done.err
+    assert "stored before" not in done.out
+    text = (
+        "SELECT count(DISTINCT r.run_id), count(DISTINCT policy_id), "
+        "count(DISTINCT u.config ->> '$.template_hash') FROM rollouts AS r JOIN runs AS u "
+        "USING (run_id)"
+    )
+    assert store.sql(text).fetchall() == [(2, 1, 2)]
+    assert generate("--run", "mine", "--limit", 1, policy=folder).code == 0
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}=")
+    done = generate("--run", "mine", "--limit", 2, policy=folder)
+    assert done.code == 1 and "run mine exists with another configuration" in done.err
+    assert "template_hash" in done.err
+    given = tmp_path / "mine.jinja"
+    given.write_text("{{ messages[0].content }}=")
+    done = generate("--limit", 1, "--template", given, policy=folder)
+    assert "1 rollouts stored" in done.out, "its text is a setting of its own"
+
+
+def test_template_variables_are_part_of_the_run(
+    generate: Generate, store: Store, tmp_path: Path
+) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages[0].content }}{% if brief %}!{% else %}?{% endif %}")
+    option = "--chat-template-kwargs"
+    for given in ("", '{"brief": true}', '{"brief": false}'):
+        done = generate("--limit", 1, "--template", template, option, given)
+        assert done.code == 0 and "1 rollouts stored" in done.out, done.err
+    vocabulary = tiny_vocabulary()
+    rows = store.sql("SELECT prompt_token_ids[-1] FROM rollouts").fetchall()
+    assert sorted(vocabulary[i] for (i,) in rows) == ["!", "?", "?"]
+    for given, says in (
+        ("[1]", "is no JSON object"),
+        ('{"tokenize": false}', "cannot set 'tokenize'"),
+    ):
+        done = generate("--template", template, option, given)
+        assert done.code == 1 and says in done.err and "Traceback" not in done.err
+    done = generate("--no-chat-template", option, '{"a": 1}')
+    assert done.code == 1 and "without a template nothing reads them" in done.err
+
+
+def test_padding_of_the_vocabulary_is_neither_sampled_nor_kept(
+    generate: Generate, store: Store, tmp_path: Path
+) -> None:
+    """The padding is as likely as the tokens: without a mask every third would be of it."""
+    folder = save_tiny_model(tmp_path / "padded", seed=3, padding=50)
+    done = generate("--n", 8, "--top-logprobs", 100, policy=folder)
+    assert done.code == 0, done.err
+    text = "SELECT max(list_max(response_token_ids)), count(*) FROM rollouts"
+    assert store.sql(text).fetchall()[0][0] < 100
+    text = "SELECT max(list_max(token_ids)), min(len(list_distinct(token_ids))) FROM topk"
+    assert store.sql(text).fetchall() == [(99, 100)]
+    mass = "SELECT max(list_sum([exp(x) for x in logprobs]) / (len(logprobs) / k)) FROM topk"
+    assert store.sql(mass).fetchall()[0][0] < 0.99, "logprobs are of the whole output"
+    done = generate("--n", 9, "--top-logprobs", 101, policy=folder)
+    assert done.code == 1 and "top k of 101 cannot be kept" in done.err
+    done = generate("--temperature", 0, "--limit", 2, policy=folder)
+    assert (
+        done.code == 0
+        and store.sql("SELECT max(list_max(response_token_ids)) FROM rollouts").fetchall()[0][0]
+        < 100
+    )

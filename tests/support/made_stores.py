@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cli.main import main
 from s2d_store import prompts
 from s2d_store.engines.base import SamplingParams
 from s2d_store.rollouts.generate import generate
@@ -36,6 +39,21 @@ def make(root: Path, records: list[dict[str, Any]], policy: Path, **settings: An
         params = SamplingParams(max_tokens=MAX_TOKENS)
         generate(store, GenerateConfig(policy=str(policy), params=params, **settings))
     return store
+
+
+def command(*arguments: object) -> None:
+    """Run `s2d ARGUMENTS` in this process, quietly, on the store that stands last."""
+    *words, store = arguments
+    assert isinstance(store, Store)
+    before = sys.argv
+    sys.argv = ["s2d", *map(str, words), "--store", str(store.root)]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            main()
+    except SystemExit as stop:
+        assert not stop.code, sys.argv
+    finally:
+        sys.argv = before
 
 
 def copy(store: Store, root: Path) -> Store:

@@ -62,11 +62,13 @@ def save_tiny_model(
     head_dim: int = 16,
     chat_template: bool = True,
     tied: bool = True,
+    padding: int = 0,
 ) -> Path:
     """Write a random Qwen3 (hidden 32, 2 heads, float32) and its tokenizer.
 
-    Weights depend on `seed`, `layers` and the vocabulary's size. They are large enough for
-    distributions far from uniform: an end-of-sequence token comes about once in 50 to 100 tokens.
+    `padding` outputs above the tokenizer's ids are as likely as others. Weights depend on `seed`,
+    `layers` and the vocabulary's size. They are large enough for distributions far from uniform:
+    an end-of-sequence token comes about once in 50 to 100 tokens.
 
     Returns:
         The folder.
@@ -76,7 +78,7 @@ def save_tiny_model(
 
     folder = Path(folder)
     config = Qwen3Config(
-        vocab_size=len(tiny_vocabulary(vocab)),
+        vocab_size=len(tiny_vocabulary(vocab)) + padding,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=layers,

@@ -61,8 +61,8 @@ def test_fields_system_suffix_and_the_rest_as_meta(cli: Cli, store: Store, tmp_p
     ).fetchall()
     assert (source, split, answer) == ("mine", "test", "3")
     assert messages == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "π = ?\nBox your answer, é."},
+        {"role": "system", "content": "Be brief.", "extra": None},
+        {"role": "user", "content": "π = ?\nBox your answer, é.", "extra": None},
     ]
     assert json.loads(meta) == {"level": "é"}
 
@@ -85,7 +85,8 @@ def test_message_lists_keep_their_roles(cli: Cli, store: Store, tmp_path: Path) 
     pl.DataFrame([{"messages": turns, "target": "5"}]).write_parquet(path)
     assert cli("prompts", "add", path, "--suffix", "!", "--store", store.root).code == 0
     ((messages,),) = store.sql("SELECT messages FROM prompts").fetchall()
-    assert messages == [*turns[:2], {"role": "user", "content": "and 3 more?!"}]
+    plain = [*turns[:2], {"role": "user", "content": "and 3 more?!"}]
+    assert messages == [message | {"extra": None} for message in plain]
 
 
 @pytest.mark.parametrize("options", [(), ("--answer-field", "none")])
