@@ -79,7 +79,7 @@ class Score:
         run_id: the generate run that holds its rollouts.
         prompts: prompts with n graded rollouts.
         rollouts: n of each.
-        unjudged: of those, the rollouts that nobody judged (timeout, error): rewards leave them out.
+        unjudged: of those, the ones that nobody judged (timeout, error), left out of rewards.
         missing: prompts asked for that have fewer, and are left out.
         trained: prompts asked for that it, or a policy behind it, was trained on.
         figures: avg@n, pass@k, maj@n, tokens, truncated.

@@ -49,7 +49,7 @@ def test_a_sound_store_passes(cli: Cli, sound: Store) -> None:
     assert [line.split()[1].rstrip(":") for line in lines if line.startswith("pass")] == list(
         catalog()
     )
-    assert lines[-1] == "14 passed, 0 failed, 0 skipped"
+    assert lines[-1] == "15 passed, 0 failed, 0 skipped"
     assert "pass  contamination_exact: examined 4, eval_prompts 4, trained_prompts 12" in lines
 
 

@@ -20,7 +20,7 @@ from s2d_store.verifiers.base import Verdict
 from s2d_store.verifiers.math import MathVerifier, closing_brace, final_boxed
 from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
 from s2d_store.verifiers.registry import available, load_verifier
-from s2d_store.verifiers.worker import check_verifier
+from s2d_store.verifiers.verdict_checks import check_verdict
 from tests.support.processes import REPOSITORY
 
 SPEC = "tests.verifiers.test_verifiers:Obedient"
@@ -227,7 +227,7 @@ def test_boxes_are_balanced() -> None:
 
 def test_registry_has_math_verify_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s2d_store.verifiers.registry.entry_points", lambda group: ())
-    assert available() == {"math-verify": "s2d_store.verifiers.math:MathVerifier"}
+    assert available()["math-verify"] == "s2d_store.verifiers.math:MathVerifier"
     verifier = load_verifier("math-verify")
     assert verifier.name == "math-verify" and verifier.version.endswith("+s2d2")
 
@@ -275,7 +275,7 @@ def test_pool_dead_worker_costs_one_item(pool: VerifierPool) -> None:
 
 def test_pool_exceptions_and_memory_are_errors(pool: VerifierPool) -> None:
     graded = outcomes(pool, "raise", "hog", "print", "bad outcome", "nan", "ok")
-    assert graded["raise"] == Verdict(0.0, "error", detail="ValueError: gold")
+    assert graded["raise"] == Verdict(None, "error", detail="ValueError: gold")
     assert graded["hog"].outcome == "error" and "memory" in graded["hog"].detail
     assert graded["print"].outcome == graded["ok"].outcome == "correct"
     assert "'maybe'" in graded["bad outcome"].detail and "nan" in graded["nan"].detail
@@ -299,7 +299,7 @@ def test_pool_worker_that_dies_idle_costs_nothing() -> None:
 def test_pool_sends_and_receives_more_than_a_pipe_holds(pool: VerifierPool) -> None:
     texts = [f"{i}" + "x" * 50_000 for i in range(100)]
     graded = outcomes(pool, *texts, "y" * 5_000_000)
-    assert all(graded[text].extracted == f"{text}/gold" for text in texts)
+    assert all(graded[text].extracted == text[:10_000] for text in texts)
 
 
 def test_pool_replaces_a_worker_after_a_memory_error() -> None:
@@ -368,7 +368,7 @@ def test_pool_source_errors_reach_the_caller(pool: VerifierPool) -> None:
         ("tests.verifiers.test_verifiers:ExitsAtBirth", r"(?s)ExitsAtBirth.*exit code 9"),
         ("tests.verifiers.test_verifiers:Nameless", "is not a verifier"),
         ("no_such_module_here:V", "cannot import no_such_module_here:V"),
-        ("maths", "available: math-verify"),
+        ("maths", "available: .*math-verify"),
     ],
 )
 def test_pool_that_cannot_start_says_so_at_once(spec: str, message: str) -> None:
@@ -477,13 +477,13 @@ def test_importing_the_pool_is_light() -> None:
 
 
 def test_checked_makes_texts_storable() -> None:
-    assert check_verifier(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
+    assert check_verdict(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
         0.0, "wrong", "a?", "?\x00"
     )
 
 
 def test_checked_passes_good_verdicts_through() -> None:
     good = Verdict(0.25, "wrong", "1/4")
-    assert check_verifier(good) is good
-    assert check_verifier(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
-    assert check_verifier("correct").outcome == "error"  # type: ignore[arg-type]
+    assert check_verdict(good) == good
+    assert check_verdict(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
+    assert check_verdict("correct").outcome == "error"  # type: ignore[arg-type]

@@ -57,7 +57,8 @@ def verify(cli: Cli, tmp_path: Path) -> Verify:
 def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     done = verify("--quiet")
     assert (done.code, done.err) == (0, "")
-    first, outcomes, problem = done.out.splitlines()
+    first, left_out, outcomes, problem = done.out.splitlines()
+    assert left_out == "  2 rollouts left out: their prompts have no gold answer"
     assert ": 14 rollouts graded, pass rate 0." in first
     assert "error 2" in outcomes
     assert "first error: rollout" in problem and "cannot read the gold answer 'not a nu" in problem
@@ -69,7 +70,7 @@ def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     for outcome, reward, answer, detail in rows:
         assert answer is not None
         assert (outcome == "error") == answer.startswith("not a") == bool(detail)
-        assert reward == (1.0 if outcome == "correct" else 0.0)
+        assert reward == {"correct": 1.0, "error": None}.get(outcome, 0.0)
         assert outcome in ("correct", "wrong", "unparseable", "error")
     version = generated.snapshot().versions["rewards"]
     done = verify()
@@ -105,7 +106,7 @@ def test_another_verifier_adds_its_own_rows(
     counts = generated.sql("SELECT verifier, count(*) FROM rewards GROUP BY 1 ORDER BY 1")
     assert counts.fetchall() == [("length", 14), ("math-verify", 2)]
     rewards = generated.sql(
-        "SELECT reward, response_text, extracted FROM graded_rollouts WHERE verifier = 'length'"
+        "SELECT reward, response_text, extracted FROM rollout_rewards WHERE verifier = 'length'"
     ).fetchall()
     assert all(r == pytest.approx(len(t) / 10) and x == t[:3] for r, t, x in rewards)
     assert "nothing left to grade" in verify("--verifier", "my_verifiers:Length").out
@@ -114,7 +115,7 @@ def test_another_verifier_adds_its_own_rows(
         ("my_verifiers:Missing", "cannot import my_verifiers:Missing"),
         ("no_such_module:V", "cannot import no_such_module:V"),
         ("my verifiers:V", "does not name a verifier class"),
-        ("maths-verify", "no verifier is named 'maths-verify'; available: math-verify"),
+        ("maths-verify", "no verifier is named 'maths-verify'; available: choice"),
     ):
         done = verify("--verifier", name)
         assert (done.code, done.out) == (1, "")
