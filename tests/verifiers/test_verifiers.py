@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from s2d_store.errors import InputError, NotFoundError, S2DError
-from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.base import Item, Verdict
 from s2d_store.verifiers.math import MathVerifier, closing_brace, final_boxed
 from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
 from s2d_store.verifiers.registry import available, load_verifier
@@ -487,3 +487,77 @@ def test_checked_passes_good_verdicts_through() -> None:
     assert check_verdict(good) == good
     assert check_verdict(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
     assert check_verdict("correct").outcome == "error"  # type: ignore[arg-type]
+
+
+class Unlucky:
+    """Starts, and where a file says so fails to start once more, then starts again."""
+
+    name, version = "unlucky", "1"
+
+    def __init__(self) -> None:
+        trap = Path(os.environ["S2D_TEST_TRAP"])
+        if trap.exists():
+            trap.unlink()
+            raise OSError("no memory just now")
+
+    def grade(self, item: Item) -> Verdict:
+        if item.response == "trap":
+            Path(os.environ["S2D_TEST_TRAP"]).touch()
+            os._exit(1)
+        return Verdict(1.0, "correct")
+
+
+def test_one_failed_start_of_a_worker_does_not_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S2D_TEST_TRAP", str(tmp_path / "trap"))
+    with VerifierPool("tests.verifiers.test_verifiers:Unlucky", workers=1) as pool:
+        graded = outcomes(pool, "a", "trap", "b", "c")
+    assert not (tmp_path / "trap").exists(), "the start that fails was never made"
+    assert {graded[key].outcome for key in "abc"} == {"correct"}
+    assert graded["trap"].outcome == "error"
+
+
+class Spawner:
+    """Leaves processes behind in sessions of their own; the response says how it ends."""
+
+    name, version = "spawner", "1"
+
+    def grade(self, item: Item) -> Verdict:
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        Path(item.answer or "").write_text(str(child.pid))
+        if item.response == "hang":
+            time.sleep(600)
+        if item.response == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Verdict(1.0, "correct")
+
+
+@pytest.mark.parametrize("ending", ["hang", "die", "return"])
+def test_children_with_sessions_of_their_own_end_with_their_worker(
+    tmp_path: Path, ending: str
+) -> None:
+    note = tmp_path / "pid"
+    with VerifierPool("tests.verifiers.test_verifiers:Spawner", 1, deadline_s=2.0) as pool:
+        list(pool.verify_many([("a", ending, str(note))]))
+    wait_until_gone([int(note.read_text())])
+
+
+class Endless:
+    """Writes into the pool's pipe for ever."""
+
+    name, version = "endless", "1"
+
+    def grade(self, item: Item) -> Verdict:
+        for descriptor in range(3, 64):
+            with suppress(OSError):
+                while True:
+                    os.write(descriptor, b"x" * 4096)
+        return Verdict(1.0, "correct")
+
+
+def test_a_reply_without_an_end_is_cut() -> None:
+    with VerifierPool("tests.verifiers.test_verifiers:Endless", 1, deadline_s=2.0) as pool:
+        ((_, verdict, seconds),) = list(pool.verify_many([("a", "b", "c")]))
+    assert verdict.outcome in ("error", "timeout") and verdict.reward is None
+    assert seconds < 60

@@ -173,3 +173,87 @@ def test_bad_settings_are_refused(
     done = verify(*options, root=made.root)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ") and says in done.err
+
+
+RETRIED = '''
+import pathlib, time
+from s2d_store.verifiers.base import Verdict
+
+class Flaky:
+    """Errs on one answer and is late with another until a file stands beside it."""
+    name, version = "flaky", "1"
+
+    def grade(self, item):
+        if not pathlib.Path(__file__).with_name("mended").exists():
+            if item.answer == "1":
+                raise RuntimeError("not yet")
+            if item.answer == "2":
+                time.sleep(60)
+        return Verdict(1.0, "correct", metrics={"prompt": item.messages[-1]["content"]})
+
+class Broken:
+    name, version = "broken", "1"
+    def grade(self, item):
+        raise ImportError("no such model")
+
+def length(completions, **kwargs):
+    return [float(len(completion[0]["content"])) for completion in completions]
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "retried_verifiers.py").write_text(RETRIED)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_what_nobody_judged_is_graded_again_as_another_attempt(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    flaky = ("--verifier", "retried_verifiers:Flaky", "--deadline", 1.5)
+    first = verify(*flaky)
+    assert first.code == 0 and "correct 10, error 2, timeout 2" in first.out
+    unjudged = generated.sql("SELECT DISTINCT reward FROM rewards WHERE outcome <> 'correct'")
+    assert unjudged.fetchall() == [(None,)]
+    assert "nothing left to grade" in verify(*flaky).out
+    (own / "mended").touch()
+    assert "4 rollouts graded, pass rate 1.000" in verify(*flaky, "--retry").out
+    attempts = generated.sql("SELECT attempt, count(*) FROM rewards GROUP BY 1 ORDER BY 1")
+    assert attempts.fetchall() == [(0, 14), (1, 4)]
+    counted = generated.sql("SELECT count(*), min(reward) FROM current_rewards").fetchall()
+    assert counted == [(14, 1.0)]
+    metrics = generated.sql("SELECT DISTINCT metrics ->> '$.prompt' FROM rewards").fetchall()
+    assert ("q0",) in metrics
+    assert "nothing left to grade" in verify(*flaky, "--retry").out
+
+
+def test_a_verifier_that_errs_on_all_first_rollouts_stores_nothing(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    done = verify("--verifier", "retried_verifiers:Broken")
+    assert (done.code, done.out) == (1, "")
+    assert "verifier broken judged none of the first 14 rollouts" in done.err
+    assert "ImportError: no such model" in done.err and "Traceback" not in done.err
+    assert generated.sql("SELECT count(*) FROM rewards").fetchall() == [(0,)]
+
+
+def test_a_verifier_without_need_of_gold_grades_every_prompt(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    done = verify("--verifier", "retried_verifiers:length")
+    assert "16 rollouts graded, mean reward" in done.out and "left out" not in done.out
+    rows = generated.sql("SELECT DISTINCT verifier, outcome FROM rewards").fetchall()
+    assert rows == [("retried_verifiers.length", "scored")]
+    # A prompt without a gold answer has no label to count.
+    labels = generated.sql("SELECT count(DISTINCT prompt_id) FROM graded_labels").fetchall()
+    assert labels == [(7,)]
+
+
+def test_a_withdrawn_version_grades_nothing(generated: Store, verify: Verify, cli: Cli) -> None:
+    assert verify("--limit", 1).code == 0
+    ((version,),) = generated.sql("SELECT verifier_version FROM rewards").fetchall()
+    at = ("--store", generated.root)
+    assert cli("verifiers", "withdraw", "math-verify", version, "--reason", "wrong", *at).code == 0
+    refused = verify()
+    assert refused.code == 1 and f"math-verify {version} was withdrawn: wrong" in refused.err
