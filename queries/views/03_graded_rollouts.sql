@@ -4,17 +4,19 @@
 -- The verdict is math-verify's where it has one that counts, else that of the verifier whose name
 -- comes first; view current_rewards has every verifier's. verifier and outcome are null where
 -- nothing graded the rollout, reward is null where nothing judged it.
-WITH preferred AS (
+WITH chosen AS (
     SELECT rollout_id, verifier, reward, outcome, extracted
     FROM current_rewards
     WHERE verifier = 'math-verify'
-),
-chosen AS (
-    SELECT * FROM preferred
     UNION ALL
     SELECT rollout_id, verifier, reward, outcome, extracted
     FROM current_rewards
-    ANTI JOIN preferred USING (rollout_id)
+    ANTI JOIN (
+        SELECT w.rollout_id
+        FROM raw.rewards AS w
+        ANTI JOIN raw.withdrawals AS x USING (verifier, verifier_version)
+        WHERE w.verifier = 'math-verify'
+    ) AS preferred USING (rollout_id)
     WHERE verifier <> 'math-verify'
     QUALIFY row_number() OVER (PARTITION BY rollout_id ORDER BY verifier) = 1
 )

@@ -249,7 +249,8 @@ class Advisor:
             yield generate_command(run_id, self._name(config["policy_id"]), config)
         elif kind == "verify":
             asked = config.get(INVOCATION, {})
-            options = {"verifier": config["verifier"], "where": asked.get("where", "")}
+            spec = asked.get("verifier", config["verifier"])
+            options = {"verifier": spec, "where": asked.get("where", "")}
             yield command_line("verify", **options, deadline=config["deadline_s"])
         elif kind == "score":
             yield score_command(self._name(config["scorer_policy_id"]), config)

@@ -101,9 +101,8 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             planned = store.connect(text=f"{_READS} {config.where}")
             _plan(planned, config, pool, result)
             charges.before_verifying(guard, planned, run_id)
-        asked = {"where": config.where, "limit": config.limit} | (
-            {"retry": True} if config.retry else {}
-        )
+        asked = {"where": config.where, "limit": config.limit, "verifier": config.verifier}
+        asked |= {"retry": True} if config.retry else {}
         # Another deadline is another run, but its verdicts have the same keys.
         busy = StoreError(
             f"verifier {pool.name} {pool.version} is grading in another process",
