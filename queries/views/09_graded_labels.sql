@@ -8,7 +8,7 @@ FROM (
     SELECT DISTINCT w.run_id, r.run_id AS source_run_id, r.prompt_id
     FROM raw.rewards AS w
     INNER JOIN raw.rollouts AS r USING (rollout_id)
-    SEMI JOIN (SELECT prompt_id FROM raw.prompts WHERE answer_type <> 'none') AS p
+    ANTI JOIN (SELECT prompt_id FROM raw.prompts WHERE answer_type = 'none') AS p
         ON r.prompt_id = p.prompt_id
 ) AS g
 INNER JOIN generate_runs AS r ON g.source_run_id = r.run_id
