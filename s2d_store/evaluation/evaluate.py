@@ -27,7 +27,7 @@ from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import PoolCache
-from s2d_store.verifiers.registry import verifier_name
+from s2d_store.verifiers.registry import needs_answer, verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 """Given what is being done, a context whose value follows its progress."""
@@ -182,7 +182,8 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
             f"s2d eval {' '.join(runs)} {baseline} --baseline {baseline} ...",
         )
     prompts = select_prompts(store, config.settings.where, config.settings.limit)
-    checks.require_labels(prompts)
+    if needs_answer(config.settings.verifier):
+        checks.require_labels(prompts)
     prompt_ids = [prompt.prompt_id for prompt in prompts]
     # Policies may have been registered since the connection was made.
     trained = checks.count_trained_prompts(

@@ -101,3 +101,13 @@ def verifier_name(asked: str) -> str:
         NotFoundError, InputError: see `load_verifier`.
     """
     return asked if asked in BUILT_IN else load_verifier(asked).name
+
+
+def needs_answer(asked: str) -> bool:
+    """Whether a verifier grades nothing without a gold answer.
+
+    Raises:
+        NotFoundError, InputError: see `load_verifier`.
+    """
+    # Known, and its libraries take a second to import.
+    return asked == "math-verify" or load_verifier(asked).needs.answer

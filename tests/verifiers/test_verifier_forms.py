@@ -13,7 +13,7 @@ from s2d_store.errors import InputError, S2DError
 from s2d_store.verifiers import combined
 from s2d_store.verifiers.base import Item, Verdict
 from s2d_store.verifiers.pool import VerifierPool
-from s2d_store.verifiers.registry import load_verifier
+from s2d_store.verifiers.registry import load_verifier, needs_answer
 from s2d_store.verifiers.verdict_checks import check_verdict
 
 OWN = textwrap.dedent(
@@ -123,6 +123,7 @@ def test_functions_and_coroutines_score(spec: str, reward: float, metrics: Any) 
 def test_functions_state_a_version_by_their_source() -> None:
     loaded = load_verifier("own_rewards:tidy")
     assert loaded.name == "own_rewards.tidy" and loaded.version.startswith("src-")
+    assert not needs_answer("own_rewards:tidy") and needs_answer("math-verify")
     assert not loaded.needs.answer and load_verifier("own_rewards:accuracy_reward").needs.answer
     with pytest.raises(InputError, match=r"three is not a verifier\n.*a, b, c"):
         load_verifier("own_rewards:three")
