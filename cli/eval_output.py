@@ -33,6 +33,11 @@ def _print_scores(report: Report) -> None:
     print_rows(["policy", "prompts", "rollouts", *measures], rows)
     print(f"in brackets: 95% bootstrap intervals over prompts, {report.resamples:,} resamples")
     for score in report.scores:
+        if score.unjudged:
+            print(
+                f"{score.policy}: {score.unjudged} of {score.rollouts} rollouts were not judged "
+                "(timeout, error) and are left out; s2d verify --retry grades them again"
+            )
         if score.missing:
             print(
                 f"{score.policy}: {score.missing} of {score.missing + score.prompts} prompts are "

@@ -26,6 +26,7 @@ from cli import (
     trace,
     train,
     vacuum,
+    verifiers,
     verify,
 )
 from cli import eval as eval_
@@ -48,6 +49,7 @@ app.add_typer(prompts.app, name="prompts")
 app.add_typer(policies.app, name="policies")
 app.command("generate")(generate.generate)
 app.command("verify")(verify.verify)
+app.add_typer(verifiers.app, name="verifiers")
 app.command("score")(score.score)
 app.command("eval")(eval_.evaluate)
 app.command("run")(run.run)

@@ -98,6 +98,8 @@ def _dataset(dataset: dict[str, Any]) -> Node:
     for row in dataset["verifiers"]:
         run = _run("in run", row["run"])
         text = f"verifier {row['verifier']} {row['verifier_version']}: {row['rows']:,} rows, {run}"
+        if row["withdrawn"] is not None:
+            text += f"; withdrawn: {row['withdrawn']}"
         children.append((text, []))
     for row in dataset["score_runs"]:
         # A policy's own top-k is kept by the run that sampled.

@@ -10,7 +10,7 @@ WITH texts AS (
         regexp_extract(policy, '\.s(\d+)', 1)::INT AS seed,
         prompt_id,
         response_text,
-        (reward > 0)::INT AS correct
+        is_correct(outcome, reward)::INT AS correct
     FROM graded_rollouts
     WHERE purpose = 'eval' AND verifier = 'math-verify'
 ),

@@ -8,7 +8,7 @@ WITH per_seed AS (
     SELECT
         regexp_extract(policy, '^(.*?)\.s\d+', 1) AS arm,
         regexp_extract(policy, '\.s(\d+)', 1)::INT AS seed,
-        avg((reward > 0)::INT) AS accuracy
+        avg(is_correct(outcome, reward)::INT) AS accuracy
     FROM graded_rollouts
     WHERE purpose = 'eval' AND verifier = 'math-verify'
     GROUP BY ALL

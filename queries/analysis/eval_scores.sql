@@ -8,10 +8,11 @@
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples
--- columns: run_id, policy, measure, prompts, rollouts, value, low, high
+-- columns: run_id, policy, measure, prompts, rollouts, unjudged, value, low, high
 -- Measures: avg@n, the mean reward; pass@k, unbiased (arXiv 2107.03374, equation 1), a rollout being
--- correct when its reward is above 0; maj@n, see macro eval_prompts; tokens per response; the share
--- truncated at the most tokens. Each is a mean over prompts.
+-- correct as macro is_correct says; maj@n, see macro eval_prompts; tokens per response; the share
+-- truncated at the most tokens. Each is a mean over prompts. Rollouts that nobody judged (timeout,
+-- error) are left out of the first three and counted: `unjudged` of `rollouts`.
 -- low and high: 95% bootstrap interval, the 2.5th and 97.5th percentile over resamples of the prompts
 -- with replacement. It says what other prompts of this kind would give, the luck of n samples
 -- included; where all prompts score alike it has no width. Overlapping intervals say little about
@@ -69,6 +70,11 @@ intervals AS (
     FROM means
     GROUP BY figure
 ),
+unjudged AS (
+    SELECT run_id, sum(unjudged)::BIGINT AS unjudged
+    FROM scores
+    GROUP BY run_id
+),
 whole AS (
     SELECT
         figure, run_id, policy_id, rank, measure, count(*) AS prompts,
@@ -77,9 +83,10 @@ whole AS (
     GROUP BY ALL
 )
 SELECT
-    a.run_id, p.name AS policy, a.measure, a.prompts, a.rollouts, round(a.value, 4) AS value,
+    a.run_id, p.name AS policy, a.measure, a.prompts, a.rollouts, u.unjudged, round(a.value, 4) AS value,
     round(i.low, 4) AS low, round(i.high, 4) AS high
 FROM whole AS a
 INNER JOIN intervals AS i USING (figure)
+INNER JOIN unjudged AS u ON a.run_id = u.run_id
 LEFT JOIN policies AS p USING (policy_id)
 ORDER BY list_position(string_split($eval_runs, ','), a.run_id), policy, a.run_id, a.rank

@@ -3,9 +3,8 @@
 -- params: none
 -- columns: policy, purpose, verifier, outcome, rollouts, mean_seconds
 SELECT
-    g.policy, g.purpose, g.verifier, g.outcome, count(*) AS rollouts,
-    round(avg(w.seconds), 4) AS mean_seconds
-FROM graded_rollouts AS g
-INNER JOIN current_rewards AS w USING (rollout_id, verifier)
+    policy, purpose, verifier, outcome, count(*) AS rollouts,
+    round(avg(verify_seconds), 4) AS mean_seconds
+FROM rollout_rewards
 GROUP BY ALL
 ORDER BY ALL

@@ -6,9 +6,9 @@
 WITH counts AS (
     SELECT
         policy, purpose, split, verifier, prompt_id,
-        count(*) AS n, count(*) FILTER (reward > 0) AS c
-    FROM graded_rollouts
-    WHERE reward IS NOT NULL
+        count(*) AS n, count(*) FILTER (is_correct(outcome, reward)) AS c
+    FROM rollout_rewards
+    WHERE is_correct(outcome, reward) IS NOT NULL
     GROUP BY ALL
 )
 SELECT

@@ -13,7 +13,7 @@ SELECT
     round(avg(reward), 4) AS pass_rate,
     round(avg(response_tokens), 1) AS mean_tokens,
     round(avg((finish_reason = 'length')::INT), 4) AS truncated
-FROM graded_rollouts
+FROM rollout_rewards
 WHERE reward IS NOT NULL AND $purpose IN ('any', purpose)
 GROUP BY ALL
 ORDER BY ALL

@@ -5,16 +5,16 @@
 --   max_share: DOUBLE = 0 -- share of the rollouts that two verifiers judged on which they may differ
 --   versions: BOOLEAN = false -- compare all versions of a verifier too, not the newest ones alone
 -- columns: rollout_id, verifier_a, verifier_b, outcome_a, outcome_b, extracted_a, extracted_b, share
-WITH verdicts AS MATERIALIZED (SELECT * FROM verdicts_of_several($datasets, $versions)),
+WITH judgements AS MATERIALIZED (SELECT * FROM verdicts_of_several($datasets, $versions)),
 pairs AS (
     SELECT
         a.rollout_id,
         a.verifier AS verifier_a, b.verifier AS verifier_b,
         a.outcome AS outcome_a, b.outcome AS outcome_b,
         a.extracted AS extracted_a, b.extracted AS extracted_b,
-        (a.reward > 0) <> (b.reward > 0) AS differs
-    FROM verdicts AS a
-    INNER JOIN verdicts AS b ON a.rollout_id = b.rollout_id AND a.verifier < b.verifier
+        is_correct(a.outcome, a.reward) <> is_correct(b.outcome, b.reward) AS differs
+    FROM judgements AS a
+    INNER JOIN judgements AS b ON a.rollout_id = b.rollout_id AND a.verifier < b.verifier
 ),
 judged AS (
     SELECT *, avg(differs::INT) OVER (PARTITION BY verifier_a, verifier_b) AS share

@@ -14,8 +14,10 @@
 --   passes: COUNT = 1 -- how often each group is used, in a fresh order each time
 --   updates: BIGINT = 0 -- stop after that many updates; 0 uses every group
 --   target_tokens: BIGINT = 0 -- stop after the update that reaches so many response tokens; 0: no such limit
--- columns: row, update, rollout_id, advantage, labelled, reward, group_size, group_mean, group_std, lag, round
+-- columns: row, update, rollout_id, advantage, labelled, reward, group_size, group_mean, group_std, lag, round, unjudged
 -- A group is what one policy sampled for one prompt in one round; it counts once all of it is graded.
+-- Rollouts that nobody judged (timeout, error) are left out of their group and counted in `unjudged`:
+-- group_size, mean and deviation are of those judged; the parameter group_size counts all.
 -- Advantages: grpo and dapo (reward - mean) / (std + epsilon), with the sample standard deviation
 -- (n - 1) as torch.std gives it; dr_grpo reward - mean. dapo's token-level mean is the loss's.
 -- Rewards enter as decimals of nine places, whose sums are exact in any order of the rows, so an
@@ -48,7 +50,7 @@ versions AS (
 graded AS (
     SELECT
         r.rollout_id, r.prompt_id, r.policy_id, r.round, r.sample_index, r.response_tokens, v.lag,
-        w.reward::DECIMAL(18, 9) AS reward
+        w.reward::DECIMAL(18, 9) AS reward, w.outcome
     FROM rollouts AS r
     INNER JOIN versions AS v USING (policy_id)
     LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier
@@ -60,15 +62,19 @@ graded AS (
 sums AS (
     SELECT
         prompt_id, policy_id, round,
-        count(*) AS n,
+        count(reward) AS n,
+        count(*) - count(reward) AS unjudged,
         sum(reward)::DECIMAL(18, 9) AS total,
         sum(reward * reward) AS squares,
-        sum(response_tokens) AS group_tokens
+        sum(response_tokens) FILTER (reward IS NOT NULL) AS group_tokens
     FROM graded
     GROUP BY prompt_id, policy_id, round
     HAVING
-        count(*) = count(reward)
-        AND CASE $group_size WHEN 0 THEN count(*) > 1 ELSE count(*) = $group_size END
+        count(*) = count(outcome)
+        AND CASE $group_size
+            WHEN 0 THEN count(reward) > 1
+            ELSE count(*) = $group_size AND count(reward) > 0
+        END
         AND (min(reward) < max(reward) OR ($keep_equal AND $form <> 'dapo'))
 ),
 placed AS (
@@ -109,9 +115,10 @@ SELECT
     d.group_mean,
     d.group_std,
     g.lag,
-    g.round
+    g.round,
+    d.unjudged
 FROM graded AS g
 INNER JOIN drawn AS d USING (prompt_id, policy_id, round)
 LEFT JOIN prompts AS p ON g.prompt_id = p.prompt_id
-WHERE g.response_tokens > 0
+WHERE g.response_tokens > 0 AND g.reward IS NOT NULL
 ORDER BY row

@@ -5,7 +5,7 @@
 --   scorer: POLICY = teacher -- whose top-k to train on: the teacher's own, or another policy's
 --   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
---   correct_only: BOOLEAN = true -- keep only rollouts with reward > 0
+--   correct_only: BOOLEAN = true -- keep only rollouts that were right, see macro is_correct
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens
 --   k: BIGINT = 0 -- entries per token; 0 takes the largest stored
 --   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all
@@ -22,7 +22,7 @@
 -- A weighted draw without replacement: place each rollout by -ln(u) / weight with u from a hash of
 -- seed and id, and take the first (Efraimidis and Spirakis 2006). What is drawn is then shuffled.
 WITH pass_rates AS (
-    SELECT r.prompt_id, avg((w.reward > 0)::INT) AS pass_rate
+    SELECT r.prompt_id, avg(is_correct(w.outcome, w.reward)::INT) AS pass_rate
     FROM rollouts AS r
     INNER JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier
     WHERE
@@ -55,7 +55,7 @@ candidates AS (
         AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
         AND r.response_tokens > 0
         AND ($k = 0 OR t.k = $k)
-        AND (NOT $correct_only OR w.reward > 0)
+        AND (NOT $correct_only OR is_correct(w.outcome, w.reward))
         AND (NOT $finished_only OR r.finish_reason = 'stop')
         AND ($max_response_tokens = 0 OR r.response_tokens <= $max_response_tokens)
         AND ($min_pass_rate <= 0 OR f.pass_rate >= $min_pass_rate)

@@ -3,7 +3,7 @@
 CREATE MACRO avg_at_k(k) AS TABLE
     WITH prompt_means AS (
         SELECT policy, purpose, split, verifier, prompt_id, avg(reward) AS mean_reward
-        FROM graded_rollouts
+        FROM rollout_rewards
         WHERE sample_index < k AND reward IS NOT NULL
         GROUP BY ALL
         HAVING count(*) = k

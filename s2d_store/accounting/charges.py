@@ -83,7 +83,8 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
 
     Args:
         guard: the budget's.
-        con: a connection whose table `_pending` holds the rollout_id of what is to be graded.
+        con: a connection whose table `_pending` holds what is to be graded: rollout_id, and whether
+            its prompt is labelled.
         run: the verify run.
 
     Raises:
@@ -94,7 +95,8 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
     with connection.errors():
         groups = con.execute(
             "SELECT u.stage, r.role, r.purpose, list(DISTINCT r.prompt_id) FROM rollouts AS r "
-            "SEMI JOIN _pending USING (rollout_id) LEFT JOIN runs AS u ON r.run_id = u.run_id "
+            "SEMI JOIN (SELECT rollout_id FROM _pending WHERE labelled) AS p USING (rollout_id) "
+            "LEFT JOIN runs AS u ON r.run_id = u.run_id "
             "GROUP BY ALL"
         ).fetchall()
     charges = [

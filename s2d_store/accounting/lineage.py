@@ -146,7 +146,7 @@ class _Walk:
         stored = self._datasets.get(dataset_id, {"name": None, "lock": "{}"})
         lock = json.loads(stored["lock"])
         verifiers = [
-            {key: row[key] for key in ("verifier", "verifier_version", "rows")}
+            {key: row[key] for key in ("verifier", "verifier_version", "rows", "withdrawn")}
             | {"run": self._run(row["run_id"])}
             for row in self._verified[dataset_id]
         ]

@@ -119,7 +119,7 @@ def require_graded(
     """Rollouts that the evaluation counts and that have no verdict of the verifier."""
     found = con.execute(
         "SELECT rollout_id FROM rollouts AS r SEMI JOIN (SELECT unnest($prompts::VARCHAR[]) AS "
-        "prompt_id) AS p USING (prompt_id) ANTI JOIN (SELECT rollout_id FROM rewards WHERE "
+        "prompt_id) AS p USING (prompt_id) ANTI JOIN (SELECT rollout_id FROM current_rewards WHERE "
         "verifier = $verifier) AS w USING (rollout_id) WHERE list_contains($runs, r.run_id) "
         "AND r.sample_index < $n ORDER BY rollout_id",
         {

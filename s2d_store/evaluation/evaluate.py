@@ -27,7 +27,7 @@ from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import PoolCache
-from s2d_store.verifiers.registry import verifier_name
+from s2d_store.verifiers.registry import needs_answer, verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 """Given what is being done, a context whose value follows its progress."""
@@ -79,6 +79,7 @@ class Score:
         run_id: the generate run that holds its rollouts.
         prompts: prompts with n graded rollouts.
         rollouts: n of each.
+        unjudged: of those, the ones that nobody judged (timeout, error), left out of rewards.
         missing: prompts asked for that have fewer, and are left out.
         trained: prompts asked for that it, or a policy behind it, was trained on.
         figures: avg@n, pass@k, maj@n, tokens, truncated.
@@ -88,6 +89,7 @@ class Score:
     run_id: str
     prompts: int
     rollouts: int
+    unjudged: int
     missing: int
     trained: int
     figures: tuple[Figure, ...]
@@ -186,7 +188,8 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
             f"s2d eval {' '.join(runs)} {baseline} --baseline {baseline} ...",
         )
     prompts = select_prompts(store, config.settings.where, config.settings.limit)
-    checks.require_labels(prompts)
+    if needs_answer(config.settings.verifier):
+        checks.require_labels(prompts)
     prompt_ids = [prompt.prompt_id for prompt in prompts]
     # Policies may have been registered since the connection was made.
     trained = checks.count_trained_prompts(
@@ -267,19 +270,18 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
     }
     k = ",".join(map(str, config.k or (n,)))
     figures: dict[str, list[Figure]] = {name: [] for name in plan.runs}
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int, int]] = {}
     for row in checks.rows(con, "eval_scores", given | {"k": k}):
         figures[row["policy"]].append(Figure(row["measure"], row["value"], row["low"], row["high"]))
-        counts[row["policy"]] = row["prompts"], row["rollouts"]
+        counts[row["policy"]] = row["prompts"], row["rollouts"], row["unjudged"]
     scores = []
     for name, found in plan.runs.items():
         if name not in counts:
             raise checks.nothing_stored_error(con, found, n, plan.verifier)
-        complete, rollouts = counts[name]
+        complete, rollouts, unjudged = counts[name]
         missing, trained = len(plan.prompts) - complete, plan.trained[name]
-        scores.append(
-            Score(name, found.run_id, complete, rollouts, missing, trained, tuple(figures[name]))
-        )
+        amounts = (complete, rollouts, unjudged, missing, trained)
+        scores.append(Score(name, found.run_id, *amounts, tuple(figures[name])))
     pairs: tuple[Pair, ...] = ()
     if len(scores) > 1:
         baseline = plan.runs[plan.baseline].run_id if plan.baseline else "none"

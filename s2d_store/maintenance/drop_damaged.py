@@ -69,7 +69,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage], *, lost: bool = False)
         if damage.file.live is not None:
             by_table[damage.file.table].append(damage.file)
     rows = {name: sum(f.rows for f in files) for name, files in by_table.items() if files}
-    lost = runs_of(file for files in by_table.values() for file in files)
+    damaged_runs = runs_of(file for files in by_table.values() for file in files)
     with ExitStack() as held, disk_errors(store.root), store.backend.register_writer(store.root):
         for run_id in sorted({f.partition["run_id"] for f in by_table["rollouts"]}):
             held.enter_context(store.run_lock(run_id))
@@ -99,7 +99,7 @@ def drop_damaged(store: Store, damages: Sequence[Damage], *, lost: bool = False)
                     "what was dropped before stays dropped",
                     "run the same command again",
                 )
-    reopen_rounds(store, lost)
+    reopen_rounds(store, damaged_runs)
     return Dropped(sum(map(len, by_table.values())), rows)
 
 

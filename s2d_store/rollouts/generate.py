@@ -17,7 +17,7 @@ from s2d_store.policies import registry
 from s2d_store.policies.chat_template import render_chat, render_plain
 from s2d_store.policies.registry import Registered
 from s2d_store.policies.tokenizer import load_tokenizer
-from s2d_store.rollouts import records, spending
+from s2d_store.rollouts import first_verdicts, records, spending
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.generate_config import (
     DEFAULTS,
@@ -27,6 +27,7 @@ from s2d_store.rollouts.generate_config import (
     invocation_of,
     run_of,
 )
+from s2d_store.rollouts.grade_items import prompt_facts
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.requests import Job, drop_too_long, plan
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
@@ -199,13 +200,26 @@ def sample_and_store(
         engine.vocab_size,
     )
 
+    prompts = {}
+    if pool is not None:
+        asked = {job.prompt.prompt_id for job in jobs}
+        prompts = prompt_facts(store.connect(text="prompts"), asked, pool.needs)
+
     def write(done: list[records.CompletedSample]) -> None:
         tables = records.rollout_tables(context, done, engine.tokenizer)
         if pool is not None:
             texts = tables["rollouts"].column("response_text").to_pylist()
-            tables["rewards"], graded, reward = records.grade(context, done, texts, pool)
-            progress.graded += graded
-            progress.reward += reward
+            graded = records.grade(done, texts, prompts, pool)
+            if progress.graded == 0:
+                try:
+                    first_verdicts.require_judgements(pool.name, graded)
+                except InputError:
+                    store.commit(tables, fresh=True)  # What was sampled stays; no verdict does.
+                    raise
+            tables["rewards"] = records.reward_table(graded, pool.name, pool.version, run_id)
+            rewards = [v.reward for _, v, _ in graded if v.reward is not None]
+            progress.graded += len(rewards)
+            progress.reward += sum(rewards)
         store.commit(tables, fresh=True)
         progress.committed += len(done)
         if meter is not None:

@@ -7,23 +7,26 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+import queries
 from s2d_store import ids
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.errors import InputError, StoreError
 from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
+from s2d_store.rollouts.first_verdicts import Graded, checked_start
+from s2d_store.rollouts.grade_items import pending_items
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.withdraw import require_standing
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
-from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.base import Item, Verdict
 from s2d_store.verifiers.pool import VerifierPool
 
-_FETCH_ROWS = 1024
 # What planning reads, and charging for it.
-_READS = "graded_rollouts rewards rollouts runs"
+_READS = "graded_rollouts prompts rewards rollouts runs withdrawals"
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,15 @@ class VerifyConfig:
     """One verify command.
 
     Attributes:
-        verifier: entry-point name under `s2d.verifiers`.
+        verifier: what `registry.load_verifier` takes.
         where: SQL condition on view graded_rollouts; empty for all.
         limit: most rollouts; 0 for all.
         workers: grading processes.
         deadline_s: seconds per verdict may take.
         chunk_rows: verdicts per commit.
         budget: budget file; empty takes the store's own budget.toml, if any.
+        retry: grade again, as a further attempt, where the newest one judged nothing (timeout,
+            error).
     """
 
     verifier: str = "math-verify"
@@ -47,19 +52,32 @@ class VerifyConfig:
     deadline_s: float = 5.0
     chunk_rows: int = 4096
     budget: str = ""
+    retry: bool = False
 
 
 @dataclass
 class Verified:
-    """What a verify command did: graded now, outcomes, sum of rewards, and an example of a gold
-    answer that the verifier could not grade against.
+    """What a verify command did.
+
+    Attributes:
+        run_id: its run.
+        graded: rollouts that have a verdict now.
+        judged: of those, the ones that were judged: neither timeout nor error.
+        reward: sum of their rewards.
+        outcomes: verdicts by outcome.
+        error_example: the first verdict of outcome `error`, with its reason.
+        unlabelled: rollouts asked for that have no gold answer, where the verifier needs one.
+        without_text: rollouts asked for that have no text to grade.
     """
 
     run_id: str
     graded: int = 0
+    judged: int = 0
     reward: float = 0.0
     outcomes: dict[str, int] = field(default_factory=dict)
     error_example: str = ""
+    unlabelled: int = 0
+    without_text: int = 0
 
 
 def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore) -> Verified:
@@ -67,21 +85,24 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
 
     Raises:
         NotFoundError: no such verifier.
-        InputError: a setting out of range, or nothing labelled matches.
+        InputError: a setting out of range, nothing matches that could be graded, the verifier's
+            version was withdrawn, or it judges none of the first rollouts; nothing is stored then.
         QueryError: `where` is not SQL over graded_rollouts.
         BudgetError: it would grade more labels than are left; nothing started.
     """
     check_counts(("--limit", config.limit, 0), ("--chunk", config.chunk_rows, 1))
     with VerifierPool(config.verifier, config.workers, config.deadline_s) as pool:
+        require_standing(store, pool.name, pool.version)
         identity = {"verifier": pool.name, "version": pool.version, "deadline_s": config.deadline_s}
         run_id = f"verify-{pool.name}-{ids.content_id(identity)[:8]}"
         result = Verified(run_id)
         guard = Guard.open(store, config.budget)
         if not guard.is_open:
             planned = store.connect(text=f"{_READS} {config.where}")
-            _pending(planned, config, pool)
+            _plan(planned, config, pool, result)
             charges.before_verifying(guard, planned, run_id)
-        asked = {"where": config.where, "limit": config.limit}
+        asked = {"where": config.where, "limit": config.limit, "verifier": config.verifier}
+        asked |= {"retry": True} if config.retry else {}
         # Another deadline is another run, but its verdicts have the same keys.
         busy = StoreError(
             f"verifier {pool.name} {pool.version} is grading in another process",
@@ -91,43 +112,56 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
         alone = store.exclusive(f".verify-{ids.content_id(pool.name, pool.version)}", busy)
         with alone, record.record_run(store, run_id, "verify", identity, asked=asked):
             con = store.connect(text=f"{_READS} {config.where}")
-            pending = _pending(con, config, pool)
-            progress = Progress(total=pending)
+            progress = Progress(total=_plan(con, config, pool, result))
+            attempts: dict[str, int] = {}
 
-            def write(verdicts: list[tuple[str, Verdict, float]]) -> None:
-                table = records.reward_table(verdicts, pool.name, pool.version, run_id)
+            def items() -> Iterator[Item]:
+                for pending in pending_items(con, pool.needs):
+                    if pending.attempt:
+                        attempts[pending.item.rollout_id] = pending.attempt
+                    yield pending.item
+
+            def write(graded: list[Graded]) -> None:
+                table = records.reward_table(graded, pool.name, pool.version, run_id, attempts)
                 progress.committed += store.commit({"rewards": table}, fresh=True)["rewards"]
 
             with ChunkWriter(write, config.chunk_rows) as writer:
-                for key, verdict, seconds in pool.verify_many(_items(con)):
+                for key, verdict, seconds in checked_start(pool.name, pool.grade_many(items())):
                     writer.add((key, verdict, seconds), 1024)
                     _count(result, key, verdict)
-                    progress.done = progress.graded = result.graded
-                    progress.reward = result.reward
+                    progress.done = result.graded
+                    progress.graded, progress.reward = result.judged, result.reward
                     on_progress(progress)
     return result
 
 
-def _pending(con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: VerifierPool) -> int:
+def _plan(
+    con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: VerifierPool, result: Verified
+) -> int:
+    """Make table _pending, note in `result` what cannot be graded, and return the rows to grade."""
     chosen = condition(con, "graded_rollouts", config.where)
     with where_errors("graded_rollouts", config.where):
         con.execute(
-            "CREATE TEMP TABLE _wanted AS SELECT DISTINCT rollout_id, prompt_id, answer "
+            "CREATE TEMP TABLE _wanted AS SELECT rollout_id, prompt_id "
             f"FROM graded_rollouts{chosen}"
         )
     with connection.errors():
         con.execute(
-            "CREATE TEMP TABLE _pending AS SELECT w.rollout_id, w.answer FROM _wanted AS w "
-            "ANTI JOIN (SELECT rollout_id FROM rewards WHERE verifier = $verifier AND "
-            "verifier_version = $version) AS d USING (rollout_id) WHERE w.answer IS NOT NULL "
-            "ORDER BY w.rollout_id LIMIT CASE WHEN $limit > 0 THEN $limit ELSE 9e18::BIGINT END",
-            {"verifier": pool.name, "version": pool.version, "limit": config.limit},
+            f"CREATE TEMP TABLE _pending AS {queries.internal('verify_pending')}",
+            {
+                "verifier": pool.name,
+                "version": pool.version,
+                "needs_answer": pool.needs.answer,
+                "retry": config.retry,
+                "limit": config.limit,
+            },
         )
-        wanted, labelled, pending = con.execute(
-            "SELECT (SELECT count(*) FROM _wanted), (SELECT count(*) FROM _wanted WHERE answer IS "
-            "NOT NULL), (SELECT count(*) FROM _pending)"
-        ).fetchall()[0]
-    if not labelled:
+        ((wanted, unlabelled, without_text, pending),) = con.execute(
+            queries.internal("verify_counts")
+        ).fetchall()
+    result.unlabelled = unlabelled if pool.needs.answer else 0
+    result.without_text = without_text
+    if not wanted or result.unlabelled == wanted:
         raise InputError(
             "no rollouts to verify" + (": none of their prompts has an answer" if wanted else ""),
             f"{wanted} rollouts match {config.where!r}" if config.where else "",
@@ -136,18 +170,11 @@ def _pending(con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: Verifie
     return int(pending)
 
 
-def _items(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
-    con.execute(
-        "SELECT p.rollout_id, r.response_text, p.answer FROM _pending AS p "
-        "INNER JOIN rollouts AS r USING (rollout_id)"
-    )
-    while batch := con.fetchmany(_FETCH_ROWS):
-        yield from batch
-
-
 def _count(result: Verified, key: str, verdict: Verdict) -> None:
     result.graded += 1
-    result.reward += verdict.reward
+    if verdict.reward is not None:
+        result.judged += 1
+        result.reward += verdict.reward
     result.outcomes[verdict.outcome] = result.outcomes.get(verdict.outcome, 0) + 1
     if verdict.outcome == "error" and not result.error_example:
         result.error_example = f"rollout {key}: {verdict.detail}"

@@ -15,7 +15,7 @@ class Progress:
         done: rows finished, committed or waiting for their chunk.
         committed: rows on disk.
         tokens: response tokens of the finished rows.
-        graded: rows with a verdict.
+        graded: rows that a verifier judged; timeouts and errors are none.
         reward: sum of their rewards.
     """
 

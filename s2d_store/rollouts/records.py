@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +16,12 @@ from s2d_store.encoding.list_columns import list_array
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.base import Sample, SamplingParams
 from s2d_store.engines.output_checks import check_topk
+from s2d_store.rollouts.first_verdicts import Graded
+from s2d_store.rollouts.grade_items import item_of
 from s2d_store.rollouts.requests import Job
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
-from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.base import Item
 from s2d_store.verifiers.pool import VerifierPool
 
 
@@ -141,34 +144,53 @@ def topk_table(
 
 
 def grade(
-    context: RunContext, done: Sequence[CompletedSample], texts: Sequence[str], pool: VerifierPool
-) -> tuple[pa.Table, int, float]:
-    """Verdicts on the labelled rollouts as rewards rows, their number and sum of rewards."""
+    done: Sequence[CompletedSample],
+    texts: Sequence[str],
+    prompts: Mapping[str, Item],
+    pool: VerifierPool,
+) -> list[Graded]:
+    """Verdicts on the rollouts that the pool's verifier can grade.
+
+    Args:
+        done: what was sampled.
+        texts: the decoded responses, aligned with `done`.
+        prompts: see `grade_items.prompt_facts`; by prompt id.
+        pool: the verifier.
+    """
     items = [
-        (f.sample.rollout_id, text, f.job.prompt.answer)
+        item_of(prompts[f.job.prompt.prompt_id], f.sample.rollout_id, text, _ids(f.sample))
         for f, text in zip(done, texts, strict=True)
-        if f.job.prompt.answer is not None
+        if not pool.needs.answer or prompts[f.job.prompt.prompt_id].accepted
     ]
-    verdicts = list(pool.verify_many(items))
-    table = reward_table(verdicts, pool.name, pool.version, context.run_id)
-    return table, len(verdicts), sum(verdict.reward for _, verdict, _ in verdicts)
+    return list(pool.grade_many(items))
+
+
+def _ids(sample: Sample) -> list[int]:
+    return [int(token) for token in sample.response_token_ids]
 
 
 def reward_table(
-    verdicts: Iterable[tuple[str, Verdict, float]], verifier: str, version: str, run_id: str
+    verdicts: Iterable[Graded],
+    verifier: str,
+    version: str,
+    run_id: str,
+    attempts: Mapping[str, int] | None = None,
 ) -> pa.Table:
-    """Rows of table rewards from `(rollout_id, verdict, seconds)`."""
+    """Rows of table rewards; `attempts` by rollout id, 0 where it names none."""
+    attempts = attempts or {}
     now = datetime.now(UTC)
     rows = [
         {
             "rollout_id": rollout_id,
             "verifier": verifier,
             "verifier_version": version,
-            "attempt": 0,
+            "attempt": attempts.get(rollout_id, 0),
             "reward": verdict.reward,
             "outcome": verdict.outcome,
             "extracted": verdict.extracted,
             "detail": verdict.detail,
+            "metrics": _json(verdict.metrics),
+            "cost": _json(verdict.cost),
             "seconds": seconds,
             "run_id": run_id,
             "created_at": now,
@@ -176,3 +198,7 @@ def reward_table(
         for rollout_id, verdict, seconds in verdicts
     ]
     return pa.Table.from_pylist(rows, schema=TABLES["rewards"].schema)
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)

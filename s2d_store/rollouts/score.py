@@ -153,7 +153,7 @@ def _wanted(
     chosen_by = condition(con, "graded_rollouts", config.where)
     with where_errors("graded_rollouts", config.where):
         con.execute(
-            "CREATE TEMP TABLE _chosen AS SELECT DISTINCT rollout_id, policy_id FROM "
+            "CREATE TEMP TABLE _chosen AS SELECT rollout_id, policy_id FROM "
             f"graded_rollouts{chosen_by}{' AND ' if config.where else ' WHERE '}"
             f"response_tokens > 0 ORDER BY rollout_id LIMIT {config.limit or 'ALL'}"
         )

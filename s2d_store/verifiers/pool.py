@@ -1,8 +1,9 @@
 """Verifiers in a pool of processes, each item under a hard deadline and a memory limit.
 
 Every worker process is driven by one thread of the pool, which keeps it supplied with items and
-reads one reply an item, in the items' order. A worker that stays silent past the deadline is killed
-and replaced; only the item it was on becomes a `timeout`, those behind it go back to the queue.
+reads one reply per item, in the items' order. A worker that stays silent past the deadline is
+killed and replaced; only the item it was on becomes a `timeout`, those behind it go back to the
+queue.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
+from typing import Any
 
 from s2d_store.errors import InputError, S2DError
-from s2d_store.verifiers.base import Verdict
+from s2d_store.verifiers.base import Item, Needs, Verdict
 from s2d_store.verifiers.registry import resolve
-from s2d_store.verifiers.worker import (
+from s2d_store.verifiers.worker import to_wire
+from s2d_store.verifiers.worker_process import (
     STARTUP_S,
     WorkerDiedError,
     WorkerProcess,
@@ -32,10 +35,20 @@ MAX_SUPPLY_ITEMS = 64
 MAX_SUPPLY_CHARS = 1 << 20
 PAUSE_S = 0.002
 IN_FLIGHT_PER_WORKER = 128
+START_PAUSES_S = (0.2, 1.0, 5.0)
+"""Waits before a start that failed is tried again: a busy machine must not end a run of hours."""
 
 
 class _ClosedError(Exception):
     """The pool was closed while a worker was in use."""
+
+
+class _NotStartedError(Exception):
+    """A worker did not start: what to say of it, and whether the verifier itself failed."""
+
+    def __init__(self, says: S2DError, *, verifier_failed: bool) -> None:
+        super().__init__(says.what)
+        self.says, self.verifier_failed = says, verifier_failed
 
 
 class _Call:
@@ -48,13 +61,11 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Task:
-    key: str
-    response: str
-    answer: str
+    item: Item
     call: _Call
 
     def finish(self, verdict: Verdict, seconds: float) -> None:
-        self.call.results.put((self.key, verdict, seconds))
+        self.call.results.put((self.item.rollout_id, verdict, seconds))
 
 
 class VerifierPool:
@@ -64,7 +75,7 @@ class VerifierPool:
     environment but never its `__main__`, and it dies with the parent.
 
     Args:
-        verifier: a name from `registry.available()`, or `module:Class`.
+        verifier: what `registry.load_verifier` takes.
         workers: processes, at least 1.
         deadline_s: wall-clock seconds for one item; past it the worker is killed.
         memory_bytes: limit on a worker's address space, the verifier's libraries included.
@@ -72,6 +83,7 @@ class VerifierPool:
     Attributes:
         name: the verifier's own name, to be stored with every reward.
         version: the verifier's own version, to be stored with every reward.
+        needs: what of an item it is given; the rest may be left out of items.
 
     Raises:
         InputError: an argument is out of range, or the verifier cannot be created.
@@ -95,7 +107,7 @@ class VerifierPool:
         self._seconds_per_item = QUEUE_AHEAD_S
         self._closed = False
         self._failure: S2DError | None = None
-        hellos: SimpleQueue[dict[str, str] | S2DError] = SimpleQueue()
+        hellos: SimpleQueue[dict[str, Any] | S2DError] = SimpleQueue()
         # Linux ends a worker when the thread that started it ends (PR_SET_PDEATHSIG), so only
         # threads that live as long as the pool start workers.
         self._threads = [
@@ -110,6 +122,7 @@ class VerifierPool:
                 if isinstance(hello, S2DError):
                     raise hello
                 self.name, self.version = hello["name"], hello["version"]
+                self.needs = Needs(*hello["needs"])
         except BaseException:
             self.close()
             raise
@@ -146,15 +159,20 @@ class VerifierPool:
     def verify_many(
         self, items: Iterable[tuple[str, str, str]]
     ) -> Iterator[tuple[str, Verdict, float]]:
+        """`grade_many` for texts alone: items are (key, response, gold answer)."""
+        return self.grade_many(Item(key, response, answer) for key, response, answer in items)
+
+    def grade_many(self, items: Iterable[Item]) -> Iterator[tuple[str, Verdict, float]]:
         """Grade a stream; may be called again, and from several threads at once.
 
         Args:
-            items: (key, response, gold answer), read one by one in the calling thread and only
-                as fast as results are taken: at most 128 items a worker are in flight. A slow
-                source holds no result back for longer than its next item takes.
+            items: read one by one in the calling thread and only as fast as results are taken: at
+                most 128 items per worker are in flight. A slow source holds no result back for
+                longer than its next item takes.
 
         Yields:
-            (key, verdict, seconds spent on it) for every item, in the order they are finished.
+            (rollout_id, verdict, seconds spent on it) for every item, in the order they are
+            finished. The reward is None where the outcome is `timeout` or `error`.
 
         Raises:
             S2DError: the pool is closed, or a worker could not be replaced.
@@ -172,7 +190,7 @@ class VerifierPool:
                     if item is None:
                         more = False
                         continue
-                    self._tasks.put(_Task(*item, call))
+                    self._tasks.put(_Task(item, call))
                     in_flight += 1
                     if call.results.empty():
                         continue
@@ -193,7 +211,7 @@ class VerifierPool:
         if self._closed:
             raise S2DError("this verifier pool is closed", fix="create a new VerifierPool")
 
-    def _serve(self, hellos: SimpleQueue[dict[str, str] | S2DError]) -> None:
+    def _serve(self, hellos: SimpleQueue[dict[str, Any] | S2DError]) -> None:
         """Drive one worker, replaced as needed, until the pool closes."""
         # What callers get if this thread ends on an error nobody foresaw: never a silent hang.
         failure = S2DError(
@@ -201,9 +219,9 @@ class VerifierPool:
             why="its thread ended on the error printed above",
             fix="report that error; verdicts given before it stand",
         )
-        hello: dict[str, str] | S2DError = failure
+        hello: dict[str, Any] | S2DError = failure
         try:
-            worker, hello = self._start()
+            worker, hello = self._start_patiently(first=True)
         except _ClosedError:
             return
         except S2DError as error:
@@ -215,9 +233,9 @@ class VerifierPool:
             while (first := self._tasks.get()) is not None and not self._closed:
                 if worker.at_eof():  # It died without work: no item is to blame.
                     self._retire(worker)
-                    worker, _ = self._start()
+                    worker, _ = self._start_patiently()
                 if not self._grade(worker, first):
-                    worker, _ = self._start()
+                    worker, _ = self._start_patiently()
         except _ClosedError:
             return
         except S2DError as error:
@@ -233,34 +251,56 @@ class VerifierPool:
             for call in self._calls:
                 call.results.put(None)
 
-    def _start(self) -> tuple[WorkerProcess, dict[str, str]]:
-        """A worker that has created its verifier, and its name and version."""
+    def _start_patiently(self, *, first: bool = False) -> tuple[WorkerProcess, dict[str, Any]]:
+        """`_start`, tried again where it fails: a verifier that started once can start again.
+
+        At the `first` start only what the machine may be to blame for is tried again, once.
+        """
+        pauses = START_PAUSES_S[:1] if first else START_PAUSES_S
+        for pause in pauses:
+            try:
+                return self._start()
+            except _NotStartedError as error:
+                if first and error.verifier_failed:
+                    raise error.says from None
+            time.sleep(pause)
+            if self._closed:
+                raise _ClosedError
+        try:
+            return self._start()
+        except _NotStartedError as error:
+            raise error.says from None
+
+    def _start(self) -> tuple[WorkerProcess, dict[str, Any]]:
+        """A worker that has created its verifier, and its name, version and needs."""
         with self._lock:
             if self._closed:
                 raise _ClosedError
             try:
                 worker = WorkerProcess(self._spec, self._memory_bytes)
             except OSError as error:
-                raise S2DError("cannot start a verifier process", why=str(error)) from error
+                says = S2DError("cannot start a verifier process", why=str(error))
+                raise _NotStartedError(says, verifier_failed=False) from error
             self._live.add(worker)
         try:
             hello = worker.hello()
         except WorkerStuckError:
-            hello = {"failed": "", "why": f"it was not ready after {STARTUP_S:g} s"}
+            hello = {"failed": "", "why": f"it was not ready after {STARTUP_S:g} s", "lost": True}
         except WorkerDiedError:
-            hello = {"failed": "", "why": "its process ended at the start"}
+            hello = {"failed": "", "why": "its process ended at the start", "lost": True}
         if "failed" not in hello:
             return worker, hello
         ending = self._retire(worker)
         if self._closed:
             raise _ClosedError
-        raise InputError(
+        says = InputError(
             hello["failed"] or f"verifier {self._verifier!r} cannot be created",
             why=f"{hello['why']} ({ending})",
             fix=hello.get("fix")
             or f"make {self._spec} work without arguments, or raise "
             f"memory_bytes (now {self._memory_bytes})",
         )
+        raise _NotStartedError(says, verifier_failed="lost" not in hello)
 
     def _retire(self, worker: WorkerProcess) -> str:
         """Kill and reap a worker, once: afterwards its process id may be somebody else's."""
@@ -282,7 +322,7 @@ class VerifierPool:
                     break
                 if task.call.wanted:
                     found.append(task)
-                    chars += len(task.response)
+                    chars += len(task.item.response)
         return found
 
     def _grade(self, worker: WorkerProcess, first: _Task) -> bool:
@@ -303,7 +343,7 @@ class VerifierPool:
                     fresh += self._gather(full - held)
                 if fresh:
                     sent.extend(fresh)
-                    worker.post([task.response, task.answer] for task in fresh)
+                    worker.post(to_wire(task.item, self.needs) for task in fresh)
                     fresh = []
                 if not sent:
                     return True
@@ -311,10 +351,8 @@ class VerifierPool:
                     # Replies that come meanwhile cost one wake-up of this process together.
                     time.sleep(PAUSE_S)
                 began = time.monotonic()
-                for reward, outcome, extracted, detail, seconds, retire in worker.receive(
-                    self._deadline_s
-                ):
-                    sent.popleft().finish(Verdict(reward, outcome, extracted, detail), seconds)
+                for *fields, seconds, retire in worker.receive(self._deadline_s):
+                    sent.popleft().finish(Verdict(*fields), seconds)
                     self._seconds_per_item += 0.1 * (seconds - self._seconds_per_item)
                     if retire:
                         self._retire(worker)
@@ -322,11 +360,11 @@ class VerifierPool:
                         return False
         except WorkerStuckError:
             seconds = time.monotonic() - began
-            verdict = Verdict(0.0, "timeout", detail=f"no verdict within {self._deadline_s:g} s")
+            verdict = Verdict(None, "timeout", detail=f"no verdict within {self._deadline_s:g} s")
             self._retire(worker)
         except WorkerDiedError:
             seconds = time.monotonic() - began
-            verdict = Verdict(0.0, "error", detail=f"the worker died: {self._retire(worker)}")
+            verdict = Verdict(None, "error", detail=f"the worker died: {self._retire(worker)}")
         if self._closed:
             raise _ClosedError
         sent.popleft().finish(verdict, seconds)

@@ -1,17 +1,24 @@
-"""Verifiers by name: the built-in one and those registered by installed packages."""
+"""Verifiers by name: built-in ones, those that packages register, own ones, and sums of them."""
 
 from __future__ import annotations
 
 import importlib
 from importlib.metadata import entry_points
-from typing import cast
 
 from s2d_store.errors import InputError, NotFoundError
-from s2d_store.ids import check_name
-from s2d_store.verifiers.base import Verifier
+from s2d_store.verifiers import combined
+from s2d_store.verifiers.forms import Loaded, adapt
 
 GROUP = "s2d.verifiers"
-BUILT_IN = {"math-verify": "s2d_store.verifiers.math:MathVerifier"}
+BUILT_IN = {
+    "math-verify": "s2d_store.verifiers.math:MathVerifier",
+    "exact-match": "s2d_store.verifiers.text:ExactMatch",
+    "normalised-match": "s2d_store.verifiers.text:NormalisedMatch",
+    "choice": "s2d_store.verifiers.choice:Choice",
+    "json-schema": "s2d_store.verifiers.json_schema:JsonSchema",
+    "code-tests": "s2d_store.verifiers.code:CodeTests",
+    "ifeval": "s2d_store.verifiers.ifeval:InstructionFollowing",
+}
 
 
 def available() -> dict[str, str]:
@@ -24,20 +31,25 @@ def available() -> dict[str, str]:
 
 
 def resolve(name: str) -> str:
-    """The `module:Class` of a verifier; a text with a colon is taken as one already.
+    """The `module:Class` of a verifier; a text with a colon is taken as one already, and so is a
+    sum of verifiers, once each of them is known.
 
     Imports nothing, so that a process which only starts workers stays light.
 
     Raises:
-        InputError: the text has a colon and is not of the form `module:Class`.
+        InputError: the text has a colon and is not of the form `module:Class`, or a sum has none.
         NotFoundError: no verifier is registered under the name.
     """
+    if combined.is_sum(name):
+        for term in combined.parse(name).terms:
+            resolve(term.verifier)
+        return name
     if ":" in name:
         module, _, attribute = name.partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
             raise InputError(
-                f"{name!r} does not name a verifier class",
-                why="with a colon the form is module:Class",
+                f"{name!r} does not name a verifier class or function",
+                why="with a colon the form is module:Class or module:function",
                 fix="write for example my_package.verifiers:MyVerifier",
             )
         return name
@@ -52,18 +64,21 @@ def resolve(name: str) -> str:
     return names[name]
 
 
-def load_verifier(name: str) -> Verifier:
+def load_verifier(name: str) -> Loaded:
     """Import and create a verifier in this process; `VerifierPool` does it in its workers.
 
     Args:
-        name: a registered name, or `module:Class`.
+        name: a registered name, `module:Class`, `module:function`, or a sum of those such as
+            `reward = 0.9 * math-verify + 0.1 * my_rewards:tidy`.
 
     Raises:
         NotFoundError: the name, the module or the class does not exist.
-        InputError: what was found lacks `name`, `version` or `verify`, or its name cannot be a
+        InputError: what was found has none of the forms of a verifier, or its name cannot be a
             folder's.
         Exception: whatever the class raises when it is created without arguments.
     """
+    if combined.is_sum(name):
+        return combined.combine(combined.parse(name), load_verifier)
     spec = resolve(name)
     module_name, _, attribute = spec.partition(":")
     try:
@@ -76,18 +91,7 @@ def load_verifier(name: str) -> Verifier:
             why=f"{type(error).__name__}: {error}",
             fix="install the package that holds it, or put its folder on PYTHONPATH",
         ) from error
-    verifier = cast("type[Verifier]", found)()
-    texts = [getattr(verifier, field, None) for field in ("name", "version")]
-    if not all(isinstance(text, str) and text for text in texts) or not callable(
-        getattr(verifier, "verify", None)
-    ):
-        raise InputError(
-            f"{spec} is not a verifier",
-            why="it needs non-empty texts `name` and `version` and a method `verify`",
-            fix="follow the protocol s2d_store.verifiers.base.Verifier",
-        )
-    check_name(verifier.name, "verifier")
-    return verifier
+    return adapt(found, spec)
 
 
 def verifier_name(asked: str) -> str:
@@ -97,3 +101,13 @@ def verifier_name(asked: str) -> str:
         NotFoundError, InputError: see `load_verifier`.
     """
     return asked if asked in BUILT_IN else load_verifier(asked).name
+
+
+def needs_answer(asked: str) -> bool:
+    """Whether a verifier grades nothing without a gold answer.
+
+    Raises:
+        NotFoundError, InputError: see `load_verifier`.
+    """
+    # Known, and its libraries take a second to import.
+    return asked == "math-verify" or load_verifier(asked).needs.answer

@@ -203,6 +203,7 @@ def test_a_trace_holds_every_step_and_each_policy_once(whole: Store) -> None:
             "verifier": "math-verify",
             "verifier_version": "1",
             "rows": 4,
+            "withdrawn": None,
             "run": {"run_id": "verify", "recorded": False},
         }
     ]

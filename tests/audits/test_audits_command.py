@@ -49,7 +49,7 @@ def test_a_sound_store_passes(cli: Cli, sound: Store) -> None:
     assert [line.split()[1].rstrip(":") for line in lines if line.startswith("pass")] == list(
         catalog()
     )
-    assert lines[-1] == "14 passed, 0 failed, 0 skipped"
+    assert lines[-1] == "15 passed, 0 failed, 0 skipped"
     assert "pass  contamination_exact: examined 4, eval_prompts 4, trained_prompts 12" in lines
 
 
@@ -95,7 +95,7 @@ def test_numbers_that_json_lacks_are_text(cli: Cli, sound: Store, tmp_path: Path
 def test_an_empty_store_skips_and_says_why(cli: Cli, store: Store) -> None:
     done = cli("audit", "--store", store.root)
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "0 passed, 0 failed, 14 skipped"
+    assert done.out.splitlines()[-1] == "0 passed, 0 failed, 15 skipped"
     assert "skip  topk_consistency: no top-k is stored" in done.out.splitlines()
     for result in audit(store):
         assert result.reason.startswith("no "), result.name

@@ -14,8 +14,9 @@ from s2d_store.errors import InputError, S2DError
 from s2d_store.redact import redact, redacted
 from s2d_store.runs import record
 from s2d_store.store import Store
-from s2d_store.verifiers.base import Verdict
-from s2d_store.verifiers.worker import grade
+from s2d_store.verifiers.base import Item, Verdict
+from s2d_store.verifiers.registry import load_verifier
+from s2d_store.verifiers.worker import grade, to_wire
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,8 @@ class Judge:
 
 
 def test_a_grading_detail_is_masked() -> None:
-    verdict, _ = grade(Judge(), b'["", "1"]')
+    judge = load_verifier("tests.cli.test_redact:Judge")
+    verdict, _ = grade(judge, json.dumps(to_wire(Item("r", "", "1"), judge.needs)).encode())
     assert verdict.detail == "ConnectionError: 401 for api_key=***"
-    verdict, _ = grade(Judge(), b'["1", "1"]')
+    verdict, _ = grade(judge, json.dumps(to_wire(Item("r", "1", "1"), judge.needs)).encode())
     assert verdict == Verdict(1.0, "correct", detail="asked with api_key=***")

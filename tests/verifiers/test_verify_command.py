@@ -57,7 +57,8 @@ def verify(cli: Cli, tmp_path: Path) -> Verify:
 def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     done = verify("--quiet")
     assert (done.code, done.err) == (0, "")
-    first, outcomes, problem = done.out.splitlines()
+    first, left_out, outcomes, problem = done.out.splitlines()
+    assert left_out == "  2 rollouts left out: their prompts have no gold answer"
     assert ": 14 rollouts graded, pass rate 0." in first
     assert "error 2" in outcomes
     assert "first error: rollout" in problem and "cannot read the gold answer 'not a nu" in problem
@@ -69,7 +70,7 @@ def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     for outcome, reward, answer, detail in rows:
         assert answer is not None
         assert (outcome == "error") == answer.startswith("not a") == bool(detail)
-        assert reward == (1.0 if outcome == "correct" else 0.0)
+        assert reward == {"correct": 1.0, "error": None}.get(outcome, 0.0)
         assert outcome in ("correct", "wrong", "unparseable", "error")
     version = generated.snapshot().versions["rewards"]
     done = verify()
@@ -105,7 +106,7 @@ def test_another_verifier_adds_its_own_rows(
     counts = generated.sql("SELECT verifier, count(*) FROM rewards GROUP BY 1 ORDER BY 1")
     assert counts.fetchall() == [("length", 14), ("math-verify", 2)]
     rewards = generated.sql(
-        "SELECT reward, response_text, extracted FROM graded_rollouts WHERE verifier = 'length'"
+        "SELECT reward, response_text, extracted FROM rollout_rewards WHERE verifier = 'length'"
     ).fetchall()
     assert all(r == pytest.approx(len(t) / 10) and x == t[:3] for r, t, x in rewards)
     assert "nothing left to grade" in verify("--verifier", "my_verifiers:Length").out
@@ -114,7 +115,7 @@ def test_another_verifier_adds_its_own_rows(
         ("my_verifiers:Missing", "cannot import my_verifiers:Missing"),
         ("no_such_module:V", "cannot import no_such_module:V"),
         ("my verifiers:V", "does not name a verifier class"),
-        ("maths-verify", "no verifier is named 'maths-verify'; available: math-verify"),
+        ("maths-verify", "no verifier is named 'maths-verify'; available: choice"),
     ):
         done = verify("--verifier", name)
         assert (done.code, done.out) == (1, "")
@@ -172,3 +173,87 @@ def test_bad_settings_are_refused(
     done = verify(*options, root=made.root)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ") and says in done.err
+
+
+RETRIED = '''
+import pathlib, time
+from s2d_store.verifiers.base import Verdict
+
+class Flaky:
+    """Errs on one answer and is late with another until a file stands beside it."""
+    name, version = "flaky", "1"
+
+    def grade(self, item):
+        if not pathlib.Path(__file__).with_name("mended").exists():
+            if item.answer == "1":
+                raise RuntimeError("not yet")
+            if item.answer == "2":
+                time.sleep(60)
+        return Verdict(1.0, "correct", metrics={"prompt": item.messages[-1]["content"]})
+
+class Broken:
+    name, version = "broken", "1"
+    def grade(self, item):
+        raise ImportError("no such model")
+
+def length(completions, **kwargs):
+    return [float(len(completion[0]["content"])) for completion in completions]
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "retried_verifiers.py").write_text(RETRIED)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_what_nobody_judged_is_graded_again_as_another_attempt(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    flaky = ("--verifier", "retried_verifiers:Flaky", "--deadline", 1.5)
+    first = verify(*flaky)
+    assert first.code == 0 and "correct 10, error 2, timeout 2" in first.out
+    unjudged = generated.sql("SELECT DISTINCT reward FROM rewards WHERE outcome <> 'correct'")
+    assert unjudged.fetchall() == [(None,)]
+    assert "nothing left to grade" in verify(*flaky).out
+    (own / "mended").touch()
+    assert "4 rollouts graded, pass rate 1.000" in verify(*flaky, "--retry").out
+    attempts = generated.sql("SELECT attempt, count(*) FROM rewards GROUP BY 1 ORDER BY 1")
+    assert attempts.fetchall() == [(0, 14), (1, 4)]
+    counted = generated.sql("SELECT count(*), min(reward) FROM current_rewards").fetchall()
+    assert counted == [(14, 1.0)]
+    metrics = generated.sql("SELECT DISTINCT metrics ->> '$.prompt' FROM rewards").fetchall()
+    assert ("q0",) in metrics
+    assert "nothing left to grade" in verify(*flaky, "--retry").out
+
+
+def test_a_verifier_that_errs_on_all_first_rollouts_stores_nothing(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    done = verify("--verifier", "retried_verifiers:Broken")
+    assert (done.code, done.out) == (1, "")
+    assert "verifier broken judged none of the first 14 rollouts" in done.err
+    assert "ImportError: no such model" in done.err and "Traceback" not in done.err
+    assert generated.sql("SELECT count(*) FROM rewards").fetchall() == [(0,)]
+
+
+def test_a_verifier_without_need_of_gold_grades_every_prompt(
+    generated: Store, verify: Verify, own: Path
+) -> None:
+    done = verify("--verifier", "retried_verifiers:length")
+    assert "16 rollouts graded, mean reward" in done.out and "left out" not in done.out
+    rows = generated.sql("SELECT DISTINCT verifier, outcome FROM rewards").fetchall()
+    assert rows == [("retried_verifiers.length", "scored")]
+    # A prompt without a gold answer has no label to count.
+    labels = generated.sql("SELECT count(DISTINCT prompt_id) FROM graded_labels").fetchall()
+    assert labels == [(7,)]
+
+
+def test_a_withdrawn_version_grades_nothing(generated: Store, verify: Verify, cli: Cli) -> None:
+    assert verify("--limit", 1).code == 0
+    ((version,),) = generated.sql("SELECT verifier_version FROM rewards").fetchall()
+    at = ("--store", generated.root)
+    assert cli("verifiers", "withdraw", "math-verify", version, "--reason", "wrong", *at).code == 0
+    refused = verify()
+    assert refused.code == 1 and f"math-verify {version} was withdrawn: wrong" in refused.err

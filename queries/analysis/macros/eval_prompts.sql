@@ -4,13 +4,15 @@
 -- `majority` is the reward of the answer that most rollouts give, the mean over answers that tie.
 -- An answer is the text that the verifier extracted; rollouts that it could not judge do not vote,
 -- and a prompt without votes scores 0. NULL where the verifier extracts no answers at all.
--- run_id, policy_id, prompt_id, rollouts, correct, reward, majority, tokens, truncated.
+-- Rollouts that nobody judged (timeout, error) are left out of rollouts, correct and reward, and
+-- counted in `unjudged`; a prompt without a judged one is left out.
+-- run_id, policy_id, prompt_id, rollouts, correct, reward, majority, tokens, truncated, unjudged.
 CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
     WITH taken AS MATERIALIZED (
         SELECT
             r.run_id, r.policy_id, r.prompt_id, r.response_tokens, r.finish_reason, w.reward,
-            w.outcome IN ('correct', 'wrong') AS judged,
-            CASE WHEN judged THEN nullif(trim(w.extracted), '') END AS vote
+            w.outcome, w.outcome IN ('correct', 'wrong', 'scored', 'reported') AS has_answer,
+            CASE WHEN has_answer THEN nullif(trim(w.extracted), '') END AS vote
         FROM raw.rollouts AS r
         INNER JOIN current_rewards AS w USING (rollout_id)
         WHERE
@@ -27,7 +29,7 @@ CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
             )
     ),
     voting AS (
-        SELECT run_id, bool_or(vote IS NOT NULL) OR NOT bool_or(judged) AS has_votes
+        SELECT run_id, bool_or(vote IS NOT NULL) OR NOT bool_or(has_answer) AS has_votes
         FROM taken
         GROUP BY run_id
     ),
@@ -48,8 +50,9 @@ CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
             run_id,
             any_value(policy_id) AS policy_id,
             prompt_id,
-            count(*) AS rollouts,
-            count(*) FILTER (reward > 0) AS correct,
+            count(*) AS graded,
+            count(reward) AS rollouts,
+            count(*) FILTER (is_correct(outcome, reward)) AS correct,
             avg(reward) AS reward,
             avg(response_tokens) AS tokens,
             avg((finish_reason = 'length')::INT) AS truncated
@@ -59,8 +62,8 @@ CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
     SELECT
         p.run_id, p.policy_id, p.prompt_id, p.rollouts, p.correct, p.reward,
         CASE WHEN v.has_votes THEN coalesce(m.majority, 0) END AS majority,
-        p.tokens, p.truncated
+        p.tokens, p.truncated, p.graded - p.rollouts AS unjudged
     FROM prompts_of AS p
     INNER JOIN voting AS v USING (run_id)
     LEFT JOIN majorities AS m ON p.run_id = m.run_id AND p.prompt_id = m.prompt_id
-    WHERE p.rollouts = most
+    WHERE p.graded = most AND p.rollouts > 0
