@@ -2,9 +2,9 @@
 -- grain: one row per pair of eval runs
 -- params:
 --   n: COUNT = 1 -- rollouts per prompt: the first n; prompts with fewer graded ones are left out
---   eval_runs: VARCHAR = all -- eval runs to compare: ids comma-separated, or all
---   baseline: VARCHAR = none -- eval run that each other one is held against; none: every earlier one
---   prompts: VARCHAR = all -- prompts to compare on: ids comma-separated, or all
+--   eval_runs: VARCHAR = NULL -- eval runs to compare: ids comma-separated; NULL: all
+--   baseline: VARCHAR = NULL -- eval run that each other one is held against; NULL: every earlier one
+--   prompts: VARCHAR = NULL -- prompts to compare on: ids comma-separated; NULL: all
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples
@@ -32,7 +32,7 @@ pairs AS (
     FROM runs_in AS a
     INNER JOIN runs_in AS b
         ON CASE
-            WHEN $baseline = 'none' THEN a.rank > b.rank
+            WHEN $baseline IS NULL THEN a.rank > b.rank
             ELSE b.run_id = $baseline AND a.run_id <> b.run_id
         END
 ),

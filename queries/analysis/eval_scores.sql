@@ -3,8 +3,8 @@
 -- params:
 --   n: COUNT = 1 -- rollouts per prompt: the first n; prompts with fewer graded ones are left out
 --   k: VARCHAR = 1 -- tries of pass@k, at most n; several comma-separated
---   eval_runs: VARCHAR = all -- eval runs to score: ids comma-separated, or all
---   prompts: VARCHAR = all -- prompts to score on: ids comma-separated, or all
+--   eval_runs: VARCHAR = NULL -- eval runs to score: ids comma-separated; NULL: all
+--   prompts: VARCHAR = NULL -- prompts to score on: ids comma-separated; NULL: all
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples

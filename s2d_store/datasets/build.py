@@ -26,7 +26,7 @@ from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
 # What planning reads besides the query itself.
-_READS = "policies rollouts topk prompts datasets dataset_rows"
+_READS = "policies rollouts topk prompts datasets dataset_rows dataset_named"
 
 __all__ = ["Rebuilt", "build", "dataset_id", "drop", "read_lock", "verify"]
 

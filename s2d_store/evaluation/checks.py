@@ -34,8 +34,7 @@ class Evaluated:
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
     """A connection with what the queries of evaluations call."""
     con = store.connect()
-    for macro in queries.macros_for("".join(queries.catalog()[name].sql for name in QUERIES)):
-        con.execute(macro)
+    connection.prepare(con, "".join(queries.catalog()[name].sql for name in QUERIES))
     return con
 
 

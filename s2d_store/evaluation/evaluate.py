@@ -276,7 +276,7 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
         )
     pairs: tuple[Pair, ...] = ()
     if len(scores) > 1:
-        baseline = plan.runs[plan.baseline].run_id if plan.baseline else "none"
+        baseline = plan.runs[plan.baseline].run_id if plan.baseline else ""
         fields = Pair.__dataclass_fields__
         pairs = tuple(
             Pair(**{name: row[name] for name in fields})

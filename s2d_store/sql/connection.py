@@ -57,6 +57,8 @@ def connect(
     for name, statement in made.items():
         if name in names:
             con.execute(statement)
+    if text is not None:
+        prepare(con, text)
     if not unsafe:
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
@@ -64,6 +66,12 @@ def connect(
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     return con
+
+
+def prepare(con: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Make the macros and functions that SQL calls and that no connection has from the start."""
+    for macro in queries.macros_for(text).values():
+        con.execute(macro.replace("CREATE MACRO", "CREATE MACRO IF NOT EXISTS", 1))
 
 
 def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:

@@ -7,7 +7,7 @@ CREATE MACRO verdicts_of_several(wanted, versions) AS TABLE
             CASE WHEN versions THEN concat(verifier, ' ', verifier_version) ELSE verifier END AS who
         FROM raw.rewards
         WHERE
-            wanted = 'none' OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted))
+            wanted IS NULL OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted))
     ),
     -- Most stores have one verifier: then its partition alone tells that there is nothing to pair.
     several AS (

@@ -2,7 +2,9 @@
 -- grain: one row per run and the generate run whose rollouts it worked on (null for training)
 -- columns: run_id, source_run_id, kind, stage, policy_id, role, purpose, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- Stage, role and purpose of generated and scored tokens are those of the rollouts.
--- FLOPs are estimates: 2 x parameters a token of a forward pass, 6 x parameters a trained token.
+-- Generated and trained tokens are those that a policy sampled, without the results of tools.
+-- FLOPs are estimates: 2 x parameters per token of a forward pass, 6 x parameters per token of an
+-- update.
 -- Labels do not add up over runs: see spent_labels and graded_labels.
 -- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
 WITH scored AS (
@@ -25,7 +27,7 @@ WITH scored AS (
 trained AS (
     SELECT
         u.run_id,
-        sum(u.response_tokens)::BIGINT AS trained_tokens,
+        sum(u.trained_tokens)::BIGINT AS trained_tokens,
         sum(u.prompt_tokens + u.response_tokens)::BIGINT AS forward_tokens,
         count(*) AS updates
     FROM raw.updates AS u
@@ -33,7 +35,7 @@ trained AS (
 )
 SELECT
     g.run_id, g.run_id AS source_run_id, 'generate' AS kind, u.stage, g.policy_id, g.role,
-    g.purpose, g.response_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
+    g.purpose, g.sampled_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
     0 AS updates,
     coalesce(2e0 * o.n_parameters * (g.prompt_tokens + g.response_tokens), 0) AS flops
 FROM generate_runs AS g
