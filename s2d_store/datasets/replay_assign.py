@@ -55,9 +55,9 @@ def assign(wanted_N: Ints, update_N: Ints, chance_N: Floats, lengths_S: Ints) ->
 def nearest_slots(asked_N: Floats, chance_N: Floats, lengths_S: Ints) -> Ints:
     """A slot of its own for each row, as near as possible to the length that it asks for.
 
-    The largest distance between a row's slot and its natural one is as small as it can be: isotonic
-    regression of the ranks in the maximum norm, which is the mean of a running maximum from the left
-    and a running minimum from the right.
+    The largest distance between a row's slot and its natural one is as small as it can be:
+    isotonic regression of the ranks in the maximum norm, which is the mean of a running maximum
+    from the left and a running minimum from the right.
     """
     natural_N, order_N = _natural_slots(asked_N, chance_N, lengths_S)
     place_N = np.arange(len(asked_N))
