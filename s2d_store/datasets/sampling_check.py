@@ -1,4 +1,4 @@
-"""Refuse rollouts that were not drawn from their policy's own distribution, where a loss assumes it.
+"""Refuse rollouts that were not plain samples of their policy, where a loss assumes that they are.
 
 Stored logprobs are at temperature 1 over the whole vocabulary. Importance ratios (GRPO) and losses
 on sampled tokens (OPD, and its replay) take them for the distribution that the tokens were drawn

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import queries
 from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
+from s2d_store.sql.functions import create_functions
 from s2d_store.storage import location
 from s2d_store.storage.location import Place
 from s2d_store.tables.snapshot import Snapshot
@@ -72,6 +73,7 @@ def prepare(con: duckdb.DuckDBPyConnection, text: str) -> None:
     """Make the macros and functions that SQL calls and that no connection has from the start."""
     for macro in queries.macros_for(text).values():
         con.execute(macro.replace("CREATE MACRO", "CREATE MACRO IF NOT EXISTS", 1))
+    create_functions(con, text)
 
 
 def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:

@@ -82,7 +82,7 @@ def test_opd_and_replay_refuse_it_too(student: Store) -> None:
         student, "cool", "student", cool, scorer="teacher", support="policy", **COOL
     )  # fmt: skip
     given = {"student": "student", "teacher": "teacher"}
-    with pytest.raises(DatasetError, match="temperature 0.2, top-p 0.5, top-k 20"):
+    with pytest.raises(DatasetError, match=r"temperature 0\.2, top-p 0\.5, top-k 20"):
         built(student, "bridge", "opd", **given)
     built(student, "bridge", "opd", any_sampling=True, **given)
     with pytest.raises(DatasetError, match="16 of the 16 rollouts that query replay selects"):

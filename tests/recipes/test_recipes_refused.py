@@ -53,7 +53,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("dataset.rows_per_update = 4", "dataset.row_per_update = 4"),
      "[stage.bridge]: dataset.row_per_update cannot be given: its query has no such parameter"),
     (("rounds = 3", "rounds = 3\ngenerate.temperature = 0.7"),
-     "[stage.control] trains on rollouts drawn at temperature 0.7, top_p 1, top_k 0, those of stage"),
+     "[stage.control] trains on rollouts drawn at temperature 0.7, top_p 1, top_k 0, those of"),
     (("generate.n = 4", "generate.n = 4\ngenerate.top_k = 5"),
      "[stage.stage3] trains on rollouts drawn at temperature 1, top_p 1, top_k 5\n  why: stored"),
     (("dataset.rows_per_update = 4", 'dataset.teacher = "teacher"'),
