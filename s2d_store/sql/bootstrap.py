@@ -34,7 +34,8 @@ def mean_intervals(values_SN: Floats, resamples: int, seed: int) -> Floats:
     size = values_SN.shape[1]
     means = [counts_RN @ values_SN.T / size for counts_RN in draw_counts(size, resamples, seed)]
     means_RS = np.round(np.concatenate(means), _DIGITS)
-    return np.quantile(means_RS, (LOW, HIGH), axis=0).T
+    low_high_2S: Floats = np.quantile(means_RS, (LOW, HIGH), axis=0)
+    return low_high_2S.T
 
 
 def draw_counts(size: int, resamples: int, seed: int) -> Iterator[Floats]:

@@ -55,9 +55,10 @@ def connect(
     if text is not None and not _CATALOG.search(text):
         names = wanted = queries.named_in(text, tables)
     con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
-    for name, statement in made.items():
-        if name in names:
-            con.execute(statement)
+    made = {name: statement for name, statement in made.items() if name in names}
+    create_functions(con, "".join(made.values()))
+    for statement in made.values():
+        con.execute(statement)
     if text is not None:
         prepare(con, text)
     if not unsafe:
