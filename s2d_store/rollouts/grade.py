@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import duckdb
+import pyarrow as pa
 
 from s2d_store import ids
 from s2d_store.accounting import charges
@@ -38,6 +39,7 @@ class VerifyConfig:
         deadline_s: seconds per verdict may take.
         chunk_rows: verdicts per commit.
         budget: budget file; empty takes the store's own budget.toml, if any.
+        rollouts: of those that match, only these ids; None for all.
     """
 
     verifier: str = "math-verify"
@@ -47,6 +49,7 @@ class VerifyConfig:
     deadline_s: float = 5.0
     chunk_rows: int = 4096
     budget: str = ""
+    rollouts: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -81,7 +84,9 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             planned = store.connect(text=f"{_READS} {config.where}")
             _pending(planned, config, pool)
             charges.before_verifying(guard, planned, run_id)
-        asked = {"where": config.where, "limit": config.limit}
+        asked: dict[str, object] = {"where": config.where, "limit": config.limit}
+        if config.rollouts is not None:
+            asked["rollouts"] = len(config.rollouts)
         # Another deadline is another run, but its verdicts have the same keys.
         busy = StoreError(
             f"verifier {pool.name} {pool.version} is grading in another process",
@@ -110,6 +115,9 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
 
 def _pending(con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: VerifierPool) -> int:
     chosen = condition(con, "graded_rollouts", config.where)
+    if config.rollouts is not None:
+        con.register("_asked", pa.table({"rollout_id": pa.array(config.rollouts, pa.string())}))
+        chosen = f" SEMI JOIN _asked USING (rollout_id){chosen}"
     with where_errors("graded_rollouts", config.where):
         con.execute(
             "CREATE TEMP TABLE _wanted AS SELECT DISTINCT rollout_id, prompt_id, answer "
