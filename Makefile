@@ -31,10 +31,11 @@ test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
 
-lint: $(VENV)/.dev ## style, format, types, generated docs, dependency audit
+lint: $(VENV)/.dev ## style, format, types, SQL, generated docs, dependency audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar queries examples
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python requirements/audit.py
 

@@ -19,7 +19,7 @@
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, lag, round
 -- No reward chooses or weighs a row, so no label is spent. Lag: see macro policy_lags; the order is
 -- that of macro drawn.
-WITH candidates AS (
+WITH candidates AS (  -- noqa: ST03
     SELECT
         r.rollout_id, r.prompt_id, r.response_tokens, r.round, t.scorer_policy_id, t.support, t.k,
         v.lag, 1 AS weight

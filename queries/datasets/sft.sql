@@ -18,7 +18,7 @@
 --   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
 -- columns: row, update, rollout_id, labelled, reward, pass_rate
 -- Rows hold tokens alone, no logprobs. The weighted draw and the order are those of macro drawn.
-WITH candidates AS (
+WITH candidates AS (  -- noqa: ST03
     SELECT *
     FROM supervised_rollouts(
         $policy, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,

@@ -20,7 +20,7 @@
 --   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
 -- The weighted draw and the order are those of macro drawn.
-WITH candidates AS (
+WITH candidates AS (  -- noqa: ST03
     SELECT r.*, t.scorer_policy_id, t.support, t.k
     FROM supervised_rollouts(
         $teacher, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,
