@@ -34,11 +34,12 @@ test-fast: $(VENV)/.dev ## the tests without those marked slow: what to run afte
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
 
-lint: $(VENV)/.dev ## style, format, types, layers, generated docs, dependency audit
+lint: $(VENV)/.dev ## style, format, types, layers, SQL, generated docs, dependency audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint --disable-progress-bar queries examples
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python requirements/audit.py
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import queries
 from s2d_store.audits import audit, catalog
 from s2d_store.datasets import build as building
-from s2d_store.sql import parameters
+from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from s2d_store.tables import parquet_writer
 
@@ -68,15 +68,11 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
     """Budget, lineage and analysis queries, with their defaults, and group advantages."""
     con = bounded(store.connect(unsafe=True))
     times = {}
-    made: set[str] = set()
     for query in queries.catalog().values():
         required = [p for p in query.params if p.default is None]
         if query.folder not in ("budgets", "analysis") or {p.type for p in required} - {"POLICY"}:
             continue
-        for macro in queries.macros_for(query.sql):
-            if macro not in made:
-                con.execute(macro)
-                made.add(macro)
+        connection.prepare(con, query.sql)
         given = parameters.resolve(query, {p.name: POLICY for p in required}, con)
         values = parameters.bind(query, given | {"seed": 0})
         times[f"{query.folder} {query.name}"] = median_seconds(

@@ -124,12 +124,15 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
 
     import queries
     from cli import budget_output as out
+    from s2d_store.accounting.budget_file import purpose_param
     from s2d_store.sql import connection, parameters
 
     query = queries.find("lineage")
     assert query is not None, "it ships with s2d"
     con = store.connect()
-    values = parameters.resolve(query, {"policy": policy, "purpose": purpose}, con)
+    values = parameters.resolve(
+        query, {"policy": policy, "purpose": purpose_param(purpose) or ""}, con
+    )
     with connection.errors():
         relation = con.sql(query.sql, params=parameters.bind(query, values))
         columns, rows = relation.columns, relation.fetchall()

@@ -71,6 +71,8 @@ def _print_lock(lock: dict[str, Any], stats: dict[str, Any]) -> None:
     print(f"  built {lock['built_at']} by s2d {lock['code_version']}, seed {lock['seed']}")
     print(f"  fingerprint {lock['fingerprint']}")
     for name, value in lock["params"].items():
+        if value is None:
+            continue
         print(f"  --param {name}={str(value).lower() if isinstance(value, bool) else value}")
     print(
         f"{counts['rows']:,} rows in {counts['updates']:,} updates: {distinct['rollouts']:,} "

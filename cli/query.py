@@ -69,8 +69,7 @@ def query(
         bound = parameters.bind(asked, values)
     else:
         statement, bound = asked, given or None
-    for macro in queries.macros_for(statement):
-        con.execute(macro)
+    connection.prepare(con, statement)
     if not unsafe:
         read_only.only_reads(statement)
 
@@ -147,3 +146,5 @@ def _list(name: str) -> None:
     for p in named.params:
         default = "required" if p.default is None else f"default {p.default}"
         print(f"  --param {p.name}=  {p.type}, {default}: {p.doc}")
+    if any(p.default == queries.NULL for p in named.params):
+        print("NULL: leave the parameter out")

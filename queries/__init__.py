@@ -3,36 +3,49 @@
 A file starts with a comment that says what it answers:
 
     -- question: one line
-    -- grain: one row a ...
+    -- grain: one row per ...
     -- params:
     --   name: TYPE = default -- what it means        (no default: required)
     -- columns: a, b, c
 
-A parameter that takes one of a few words has them as its type: `form: mean|median = mean -- ...`.
+TYPE is one of TYPES. A parameter that takes one of a few words has them as its type:
+`form: mean|median = mean -- ...`. The default NULL is SQL's null: no filter, or what the line says.
+Such a parameter is null where it is left out or given as nothing (`--param name=`); no word stands
+for it, so that any word can be the name of a policy, dataset or run. A choice with another default
+that may be null names NULL among its words: `purpose: train|eval|NULL = train -- NULL: both`.
+
 A dataset query may add `-- kind: grpo`, the kind of dataset that it stands in for; without it, its
-own name is its kind.
+own name is its kind. An audit has a second statement after the line `-- figures: what it shows`:
+what was looked at, with a column `examined`, and `-- skipped when: there is nothing to look at`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
 FOLDERS = ("datasets", "budgets", "audits", "analysis")
+NULL = "NULL"
 _PARAM = re.compile(r"(\w+):\s*([\w|]+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
-# POLICY takes a policy's name or id and is bound as its id; a default, as `any`, stays as it is.
-# COUNT is a whole number of at least 1.
+_FIGURES = re.compile(r";?\s*^-- figures:", re.MULTILINE)
+_COMMENT = re.compile(r"--.*")
+# POLICY takes a policy's name or id and is bound as its id. COUNT is a whole number of at least 1.
 TYPES = ("VARCHAR", "BIGINT", "COUNT", "DOUBLE", "BOOLEAN", "POLICY")
 
 
 @dataclass(frozen=True)
 class Param:
-    """A query's parameter: name, SQL type or `one|other`, default as text (None = required),
-    meaning.
+    """A query's parameter.
+
+    Attributes:
+        name: as the SQL has it, without `$`.
+        type: one of TYPES, or its words as `one|other`.
+        default: as text; NULL is SQL's null, None that the parameter is required.
+        doc: what it means.
     """
 
     name: str
@@ -40,12 +53,23 @@ class Param:
     default: str | None
     doc: str
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes; empty where its type is one of TYPES."""
+        return tuple(w for w in self.type.split("|") if w != NULL) if "|" in self.type else ()
+
+    @property
+    def nullable(self) -> bool:
+        """Whether it may be null."""
+        return self.default == NULL or NULL in self.type.split("|")
+
 
 @dataclass(frozen=True)
 class Query:
-    """A named query: header fields and the SQL text as it stands in the file.
+    """A named query: header fields, and the SQL text as it stands in the file.
 
-    `declared_kind` is the header's `kind`, empty where it has none.
+    `declared_kind` is the header's `kind`, empty where it has none; `figures` the second statement
+    of an audit and `skipped_when` its comment, empty where there is none.
     """
 
     name: str
@@ -56,6 +80,8 @@ class Query:
     columns: tuple[str, ...]
     sql: str
     declared_kind: str = ""
+    figures: str = ""
+    skipped_when: str = ""
 
     @property
     def kind(self) -> str:
@@ -69,13 +95,13 @@ def parse(name: str, folder: str, text: str) -> Query:
     Raises:
         ValueError: a header line is missing or malformed; says which.
     """
+    found = _FIGURES.search(text)
+    sql = text[: found.start()] + "\n" if found else text
+    figures = text[found.start() :].lstrip("; \n") if found else ""
     fields: dict[str, str] = {}
     params: list[Param] = []
     in_params = False
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        body = line[2:].strip()
+    for body in _header(sql):
         key, _, value = body.partition(":")
         if key in ("question", "grain", "columns", "kind"):
             fields[key], in_params = value.strip(), False
@@ -86,17 +112,29 @@ def parse(name: str, folder: str, text: str) -> Query:
     for key in ("question", "grain", "columns"):
         if key not in fields:
             raise ValueError(f"query {name}: its header lacks '-- {key}: ...'")
-    columns = tuple(column.strip() for column in fields["columns"].split(","))
+    skipped = [line for line in _header(figures) if line.startswith("skipped when:")]
     return Query(
         name,
         folder,
         fields["question"],
         fields["grain"],
         tuple(params),
-        columns,
-        text,
+        tuple(column.strip() for column in fields["columns"].split(",")),
+        sql,
         fields.get("kind", ""),
+        figures,
+        skipped[0].partition(":")[2].strip() if skipped else "",
     )
+
+
+def _header(text: str) -> list[str]:
+    """The comment lines that a statement starts with, without their dashes."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line[2:].strip())
+    return lines
 
 
 def _parse_param(name: str, body: str) -> Param:
@@ -106,7 +144,18 @@ def _parse_param(name: str, body: str) -> Param:
             f"query {name}: parameter line {body!r} is not 'name: TYPE = default -- meaning' "
             f"with a type of {', '.join(TYPES)} or one|other"
         )
-    return Param(match[1], match[2], match[3], match[4])
+    param = Param(match[1], match[2], match[3], match[4])
+    if param.choices and param.default not in (None, NULL, *param.choices):
+        raise ValueError(
+            f"query {name}: the default {param.default!r} of parameter {param.name} is not one of "
+            f"{', '.join(param.choices)}"
+        )
+    return param
+
+
+def uses(text: str, param: str) -> bool:
+    """Whether SQL uses a parameter: `$k`, which `$keep` is not."""
+    return re.search(rf"\${param}\b", text) is not None
 
 
 @cache
@@ -139,28 +188,51 @@ def raw_macros() -> tuple[str, ...]:
 @cache
 def definitions(tables: tuple[str, ...]) -> Mapping[str, str]:
     """SQL that makes each view and macro over tables in schema `raw`, in an order that works."""
-    views = {
-        re.sub("^[0-9]+_", "", path.stem): path.read_text()
-        for path in sorted((ROOT / "views").glob("*.sql"))
-    }
+    views = {path.stem: path.read_text() for path in sorted((ROOT / "views").glob("*.sql"))}
     made = {
         name: f"CREATE VIEW {name} AS SELECT * FROM raw.{name}"
         for name in tables
         if name not in views
     }
+    made |= {path.stem: path.read_text() for path in sorted((ROOT / "macros").glob("*.sql"))}
     made |= {name: f"CREATE VIEW {name} AS\n{text}" for name, text in views.items()}
-    return made | {path.stem: path.read_text() for path in sorted((ROOT / "macros").glob("*.sql"))}
+    return _in_order(made)
+
+
+def _in_order(made: Mapping[str, str]) -> dict[str, str]:
+    """The same definitions, each after those that its own SQL names."""
+    placed: dict[str, str] = {}
+
+    def place(name: str, within: frozenset[str]) -> None:
+        for other in _named(_code(made[name]), made) - within - placed.keys() - {name}:
+            place(other, within | {name})
+        placed.setdefault(name, made[name])
+
+    for name in made:
+        place(name, frozenset())
+    return placed
+
+
+def _code(text: str) -> str:
+    """SQL of a file here without its comments."""
+    return _COMMENT.sub("", text)
+
+
+def _named(text: str, names: Iterable[str]) -> set[str]:
+    """Those of the names that stand in SQL as a word."""
+    words = set(re.findall(r"\w+", text.lower()))
+    return {name for name in names if name in words}
 
 
 def named_in(text: str, tables: tuple[str, ...]) -> set[str]:
     """Views, macros and tables that SQL names, and those that their own SQL names in turn."""
-    made, found = definitions(tables), set[str]()
+    made = {**_macros_on_demand(), **definitions(tables)}
+    found = set[str]()
     waiting = [text]
     while waiting:
-        words = set(re.findall(r"\w+", waiting.pop().lower()))
-        new = {name for name in (*made, *tables) if name in words} - found
+        new = _named(waiting.pop(), (*made, *tables)) - found
         found |= new
-        waiting += [made[name] for name in new if name in made]
+        waiting += [_code(made[name]) for name in new if name in made]
     return found
 
 
@@ -170,8 +242,8 @@ def _macros_on_demand() -> Mapping[str, str]:
     return {path.stem: path.read_text() for path in paths}
 
 
-def macros_for(text: str) -> list[str]:
-    """SQL that makes the macros of queries/*/macros/ that `text` calls, inner ones first.
+def macros_for(text: str) -> dict[str, str]:
+    """SQL that makes the macros of queries/*/macros/ that `text` calls, inner ones first, by name.
 
     A connection makes them on demand: binding them all would cost every command a tenth of a
     second.
@@ -185,4 +257,4 @@ def macros_for(text: str) -> list[str]:
                 needed.setdefault(name, macro)
 
     visit(text, frozenset())
-    return list(needed.values())
+    return needed

@@ -192,7 +192,7 @@ def _updates(task: Task, n_prompts: int, n: int) -> int:
     if task.stage.kind == "grpo":
         rows, each = n_prompts, int(given["prompts_per_update"])
     most = -(-rows * int(given.get("passes", 1)) // max(1, each))
-    return min(most, int(given["updates"])) if int(given.get("updates", 0)) else most
+    return min(most, int(given["updates"])) if given.get("updates") else most
 
 
 def _spends_labels(task: Task) -> bool:
@@ -203,12 +203,16 @@ def _spends_labels(task: Task) -> bool:
     return (
         json.loads(str(given["correct_only"]).lower())
         or given["weighting"] != "none"
-        or float(given["min_pass_rate"]) > 0
-        or float(given["max_pass_rate"]) < 1
+        or given["min_pass_rate"] is not None
+        or given["max_pass_rate"] is not None
     )
 
 
 def _defaults(kind: str) -> dict[str, Any]:
     query = queries.find(kind)
     assert query is not None, "every kind of training stage has its query"
-    return {param.name: param.default for param in query.params if param.default is not None}
+    return {
+        param.name: None if param.default == queries.NULL else param.default
+        for param in query.params
+        if param.default is not None
+    }

@@ -166,6 +166,7 @@ def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
             raise InputError(f"{title}: {key} is {getattr(stage, key)}", f"at least {least}")
     if kind in TRAINERS:
         _check_dataset(title, stage)
+        _check_sampling(title, stage, recipe)
         trainer_config(title, stage, "dataset", "student", "output")
 
 
@@ -225,6 +226,25 @@ def _check_dataset(title: str, stage: Stage) -> None:
             own = "the stage fills it in" if key in _FILLED else "its query has no such parameter"
             raise InputError(
                 f"{title}: dataset.{key} cannot be given: {own}", f"allowed: {', '.join(known)}"
+            )
+
+
+def _check_sampling(title: str, stage: Stage, recipe: Recipe) -> None:
+    """Refuse what building the stage's datasets would: see s2d_store.datasets.sampling_check."""
+    from s2d_store.datasets import sampling_check
+
+    if stage.kind not in sampling_check.KINDS or stage.dataset.get(sampling_check.PARAM):
+        return
+    sampled = {ref: recipe.stage[ref] for ref in stage.bridge} or {"": stage}
+    for ref, source in sampled.items():
+        how = source.generate
+        if (how.temperature, how.top_p) != (1, 1) or how.top_k > 0:
+            raise InputError(
+                f"{title} trains on rollouts drawn at temperature {how.temperature:g}, top_p "
+                f"{how.top_p:g}, top_k {how.top_k}" + (f", those of stage {ref}" if ref else ""),
+                "stored logprobs are at temperature 1 without top-p and top-k, so ratios and "
+                "losses on sampled tokens would be biased",
+                f"sample at temperature 1, or dataset.{sampling_check.PARAM} = true takes them",
             )
 
 

@@ -7,11 +7,9 @@
 -- Shared: `rows in place` counts rows that hold the same rollout at the same place and update, `rows`
 -- uses of the same rollout anywhere, the others distinct ids; tokens are those of shared rows.
 WITH chosen AS MATERIALIZED (
-    SELECT side, dataset_id
-    FROM datasets
-    INNER JOIN (VALUES (1, $first), (2, $second)) AS asked (side, wanted)
-        ON asked.wanted IN (name, dataset_id)
-    QUALIFY row_number() OVER (PARTITION BY side ORDER BY created_at DESC, dataset_id) = 1
+    SELECT 1 AS side, dataset_named($first) AS dataset_id
+    UNION ALL
+    SELECT 2, dataset_named($second)
 ),
 uses AS MATERIALIZED (
     SELECT

@@ -13,12 +13,6 @@ SELECT
     count(DISTINCT d.prompt_id) FILTER (d.labelled) AS labels
 FROM dataset_rows AS d
 INNER JOIN rollouts AS r USING (rollout_id)
-WHERE d.dataset_id IN (
-    SELECT dataset_id
-    FROM datasets
-    WHERE $dataset IN (name, dataset_id)
-    ORDER BY created_at DESC, dataset_id
-    LIMIT 1
-)
+WHERE d.dataset_id = dataset_named($dataset)
 GROUP BY d.update
 ORDER BY d.update

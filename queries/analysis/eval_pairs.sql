@@ -2,9 +2,9 @@
 -- grain: one row per pair of eval runs
 -- params:
 --   n: COUNT = 1 -- rollouts per prompt: the first n; prompts with fewer graded ones are left out
---   eval_runs: VARCHAR = all -- eval runs to compare: ids comma-separated, or all
---   baseline: VARCHAR = none -- eval run that each other one is held against; none: every earlier one
---   prompts: VARCHAR = all -- prompts to compare on: ids comma-separated, or all
+--   eval_runs: VARCHAR = NULL -- eval runs to compare: ids comma-separated; NULL: all
+--   baseline: VARCHAR = NULL -- eval run that each other one is held against; NULL: every earlier one
+--   prompts: VARCHAR = NULL -- prompts to compare on: ids comma-separated; NULL: all
 --   verifier: VARCHAR = math-verify -- whose rewards count
 --   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
 --   resample_seed: BIGINT = 0 -- another seed draws other resamples
@@ -32,54 +32,36 @@ pairs AS (
     FROM runs_in AS a
     INNER JOIN runs_in AS b
         ON CASE
-            WHEN $baseline = 'none' THEN a.rank > b.rank
+            WHEN $baseline IS NULL THEN a.rank > b.rank
             ELSE b.run_id = $baseline AND a.run_id <> b.run_id
         END
 ),
-differences AS MATERIALIZED (
+differences AS (
     SELECT
-        p.rank, p.against_rank, a.reward - b.reward AS difference,
-        row_number() OVER (PARTITION BY p.rank, p.against_rank ORDER BY a.prompt_id) - 1 AS place,
-        count(*) OVER (PARTITION BY p.rank, p.against_rank) AS size
+        p.rank, p.against_rank, a.prompt_id, a.reward - b.reward AS difference
     FROM pairs AS p
     INNER JOIN scores AS a ON p.run_id = a.run_id
     INNER JOIN scores AS b ON p.against_run_id = b.run_id AND a.prompt_id = b.prompt_id
 ),
-draws AS (
-    SELECT *
-    FROM bootstrap_draws(
-        (SELECT list(DISTINCT size) FROM differences), $resamples, $resample_seed
-    )
-),
 -- Rounded first, so that the order of a sum can never tip the last digit shown.
 means AS (
-    SELECT f.rank, f.against_rank, d.resample, round(avg(f.difference), 9) AS mean
-    FROM draws AS d
-    INNER JOIN differences AS f USING (size, place)
-    GROUP BY ALL
-),
-intervals AS (
-    SELECT
-        rank, against_rank,
-        quantile_cont(mean, 0.025) AS low,
-        quantile_cont(mean, 0.975) AS high
-    FROM means
-    GROUP BY rank, against_rank
-),
-whole AS (
     SELECT
         rank, against_rank, count(*) AS prompts, round(avg(difference), 9) AS difference,
+        list(difference ORDER BY prompt_id) AS sample,
         count(*) FILTER (difference > 0) AS won,
         count(*) FILTER (difference < 0) AS lost,
         count(*) FILTER (difference = 0) AS tied
     FROM differences
     GROUP BY rank, against_rank
+),
+intervals AS (
+    SELECT * EXCLUDE sample, bootstrap_interval(sample, $resamples, $resample_seed) AS bounds
+    FROM means
 )
 SELECT
-    p.policy, p.against, p.run_id, p.against_run_id, a.prompts,
-    round(a.difference, 4) AS difference, round(i.low, 4) AS low, round(i.high, 4) AS high,
-    a.won, a.lost, a.tied
+    p.policy, p.against, p.run_id, p.against_run_id, i.prompts,
+    round(i.difference, 4) AS difference, round(i.bounds.low, 4) AS low,
+    round(i.bounds.high, 4) AS high, i.won, i.lost, i.tied
 FROM pairs AS p
-INNER JOIN whole AS a USING (rank, against_rank)
 INNER JOIN intervals AS i USING (rank, against_rank)
 ORDER BY rank, against_rank

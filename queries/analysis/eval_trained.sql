@@ -2,7 +2,7 @@
 -- grain: one row per eval prompt that is trained on, by its id or by its text after normalisation
 -- params:
 --   policy: POLICY -- the policy to evaluate
---   prompts: VARCHAR = all -- prompts to evaluate on: ids comma-separated; all: its eval rollouts' prompts
+--   prompts: VARCHAR = NULL -- prompts to evaluate on: ids comma-separated; NULL: its eval rollouts' prompts
 -- columns: prompt_id, text, datasets, trained
 -- trained: the policies whose training took the prompt. Behind a policy stand its parents and those
 -- that sampled or scored for it, however far back: what a teacher learned by heart, it passes on.
@@ -24,7 +24,7 @@ taken AS MATERIALIZED (
     FROM reached AS r
     INNER JOIN policies AS p USING (policy_id)
     INNER JOIN consumed_rows AS c
-        ON p.run_id = c.run_id AND c.update <= coalesce(p.update, 2147483647)
+        ON p.run_id = c.run_id AND (p.update IS NULL OR c.update <= p.update)
 ),
 trained AS (
     SELECT
@@ -41,7 +41,7 @@ wanted AS (
     FROM prompts
     WHERE
         CASE
-            WHEN $prompts = 'all' THEN prompt_id IN (
+            WHEN $prompts IS NULL THEN prompt_id IN (
                 SELECT prompt_id FROM rollouts WHERE purpose = 'eval' AND policy_id = $policy
             )
             ELSE prompt_id IN (SELECT unnest(string_split($prompts, ',')))

@@ -1,7 +1,7 @@
 -- question: how often is each policy right?
 -- grain: one row per policy, purpose, split and verifier
 -- params:
---   purpose: VARCHAR = any -- train, eval or any
+--   purpose: train|eval = NULL -- rollouts that count; NULL: both
 -- columns: policy, purpose, split, verifier, prompts, rollouts, pass_rate, mean_tokens, truncated
 SELECT
     policy,
@@ -14,6 +14,6 @@ SELECT
     round(avg(response_tokens), 1) AS mean_tokens,
     round(avg((finish_reason = 'length')::INT), 4) AS truncated
 FROM rollout_rewards
-WHERE reward IS NOT NULL AND $purpose IN ('any', purpose)
+WHERE reward IS NOT NULL AND ($purpose IS NULL OR purpose = $purpose)
 GROUP BY ALL
 ORDER BY ALL

@@ -1,7 +1,7 @@
 -- question: which policies cut off, leave empty or loop in too many of their rollouts?
 -- grain: one row per policy and purpose over a limit
 -- params:
---   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
+--   datasets: VARCHAR = NULL -- look only at rollouts of these datasets: names comma-separated; NULL: at every rollout
 --   max_truncated: DOUBLE = 0.1 -- largest share cut off at max_tokens
 --   max_empty: DOUBLE = 0.01 -- largest share without a word
 --   max_looping: DOUBLE = 0.02 -- largest share that ends in a loop
@@ -12,4 +12,10 @@
 SELECT policy, purpose, rollouts, truncated, empty, looping, example
 FROM degenerate_shares($datasets, $tail, $repeats, $window)
 WHERE truncated > $max_truncated OR empty > $max_empty OR looping > $max_looping
+ORDER BY policy, purpose;
+
+-- figures: rollouts and shares, by policy and purpose
+-- skipped when: no rollouts are stored
+SELECT rollouts AS examined, policy, purpose, truncated, empty, looping
+FROM degenerate_shares($datasets, $tail, $repeats, $window)
 ORDER BY policy, purpose

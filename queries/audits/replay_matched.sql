@@ -1,15 +1,12 @@
 -- question: does each replay control match its treatment: updates, rows, tokens, and no labels?
 -- grain: one row per control, update (null: the whole dataset) and thing that differs
 -- params:
---   datasets: VARCHAR = all -- the controls: names comma-separated, or all (of kind replay)
---   treatment: VARCHAR = lock -- the dataset to match: a name, or the one that the lock names
---   tolerance: DOUBLE = -1 -- largest relative difference in tokens; below 0: the lock's, else 0.02
+--   datasets: VARCHAR = NULL -- the controls: names comma-separated; NULL: all in use of kind replay
+--   treatment: VARCHAR = NULL -- the dataset to match; NULL: the one that the lock names
+--   tolerance: DOUBLE = NULL -- largest relative difference in tokens; NULL: the lock's, else 0.02
 -- columns: control, treatment, update, differs, control_has, treatment_has
 WITH pairs AS MATERIALIZED (
-    SELECT
-        *,
-        CASE WHEN $tolerance >= 0 THEN $tolerance ELSE coalesce(stated_tolerance, 0.02) END
-            AS allowed
+    SELECT *, coalesce($tolerance, stated_tolerance, 0.02) AS allowed
     FROM replay_pairs($datasets, $treatment)
 ),
 differences AS (
@@ -35,4 +32,18 @@ differences AS (
 )
 SELECT control, treatment, update, differs, control_has, treatment_has
 FROM differences
-ORDER BY ALL
+ORDER BY ALL;
+
+-- figures: rows and tokens, by control
+-- skipped when: no dataset is a replay control
+SELECT
+    control_rows AS examined,
+    control,
+    treatment,
+    control_tokens,
+    treatment_tokens,
+    coalesce(round(control_tokens / nullif(treatment_tokens, 0) - 1, 5), 0) AS difference,
+    control_labels
+FROM replay_pairs($datasets, $treatment)
+WHERE update IS NULL
+ORDER BY control

@@ -1,7 +1,7 @@
 -- question: do scores line up with the tokens of the rollouts that they are of?
 -- grain: one row per scored rollout with a fault
 -- params:
---   datasets: VARCHAR = none -- look only at rollouts of these datasets; none: at every rollout
+--   datasets: VARCHAR = NULL -- look only at rollouts of these datasets: names comma-separated; NULL: at every rollout
 --   tolerance: DOUBLE = 0.1 -- root mean square difference, nats, allowed to a policy's two scores
 -- columns: rollout_id, scorer, support, k, fault, response_tokens, scored_tokens, difference
 -- Where the scorer is the policy that sampled, its scores must be the logprobs kept at sampling, up
@@ -18,15 +18,17 @@ WITH joined AS (
             WHEN
                 t.scorer_policy_id = r.policy_id
                 AND len(t.sampled_logprobs) = len(r.response_logprobs)
-                THEN list_distance(t.sampled_logprobs, r.response_logprobs)
-                / sqrt(len(t.sampled_logprobs))
+                THEN list_distance(
+                    sampled_only(t.sampled_logprobs, r.response_mask),
+                    sampled_only(r.response_logprobs, r.response_mask)
+                ) / sqrt(coalesce(r.sampled_tokens, r.response_tokens))
         END AS difference,
         len(r.response_logprobs) AS logprobs,
         len(r.response_token_ids) AS ids
     FROM (SELECT rollout_id, scorer_policy_id, support, k, sampled_logprobs FROM raw.topk) AS t
     LEFT JOIN raw.rollouts AS r USING (rollout_id)
     WHERE
-        $datasets = 'none'
+        $datasets IS NULL
         OR t.rollout_id IN (SELECT rollout_id FROM chosen_rollouts($datasets))
 ),
 judged AS (
@@ -47,4 +49,10 @@ SELECT
 FROM judged AS j
 LEFT JOIN raw.policies AS p ON j.scorer_policy_id = p.policy_id
 WHERE j.fault IS NOT NULL
-ORDER BY j.fault, j.rollout_id, scorer
+ORDER BY j.fault, j.rollout_id, scorer;
+
+-- figures: scored rollouts
+-- skipped when: no top-k is stored
+SELECT count(*) AS examined, count(DISTINCT scorer_policy_id) AS scorers
+FROM raw.topk
+WHERE $datasets IS NULL OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts($datasets))

@@ -1,8 +1,8 @@
 -- question: what did a policy cost in all, from the first label on, by stage and policy?
--- grain: one row per side, stage and policy; then totals a side, a stage, and of all
+-- grain: one row per side, stage and policy; then totals per side, per stage, and of all
 -- params:
 --   policy: POLICY -- the policy whose making is counted
---   purpose: VARCHAR = train -- train, eval or any
+--   purpose: train|eval|NULL = train -- rollouts that count; NULL: both
 -- columns: level, side, stage, policy, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- downstream: training on the policy's own line of parents, with the rollouts and scores it used.
 -- upstream: what made the policies that sampled or scored for that line.
@@ -24,12 +24,13 @@ reached AS (
     FROM reached AS r
     INNER JOIN edges AS e ON r.policy_id = e.policy_id
 ),
--- A run counts up to the last of its policies that was reached.
+-- A run counts up to the last of its policies that was reached; one that notes no update is the
+-- run's end, and then last_update is NULL: the whole run.
 trained AS MATERIALIZED (
     SELECT
         p.run_id,
-        arg_max(p.policy_id, coalesce(p.update, 2147483647)) AS policy_id,
-        max(coalesce(p.update, 2147483647)) AS last_update,
+        arg_max(p.policy_id, (p.update IS NULL, p.update)) AS policy_id,
+        CASE WHEN count(*) = count(p.update) THEN max(p.update) END AS last_update,
         CASE WHEN bool_or(l.policy_id IS NOT NULL) THEN 'downstream' ELSE 'upstream' END AS side
     FROM reached AS r
     INNER JOIN policies AS p USING (policy_id)
@@ -38,14 +39,16 @@ trained AS MATERIALIZED (
     GROUP BY p.run_id
 ),
 used AS MATERIALIZED (
-    SELECT e.source_run_id, e.relation, e.source_policy_id, max(t.side) AS side
+    SELECT
+        e.source_run_id, e.relation, e.source_policy_id,
+        CASE WHEN bool_or(t.side = 'upstream') THEN 'upstream' ELSE 'downstream' END AS side
     FROM reached AS r
     INNER JOIN edges AS e USING (policy_id)
     INNER JOIN trained AS t ON e.run_id = t.run_id
     WHERE e.relation <> 'parent'
     GROUP BY ALL
 ),
-spending AS (SELECT * FROM spent WHERE kind <> 'train' AND $purpose IN ('any', purpose)),
+spending AS (SELECT * FROM spent WHERE kind <> 'train' AND ($purpose IS NULL OR purpose = $purpose)),
 runs_taken AS MATERIALIZED (SELECT * FROM training_runs),
 facts AS (
     SELECT
@@ -62,24 +65,27 @@ facts AS (
         0, 0, u.trained_tokens, 1,
         coalesce(6e0 * r.n_parameters * (u.prompt_tokens + u.response_tokens), 0)
     FROM updates AS u
-    INNER JOIN trained AS t ON u.run_id = t.run_id AND u.update <= t.last_update
+    INNER JOIN trained AS t ON u.run_id = t.run_id AND (t.last_update IS NULL OR u.update <= t.last_update)
     INNER JOIN runs_taken AS r ON u.run_id = r.run_id
     UNION ALL
     SELECT DISTINCT t.side, r.stage, t.policy_id, c.prompt_id, NULL::VARCHAR, 0, 0, 0, 0, 0
     FROM consumed_rows AS c
-    INNER JOIN trained AS t ON c.run_id = t.run_id AND c.update <= t.last_update
+    INNER JOIN trained AS t ON c.run_id = t.run_id AND (t.last_update IS NULL OR c.update <= t.last_update)
     INNER JOIN runs_taken AS r ON c.run_id = r.run_id
     WHERE c.labelled
     UNION ALL
     SELECT DISTINCT u.side, g.stage, u.source_policy_id, NULL::VARCHAR, g.prompt_id, 0, 0, 0, 0, 0
     FROM graded_labels AS g
     INNER JOIN used AS u ON g.source_run_id = u.source_run_id AND u.relation = 'sampled'
-    WHERE $purpose IN ('any', g.purpose)
+    WHERE $purpose IS NULL OR g.purpose = $purpose
 ),
 totals AS (
     SELECT
-        CASE grouping(side, stage, policy_id)
-            WHEN 0 THEN 'policy' WHEN 3 THEN 'side' WHEN 5 THEN 'stage' ELSE 'all'
+        CASE
+            WHEN grouping(policy_id) = 0 THEN 'policy'
+            WHEN grouping(side) = 0 THEN 'side'
+            WHEN grouping(stage) = 0 THEN 'stage'
+            ELSE 'all'
         END AS level,
         side,
         stage,
@@ -101,4 +107,4 @@ FROM totals AS t
 LEFT JOIN policies AS p USING (policy_id)
 ORDER BY
     CASE t.level WHEN 'policy' THEN 1 WHEN 'side' THEN 2 WHEN 'stage' THEN 3 ELSE 4 END,
-    t.side DESC, t.stage, policy
+    t.side = 'downstream', t.stage, policy

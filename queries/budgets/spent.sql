@@ -1,7 +1,7 @@
 -- question: what was spent in all: labels, tokens generated, scored and trained, updates?
 -- grain: one row, over every run
 -- params:
---   purpose: VARCHAR = train -- train, eval or any
+--   purpose: train|eval|NULL = train -- rollouts that count; NULL: both
 -- columns: labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
 SELECT
     labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops

@@ -1,7 +1,7 @@
 -- question: which run spent what?
 -- grain: one row per run that spent anything
 -- params:
---   purpose: VARCHAR = any -- train, eval or any
+--   purpose: train|eval = NULL -- rollouts that count; NULL: both
 -- columns: run_id, kind, stage, status, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- Runs that score or verify serve many stages: theirs is null.
 SELECT

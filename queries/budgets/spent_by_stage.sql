@@ -1,7 +1,7 @@
 -- question: which stage spent what?
 -- grain: one row per stage; null for runs without a stage
 -- params:
---   purpose: VARCHAR = train -- train, eval or any
+--   purpose: train|eval|NULL = train -- rollouts that count; NULL: both
 -- columns: stage, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
 SELECT
     nullif(name, '') AS stage, labels, graded_labels, generated_tokens, scored_tokens,

@@ -2,114 +2,34 @@
 -- grain: one row per use of a rollout, `row` is its place in training order
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
---   scorer: POLICY = teacher -- whose top-k to train on: the teacher's own, or another policy's
---   runs: VARCHAR = any -- only rollouts of these generate runs: ids comma-separated
+--   scorer: POLICY = NULL -- whose top-k to train on; NULL: the teacher's own
+--   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts that were right, see macro is_correct
 --   finished_only: BOOLEAN = true -- leave out rollouts cut off at max_tokens
---   k: BIGINT = 0 -- entries per token; 0 takes the largest stored
---   max_response_tokens: BIGINT = 0 -- leave out longer responses; 0 keeps all
---   max_per_prompt: BIGINT = 0 -- most rollouts of a prompt; 0 keeps all
---   min_pass_rate: DOUBLE = 0 -- leave out prompts that are solved less often
---   max_pass_rate: DOUBLE = 1 -- leave out prompts that are solved more often
---   pass_rate_of: POLICY = teacher -- whose graded train rollouts give a prompt's pass rate p: the teacher's, or another policy's, such as the student's
+--   k: COUNT = NULL -- entries per token; NULL: the largest stored
+--   max_response_tokens: COUNT = NULL -- leave out longer responses
+--   max_per_prompt: COUNT = NULL -- most rollouts of a prompt
+--   min_pass_rate: DOUBLE = NULL -- leave out prompts that are solved less often, or not graded
+--   max_pass_rate: DOUBLE = NULL -- leave out prompts that are solved more often, or not graded
+--   pass_rate_of: POLICY = NULL -- whose graded train rollouts give a prompt's pass rate p, such as the student's; NULL: the teacher's
 --   weighting: none|paced = none -- paced draws rollouts by p(1-p), as PACED (arXiv 2603.11178) weighs prompts with the student's p
 --   rows_per_update: COUNT = 64 -- rows that one optimizer update consumes
 --   passes: COUNT = 1 -- how often each rollout is used, in a fresh order each time
---   updates: BIGINT = 0 -- stop after that many updates; 0 uses every row
---   target_tokens: BIGINT = 0 -- stop after the update that reaches so many response tokens; 0: no such limit
+--   updates: COUNT = NULL -- stop after that many updates; NULL: use every row
+--   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
--- A weighted draw without replacement: place each rollout by -ln(u) / weight with u from a hash of
--- seed and id, and take the first (Efraimidis and Spirakis 2006). What is drawn is then shuffled.
-WITH pass_rates AS (
-    SELECT r.prompt_id, avg(is_correct(w.outcome, w.reward)::INT) AS pass_rate
-    FROM rollouts AS r
-    INNER JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier
-    WHERE
-        r.purpose = 'train'
-        AND r.policy_id = CASE $pass_rate_of WHEN 'teacher' THEN $teacher ELSE $pass_rate_of END
-    GROUP BY r.prompt_id
-),
-candidates AS (
-    SELECT
-        r.rollout_id,
-        r.prompt_id,
-        r.response_tokens,
-        t.scorer_policy_id,
-        t.k,
-        w.reward,
-        f.pass_rate,
-        CASE WHEN $weighting = 'paced' THEN f.pass_rate * (1 - f.pass_rate) ELSE 1 END AS weight,
-        p.answer IS NOT NULL
-        AND ($correct_only OR $weighting <> 'none' OR $min_pass_rate > 0 OR $max_pass_rate < 1)
-            AS labelled
-    FROM rollouts AS r
-    INNER JOIN prompts AS p USING (prompt_id)
-    INNER JOIN topk AS t ON r.rollout_id = t.rollout_id AND t.support = 'own'
-    LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier
-    LEFT JOIN pass_rates AS f ON r.prompt_id = f.prompt_id
-    WHERE
-        r.policy_id = $teacher
-        AND t.scorer_policy_id = CASE $scorer WHEN 'teacher' THEN $teacher ELSE $scorer END
-        AND r.purpose = 'train'
-        AND ($runs = 'any' OR list_contains(string_split($runs, ','), r.run_id))
-        AND r.response_tokens > 0
-        AND ($k = 0 OR t.k = $k)
-        AND (NOT $correct_only OR is_correct(w.outcome, w.reward))
-        AND (NOT $finished_only OR r.finish_reason = 'stop')
-        AND ($max_response_tokens = 0 OR r.response_tokens <= $max_response_tokens)
-        AND ($min_pass_rate <= 0 OR f.pass_rate >= $min_pass_rate)
-        AND ($max_pass_rate >= 1 OR f.pass_rate <= $max_pass_rate)
-    QUALIFY row_number() OVER (PARTITION BY r.rollout_id ORDER BY t.k DESC) = 1
-),
-kept AS (
-    SELECT *
-    FROM candidates
-    WHERE weight > 0
-    QUALIFY
-        $max_per_prompt = 0
-        OR row_number() OVER (
-            PARTITION BY prompt_id ORDER BY md5(concat($seed, '/', rollout_id)), rollout_id
-        ) <= $max_per_prompt
-),
-uses AS (
-    SELECT
-        *,
-        md5_number(concat($seed, '/', pass, '/', rollout_id)) AS shuffled,
-        -ln(shuffled::DOUBLE / 2e0 ** 128) / weight AS key
-    FROM kept
-    CROSS JOIN range($passes) AS passes (pass)
-),
-placed AS (
-    SELECT
-        *,
-        row_number() OVER (ORDER BY pass, key, rollout_id) - 1 AS place,
-        sum(response_tokens) OVER (
-            ORDER BY pass, key, rollout_id ROWS UNBOUNDED PRECEDING
-        ) - response_tokens AS tokens_before
-    FROM uses
-),
-drawn AS (
-    SELECT *
-    FROM placed
-    WHERE $updates = 0 OR place < $updates * $rows_per_update
-    QUALIFY
-        $target_tokens = 0
-        OR min(tokens_before) OVER (PARTITION BY place // $rows_per_update) < $target_tokens
-),
-ordered AS (
-    SELECT row_number() OVER (ORDER BY pass, shuffled DESC, rollout_id) - 1 AS row, *
-    FROM drawn
+-- The weighted draw and the order are those of macro drawn.
+WITH candidates AS (  -- noqa: ST03
+    SELECT r.*, t.scorer_policy_id, t.support, t.k
+    FROM supervised_rollouts(
+        $teacher, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,
+        $min_pass_rate, $max_pass_rate, $pass_rate_of, $weighting
+    ) AS r
+    INNER JOIN largest_topk(coalesce($scorer, $teacher), 'own', $k) AS t USING (rollout_id)
 )
-SELECT
-    row,
-    row // $rows_per_update + 1 AS update,
-    rollout_id,
-    scorer_policy_id,
-    'own' AS support,
-    k,
-    labelled,
-    reward,
-    pass_rate
-FROM ordered
+SELECT row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
+FROM drawn(
+    'candidates', $max_per_prompt, $passes, $rows_per_update, $updates, $target_tokens, $seed
+)
 ORDER BY row

@@ -1,17 +1,17 @@
 -- Pass rates of policies and of those they were trained from, on the prompts that both were graded
--- on, a prompt counting once. `after` is `any` (every policy that sampled as a teacher and has a
--- parent) or a policy's id; `before` is `parent` or an id; `judge` and `used` are a verifier and a
--- purpose, or `any`.
+-- on, a prompt counting once. `after` is a policy's id, or NULL: every policy that sampled as a
+-- teacher and has a parent; `before` is an id, or NULL: the parent; `for_verifier` and `for_purpose`
+-- may be NULL.
 -- policy, parent, verifier, prompts, rate_before, rate_after, gain, standard_error.
-CREATE MACRO pass_rate_changes(after, before, judge, used) AS TABLE
+CREATE MACRO pass_rate_changes(after, before, for_verifier, for_purpose) AS TABLE
     WITH pairs AS (
         SELECT
             policy_id, name,
-            CASE WHEN before = 'parent' THEN parent_policy_id ELSE before END AS before_id
+            coalesce(before, parent_policy_id) AS before_id
         FROM raw.policies
         WHERE
             CASE
-                WHEN after = 'any'
+                WHEN after IS NULL
                     THEN policy_id IN (SELECT policy_id FROM raw.rollouts WHERE role = 'teacher')
                 ELSE policy_id = after
             END
@@ -22,8 +22,8 @@ CREATE MACRO pass_rate_changes(after, before, judge, used) AS TABLE
         INNER JOIN raw.rollouts AS r USING (rollout_id)
         WHERE
             r.policy_id IN (SELECT unnest([policy_id, before_id]) FROM pairs)
-            AND judge IN ('any', w.verifier)
-            AND used IN ('any', r.purpose)
+            AND (for_verifier IS NULL OR w.verifier = for_verifier)
+            AND (for_purpose IS NULL OR r.purpose = for_purpose)
         GROUP BY ALL
     )
     SELECT

@@ -1,26 +1,27 @@
 -- KL between pairs of policies, estimated from stored logprobs: on rollouts of one that the other
--- scored, the mean over tokens of logprob (sampler) - logprob (scorer). In nats per token, that is
--- KL(sampler || scorer) where sampling was plain (temperature 1, no truncation); other rollouts
--- count only if asked for.
+-- scored, the mean over sampled tokens of logprob (sampler) - logprob (scorer). In nats per token,
+-- that is KL(sampler || scorer) where sampling was plain (temperature 1, no truncation); other
+-- rollouts count only if asked for. Of several scores of a rollout, the one of the largest k counts.
 -- sampler_id, scorer_id, rollouts, tokens, kl, standard_error (over rollouts).
 CREATE MACRO sampled_kl(any_sampling) AS TABLE
-    WITH scored AS (
-        SELECT rollout_id, scorer_policy_id, any_value(list_sum(sampled_logprobs)) AS logprob
-        FROM raw.topk
-        GROUP BY ALL
-    ),
-    sums AS (
+    WITH sums AS (
         SELECT
             r.policy_id AS sampler_id,
-            s.scorer_policy_id AS scorer_id,
-            r.response_tokens AS tokens,
-            list_sum(r.response_logprobs) - s.logprob AS difference
-        FROM scored AS s
+            t.scorer_policy_id AS scorer_id,
+            any_value(coalesce(r.sampled_tokens, r.response_tokens)) AS tokens,
+            arg_max(
+                list_sum(r.response_logprobs)
+                - list_sum(sampled_only(t.sampled_logprobs, r.response_mask)),
+                (t.k, t.support)
+            ) AS difference
+        FROM raw.topk AS t
         INNER JOIN raw.rollouts AS r USING (rollout_id)
         WHERE
-            s.scorer_policy_id <> r.policy_id
-            AND r.response_tokens > 0
-            AND (any_sampling OR (r.temperature = 1 AND r.top_p = 1 AND r.top_k <= 0))
+            t.scorer_policy_id <> r.policy_id
+            AND coalesce(r.sampled_tokens, r.response_tokens) > 0
+            AND r.response_logprobs IS NOT NULL
+            AND (any_sampling OR plain_sampling(r.temperature, r.top_p, r.top_k))
+        GROUP BY r.rollout_id, r.policy_id, t.scorer_policy_id
     )
     SELECT
         sampler_id,

@@ -1,10 +1,14 @@
--- What was spent in all, by role, by stage and by run, of one purpose (train, eval) or `any`.
+-- What was spent in all, by role, by stage and by run, of one purpose (train or eval), or of
+-- both where it is NULL.
 -- One row per scope (experiment, role, stage, run) and name; labels are distinct within the scope.
-CREATE MACRO spent_in(wanted) AS TABLE
+CREATE MACRO spent_in(for_purpose) AS TABLE
     WITH amounts AS (
         SELECT
-            CASE grouping(role, stage, run_id)
-                WHEN 3 THEN 'role' WHEN 5 THEN 'stage' WHEN 6 THEN 'run' ELSE 'experiment'
+            CASE
+                WHEN grouping(role) = 0 THEN 'role'
+                WHEN grouping(stage) = 0 THEN 'stage'
+                WHEN grouping(run_id) = 0 THEN 'run'
+                ELSE 'experiment'
             END AS scope,
             coalesce(role, stage, run_id, '') AS name,
             coalesce(sum(generated_tokens), 0)::BIGINT AS generated_tokens,
@@ -13,22 +17,25 @@ CREATE MACRO spent_in(wanted) AS TABLE
             coalesce(sum(updates), 0)::BIGINT AS updates,
             coalesce(sum(flops), 0) AS flops
         FROM spent
-        WHERE wanted IN ('any', purpose)
+        WHERE for_purpose IS NULL OR purpose = for_purpose
         GROUP BY GROUPING SETS ((), (role), (stage), (run_id))
     ),
     used AS (
         SELECT 'spent' AS measure, run_id, stage, role, prompt_id
         FROM spent_labels
-        WHERE wanted IN ('any', purpose)
+        WHERE for_purpose IS NULL OR purpose = for_purpose
         UNION ALL
         SELECT 'graded', run_id, stage, role, prompt_id
         FROM graded_labels
-        WHERE wanted IN ('any', purpose)
+        WHERE for_purpose IS NULL OR purpose = for_purpose
     ),
     labels AS (
         SELECT
-            CASE grouping(role, stage, run_id)
-                WHEN 3 THEN 'role' WHEN 5 THEN 'stage' WHEN 6 THEN 'run' ELSE 'experiment'
+            CASE
+                WHEN grouping(role) = 0 THEN 'role'
+                WHEN grouping(stage) = 0 THEN 'stage'
+                WHEN grouping(run_id) = 0 THEN 'run'
+                ELSE 'experiment'
             END AS scope,
             coalesce(role, stage, run_id, '') AS name,
             count(DISTINCT prompt_id) FILTER (measure = 'spent') AS labels,

@@ -24,6 +24,7 @@ from typing import Any
 
 import duckdb
 
+import queries
 from s2d_store.errors import BudgetError, InputError, NotFoundError
 from s2d_store.sql import connection
 from s2d_store.storage import location
@@ -171,14 +172,16 @@ def lines(con: duckdb.DuckDBPyConnection, limits: Iterable[Limit], purpose: str)
     ]
 
 
+def purpose_param(purpose: str) -> str | None:
+    """A budget's purpose as queries take it: null counts every purpose."""
+    return None if purpose == "any" else purpose
+
+
 def spending(con: duckdb.DuckDBPyConnection, purpose: str) -> list[dict[str, Any]]:
     """One dictionary a scope and name with every metric; see macro spent_in."""
-    columns = ", ".join(("scope", "name", *METRICS))
     with connection.errors():
         result = con.execute(
-            f"SELECT {columns} FROM spent_in($purpose) "
-            "ORDER BY list_position(['experiment', 'role', 'stage', 'run'], scope), name",
-            {"purpose": purpose},
+            queries.internal("spending"), {"purpose": purpose_param(purpose)}
         ).fetchall()
     return [dict(zip(("scope", "name", *METRICS), row, strict=True)) for row in result]
 

@@ -134,14 +134,14 @@ class Guard:
         within = {"experiment": "true", "run": "run_id = $name"}.get(
             limit.scope, f"{limit.scope} = $name"
         )
-        values = {"purpose": self._budget.purpose}
+        values = {"purpose": budget_file.purpose_param(self._budget.purpose)}
         if limit.name:
             values["name"] = limit.name
         with connection.errors():
             row = con.execute(
                 "SELECT count(*) FROM (SELECT DISTINCT prompt_id FROM _prompts) "
                 f"ANTI JOIN (SELECT prompt_id FROM {_LABELS[limit.metric]} "
-                f"WHERE $purpose IN ('any', purpose) AND {within}) USING (prompt_id)",
+                f"WHERE ($purpose IS NULL OR purpose = $purpose) AND {within}) USING (prompt_id)",
                 values,
             ).fetchone()
         assert row is not None, "count(*) gives a row"

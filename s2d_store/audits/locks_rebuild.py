@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+import queries
 from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
 from s2d_store.datasets import lock_file
@@ -22,11 +24,18 @@ REBUILD = Query(
     "audits",
     "do the locked datasets' files, and a fresh build from the pinned versions, match their locks?",
     "one row per dataset that does not match its lock, or cannot be rebuilt",
-    (Param("datasets", "VARCHAR", "all", "datasets to rebuild: names comma-separated, or all"),),
+    (
+        Param(
+            "datasets",
+            "VARCHAR",
+            queries.NULL,
+            "datasets to rebuild: names comma-separated; NULL: all",
+        ),
+    ),
     ("dataset", "fault", "locked", "files", "rebuilt"),
     "",
 )
-TEXT = "SELECT dataset_id, name FROM audited_datasets($datasets)"
+TEXT = queries.internal("audited_datasets")
 
 
 def rebuild(scope: Scope) -> Found:
@@ -101,23 +110,24 @@ def choose(store: Store, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -
     return ",".join(ids)
 
 
-def all_in_use(store: Store, con: duckdb.DuckDBPyConnection) -> str:
-    """Ids of every dataset whose files are there or that a run trained on, comma-separated.
+def set_in_use(store: Store, con: duckdb.DuckDBPyConnection) -> None:
+    """Have audits that name no datasets look at those whose files are there or that a run trained
+    on: a dataset that was dropped before anything trained on it is nobody's concern any more.
 
-    A dataset that was dropped before anything trained on it is nobody's concern any more.
+    See macro audited_datasets.
     """
     recorded = _recorded(con)
-    trained = {row[0] for row in con.execute("SELECT DISTINCT dataset_id FROM updates").fetchall()}
+    trained = {row[0] for row in con.execute(queries.internal("datasets_trained")).fetchall()}
     there = built(store)
     unread = [name for name, dataset_id in there.items() if dataset_id is None]
     ids = [i for i, name in recorded.items() if i in there.values() or i in trained]
     ids += [i for i, name in recorded.items() if name in unread and i not in ids]
-    return ",".join(ids)
+    con.register("_in_use", pa.table({"dataset_id": pa.array(ids, pa.string())}))
+    con.execute(queries.internal("set_datasets_in_use"))
+    con.unregister("_in_use")
 
 
 def _recorded(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Names by id of every dataset ever built, oldest first."""
     with connection.errors():
-        return dict(
-            con.execute("SELECT dataset_id, name FROM raw.datasets ORDER BY created_at").fetchall()
-        )
+        return dict(con.execute(queries.internal("dataset_ids")).fetchall())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,9 @@ from s2d_store.sql import connection, read_only
 from s2d_store.sql import parameters as query_params
 from s2d_store.store import Store
 
-_NOTHING = re.compile(r"-- skipped when: (.*)")
 _FETCH_ROWS = 100_000
-_FIGURES = queries.ROOT / "audits" / "figures"
-# Parameters that name datasets; these values of theirs are no names.
-_DATASETS = {"datasets": ("all", "none"), "treatment": ("lock",)}
+# Parameters that name datasets, comma-separated.
+_DATASETS = ("datasets", "treatment")
 
 
 @dataclass(frozen=True)
@@ -142,8 +139,8 @@ def audit(
     given = _given(chosen, datasets, params or {})
     snap = store.snapshot()
     con = connection.connect(store.root, snap)
-    for macro in queries.macros_for("\n".join(a.text for a in chosen)):
-        con.execute(macro)
+    connection.prepare(con, "\n".join(a.text for a in chosen))
+    locks_rebuild.set_in_use(store, con)
     plans = [(a, *_resolve(store, con, a, given[a.query.name])) for a in chosen]
     return [_run(a, Scope(store, snap, con, values, sample), shown) for a, values, shown in plans]
 
@@ -171,7 +168,7 @@ def _given(
         if not takers:
             raise _no_taker(chosen, name, param)
         for taker in takers:
-            given[taker.query.name][param] = str(value)
+            given[taker.query.name][param] = "" if value is None else str(value)
     return given
 
 
@@ -201,13 +198,9 @@ def _resolve(
     """Typed values to bind, and the same as the user would write them."""
     values = query_params.resolve(audit.query, given, con)
     shown = dict(values)
-    for param, words in _DATASETS.items():
-        if param not in values:
-            continue
-        if values[param] not in words:
+    for param in _DATASETS:
+        if values.get(param) is not None:
             values[param] = locks_rebuild.choose(store, con, str(values[param]).split(","))
-        elif values[param] == "all":
-            values[param] = locks_rebuild.all_in_use(store, con)
     return values, shown
 
 
@@ -243,14 +236,10 @@ def _plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _from_sql(query: Query) -> Audit:
-    path = _FIGURES / f"{query.name}.sql"
-    figures = path.read_text() if query.folder == "audits" else ""
-    match = _NOTHING.search(figures)
-    run = partial(_run_sql, query, figures)
-    return Audit(query, run, match[1] if match else "", query.sql + figures)
+    return Audit(query, partial(_run_sql, query), query.skipped_when, query.sql + query.figures)
 
 
-def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
+def _run_sql(query: Query, scope: Scope) -> Found:
     read_only.only_reads(query.sql)
     bound = query_params.bind(query, scope.values)
     with connection.errors():
@@ -261,16 +250,24 @@ def _run_sql(query: Query, figures: str, scope: Scope) -> Found:
         offending = len(sample)
         while more := cursor.fetchmany(_FETCH_ROWS):
             offending += len(more)
-    if not figures:
+    if not query.figures:
         return Found(offending, sample, [], None)
-    numbers, examined = _figures(figures, scope)
-    return Found(offending, sample, numbers, examined)
+    figures = _figures(query, scope)
+    return Found(offending, sample, figures, sum(row["examined"] for row in figures))
 
 
-def _figures(text: str, scope: Scope) -> tuple[list[dict[str, Any]], int]:
-    bound = {name: value for name, value in scope.values.items() if f"${name}" in text}
+def _figures(query: Query, scope: Scope) -> list[dict[str, Any]]:
+    read_only.only_reads(query.figures)
     with connection.errors():
-        cursor = scope.con.execute(text, bound or None)
+        cursor = scope.con.execute(
+            query.figures, query_params.bind_text(query.figures, scope.values)
+        )
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return rows, sum(row["examined"] for row in rows)
+    if "examined" not in names:
+        raise QueryError(
+            "its figures have no column examined",
+            f"they have {', '.join(names)}",
+            "count what was looked at: SELECT count(*) AS examined, ...",
+        )
+    return rows

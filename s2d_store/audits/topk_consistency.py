@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+import queries
 from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
 from s2d_store.datasets.prefetch import prefetch
@@ -37,11 +38,18 @@ CONSISTENCY = Query(
     "is every stored top-k a distribution: in range, descending, at most 1, right at the sampled "
     "token?",
     "one row per scored rollout with a fault, the first of its faults",
-    (Param("datasets", "VARCHAR", "none", "look only at these datasets' rollouts; none: at all"),),
+    (
+        Param(
+            "datasets",
+            "VARCHAR",
+            queries.NULL,
+            "look only at these datasets' rollouts; NULL: at all",
+        ),
+    ),
     ("rollout_id", "scorer", "support", "k", "fault"),
     "",
 )
-TEXT = "SELECT DISTINCT rollout_id FROM chosen_rollouts($datasets)"
+TEXT = queries.internal("chosen_rollouts")
 _KIND = ["k", "support"]  # of rows that are checked at once
 _COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
@@ -56,7 +64,7 @@ def consistency(scope: Scope) -> Found:
     chosen = _chosen(scope)
     policies = {
         row[0]: row[1:]
-        for row in scope.con.execute("SELECT policy_id, name, vocab_size FROM policies").fetchall()
+        for row in scope.con.execute(queries.internal("policy_vocabularies")).fetchall()
     }
     rows: list[dict[str, Any]] = []
     offending, examined = 0, 0
@@ -76,7 +84,7 @@ def consistency(scope: Scope) -> Found:
 
 def _chosen(scope: Scope) -> pa.Array | None:
     wanted = scope.values["datasets"]
-    if wanted == "none":
+    if wanted is None:
         return None
     with connection.errors():
         return scope.con.sql(TEXT, params={"datasets": wanted}).to_arrow_table().column(0)

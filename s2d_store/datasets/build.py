@@ -17,6 +17,7 @@ from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, with_
 from s2d_store.datasets.parts import write_parts
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import FORMAT_VERSION
+from s2d_store.datasets.sampling_check import check_sampling
 from s2d_store.datasets.verify import Rebuilt, verify
 from s2d_store.errors import DatasetError
 from s2d_store.runs import record
@@ -25,7 +26,7 @@ from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
 # What planning reads besides the query itself.
-_READS = "policies rollouts topk prompts datasets dataset_rows"
+_READS = "policies rollouts topk prompts datasets dataset_rows dataset_named plain_sampling"
 
 __all__ = ["Rebuilt", "build", "dataset_id", "drop", "read_lock", "verify"]
 
@@ -61,6 +62,7 @@ def build(
     con = store.connect(snap, text=f"{_READS} {query.sql}")
     values = query_params.resolve(query, given, con)
     made = planning.plan_dataset(con, snap, query, values | {"seed": seed})
+    check_sampling(con, query, values, made.rows)
     if not folders.is_there(store, name):
         charges.before_building(Guard.open(store, budget), name, query.kind, made.rows)
     # Names are at most 100 letters; two that share their first 92 only wait for each other.

@@ -61,7 +61,10 @@ def plan_dataset(
     """
     read_only.only_reads(query.sql)
     with connection.errors():
+        connection.prepare(con, query.sql)
         selected = con.sql(query.sql, params=query_params.bind(query, values)).to_arrow_table()
+    if query.kind == "replay" and replay_match.SLOT in selected.column_names:
+        selected = replay_match.match(con, values, selected)
     check_names(query, tuple(selected.column_names))
     if query.kind == "replay":
         replay_match.check(con, query, values, selected)

@@ -1,4 +1,4 @@
-"""Whether a replay control matches its treatment: updates, rows, response tokens, no labels."""
+"""Match a replay control to its treatment, and check it: updates, rows, tokens, no labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,50 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+import queries
 from queries import Query
+from s2d_store.datasets.replay_assign import assign
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.sql import connection
 
 DEFAULT_TOLERANCE = 0.02
+# A replay query that numbers its rows by this gives candidates to choose from, not the rows.
+SLOT = "slot"
 Counts = NDArray[np.int64]
+
+
+def match(
+    con: duckdb.DuckDBPyConnection, values: Mapping[str, Any], candidates: pa.Table
+) -> pa.Table:
+    """The rows of a control: those of the treatment, each with a candidate of nearly its length.
+
+    Where there are fewer candidates than rows, each has its own row and the rest are left out,
+    which `check` refuses.
+
+    Args:
+        con: a connection to the snapshot that the query ran on.
+        values: the query's parameters; `treatment` is a dataset's name or id.
+        candidates: slot, rollout_id, scorer_policy_id, support, k, response_tokens, by slot.
+    """
+    with connection.errors():
+        targets = con.sql(
+            queries.internal("replay_targets"),
+            params={"treatment": values.get("treatment"), "seed": values.get("seed", 0)},
+        ).to_arrow_table()
+    targets = targets.slice(0, candidates.num_rows)
+    candidates = candidates.sort_by("slot")
+    slots = assign(
+        targets.column("response_tokens").to_numpy().astype(np.int64),
+        targets.column("update").to_numpy().astype(np.int64),
+        targets.column("chance").to_numpy(),
+        candidates.column("response_tokens").to_numpy().astype(np.int64),
+    )
+    found = candidates.take(pa.array(slots)).drop_columns(["slot", "response_tokens"])
+    rows = {name: targets.column(name) for name in ("row", "update")}
+    rows |= {name: found.column(name) for name in found.column_names}
+    rows["labelled"] = pa.array(np.zeros(len(slots), np.bool_))
+    rows["treatment_tokens"] = targets.column("response_tokens")
+    return pa.table(rows)
 
 
 def check(
@@ -35,7 +73,7 @@ def check(
         NotFoundError: no such treatment.
         DatasetError: it cannot be matched; says what is missing and which parameter helps.
     """
-    name = str(values.get("treatment", ""))
+    name = str(values.get("treatment") or "")
     treated_rows, treated_tokens = _treatment(con, query, name)
     control_rows, control_tokens = _control(con, rows, len(treated_rows))
     _check_rows(query, values, name, treated_rows, control_rows, control_tokens, treated_tokens)
@@ -60,24 +98,14 @@ def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple
             "--   treatment: VARCHAR -- the dataset to match",
         )
     with connection.errors():
-        found = con.execute(
-            "SELECT dataset_id FROM datasets WHERE $name IN (name, dataset_id) "
-            "ORDER BY created_at DESC, dataset_id LIMIT 1",
-            {"name": name},
-        ).fetchone()
-        if found is None:
-            locked = con.execute("SELECT DISTINCT name FROM datasets ORDER BY 1").fetchall()
+        counts = con.execute(queries.internal("dataset_amounts"), {"dataset": name}).fetchall()
+        if not counts:
+            locked = con.execute(queries.internal("dataset_names")).fetchall()
             raise NotFoundError(
                 f"no dataset {name!r} to match in this store",
                 f"locked: {', '.join(row[0] for row in locked) or 'none'}",
                 "build the treatment first, then its control: --param treatment=NAME",
             )
-        counts = con.execute(
-            "SELECT count(*), sum(r.response_tokens) FROM dataset_rows AS d "
-            "JOIN rollouts AS r USING (rollout_id) WHERE d.dataset_id = $id "
-            "GROUP BY d.update ORDER BY d.update",
-            {"id": found[0]},
-        ).fetchall()
     rows, tokens = np.array(counts, np.int64).reshape(-1, 2).T
     return rows, tokens
 
@@ -86,10 +114,7 @@ def _control(con: duckdb.DuckDBPyConnection, rows: pa.Table, updates: int) -> tu
     """Rows and response tokens of each update, int64 (at least `updates`,) each."""
     con.register("_control", rows.select(["update", "rollout_id"]))
     with connection.errors():
-        counts = con.execute(
-            "SELECT c.update::INT, count(*), sum(r.response_tokens) FROM _control AS c "
-            "JOIN rollouts AS r USING (rollout_id) WHERE c.update > 0 GROUP BY ALL"
-        ).fetchall()
+        counts = con.execute(queries.internal("control_amounts")).fetchall()
     con.unregister("_control")
     size = max([updates, *(row[0] for row in counts)])
     result = np.zeros((2, size), np.int64)

@@ -45,8 +45,7 @@ class Evaluated:
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
     """A connection with what the queries of evaluations call."""
     con = store.connect()
-    for macro in queries.macros_for("".join(queries.catalog()[name].sql for name in QUERIES)):
-        con.execute(macro)
+    connection.prepare(con, "".join(queries.catalog()[name].sql for name in QUERIES))
     return con
 
 
@@ -118,10 +117,7 @@ def require_graded(
 ) -> list[str]:
     """Rollouts that the evaluation counts and that have no verdict of the verifier."""
     found = con.execute(
-        "SELECT rollout_id FROM rollouts AS r SEMI JOIN (SELECT unnest($prompts::VARCHAR[]) AS "
-        "prompt_id) AS p USING (prompt_id) ANTI JOIN (SELECT rollout_id FROM current_rewards WHERE "
-        "verifier = $verifier) AS w USING (rollout_id) WHERE list_contains($runs, r.run_id) "
-        "AND r.sample_index < $n ORDER BY rollout_id",
+        queries.internal("eval_not_graded"),
         {
             "prompts": list(prompt_ids),
             "verifier": verifier,
@@ -137,9 +133,7 @@ def nothing_stored_error(
 ) -> NotFoundError:
     """The error for a policy without a prompt to report on, with what is stored instead."""
     ((held, prompts, graded),) = con.execute(
-        "SELECT count(*), count(DISTINCT r.prompt_id), count(w.rollout_id) FROM rollouts AS r "
-        "LEFT JOIN current_rewards AS w ON r.rollout_id = w.rollout_id AND w.verifier = $verifier "
-        "WHERE r.run_id = $run",
+        queries.internal("run_graded"),
         {"run": policy.run_id, "verifier": verifier},
     ).fetchall()
     if held:
@@ -149,10 +143,7 @@ def nothing_stored_error(
         )
     else:
         others = con.execute(
-            "SELECT run_id, config FROM runs SEMI JOIN generate_runs USING (run_id) WHERE "
-            "kind = 'generate' AND config ->> '$.policy_id' = $id AND config ->> '$.purpose' = "
-            "'eval' ORDER BY started_at DESC, run_id",
-            {"id": policy.policy_id},
+            queries.internal("eval_runs_of"), {"policy": policy.policy_id}
         ).fetchall()
         shown = [_difference(run, json.loads(text), policy) for run, text in others[:_SHOWN_RUNS]]
         why = "; ".join(shown) or "the store holds no eval rollouts of it"

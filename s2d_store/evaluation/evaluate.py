@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import duckdb
 
+import queries
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.evaluation import checks as checks
 from s2d_store.policies import registry
@@ -24,7 +25,7 @@ from s2d_store.rollouts.generate_config import GenerateConfig, run_of
 from s2d_store.rollouts.grade import VerifyConfig, verify
 from s2d_store.rollouts.progress import OnProgress, ignore
 from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
-from s2d_store.sql import connection, parameters
+from s2d_store.sql import parameters
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import PoolCache
 from s2d_store.verifiers.registry import needs_answer, verifier_name
@@ -230,10 +231,7 @@ def _find(
 
 def _role(con: duckdb.DuckDBPyConnection, policy_id: str) -> str:
     # The first rollouts stay first whatever is added, so a repeated command derives the same run.
-    found = con.execute(
-        "SELECT role FROM rollouts WHERE policy_id = $id ORDER BY created_at, role LIMIT 1",
-        {"id": policy_id},
-    ).fetchall()
+    found = con.execute(queries.internal("first_role"), {"policy": policy_id}).fetchall()
     return str(found[0][0]) if found else "student"
 
 
@@ -245,10 +243,9 @@ def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
     if not pending:
         return
     settings = config.settings
-    wanted = ", ".join(connection.literal(rollout_id) for rollout_id in pending)
     grading = VerifyConfig(
         settings.verifier,
-        f"rollout_id IN ({wanted})",
+        rollouts=tuple(pending),
         workers=settings.verify_workers,
         deadline_s=settings.verify_deadline_s,
         budget=settings.budget,
@@ -284,7 +281,7 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
         scores.append(Score(name, found.run_id, *amounts, tuple(figures[name])))
     pairs: tuple[Pair, ...] = ()
     if len(scores) > 1:
-        baseline = plan.runs[plan.baseline].run_id if plan.baseline else "none"
+        baseline = plan.runs[plan.baseline].run_id if plan.baseline else ""
         fields = Pair.__dataclass_fields__
         pairs = tuple(
             Pair(**{name: row[name] for name in fields})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import duckdb
+import pyarrow as pa
 
 import queries
 from s2d_store import ids
@@ -43,6 +44,7 @@ class VerifyConfig:
         budget: budget file; empty takes the store's own budget.toml, if any.
         retry: grade again, as a further attempt, where the newest one judged nothing (timeout,
             error).
+        rollouts: of those that match, only these ids; None for all.
     """
 
     verifier: str = "math-verify"
@@ -53,6 +55,7 @@ class VerifyConfig:
     chunk_rows: int = 4096
     budget: str = ""
     retry: bool = False
+    rollouts: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -101,8 +104,10 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             planned = store.connect(text=f"{_READS} {config.where}")
             _plan(planned, config, pool, result)
             charges.before_verifying(guard, planned, run_id)
-        asked = {"where": config.where, "limit": config.limit, "verifier": config.verifier}
-        asked |= {"retry": True} if config.retry else {}
+        asked: dict[str, object] = {"where": config.where, "limit": config.limit}
+        asked |= {"verifier": config.verifier} | ({"retry": True} if config.retry else {})
+        if config.rollouts is not None:
+            asked["rollouts"] = len(config.rollouts)
         # Another deadline is another run, but its verdicts have the same keys.
         busy = StoreError(
             f"verifier {pool.name} {pool.version} is grading in another process",
@@ -140,6 +145,9 @@ def _plan(
 ) -> int:
     """Make table _pending, note in `result` what cannot be graded, and return the rows to grade."""
     chosen = condition(con, "graded_rollouts", config.where)
+    if config.rollouts is not None:
+        con.register("_asked", pa.table({"rollout_id": pa.array(config.rollouts, pa.string())}))
+        chosen = f" SEMI JOIN _asked USING (rollout_id){chosen}"
     with where_errors("graded_rollouts", config.where):
         con.execute(
             "CREATE TEMP TABLE _wanted AS SELECT rollout_id, prompt_id "

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import queries
 from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
+from s2d_store.sql.functions import create_functions
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
 from s2d_store.tables.snapshot import Snapshot, table_path
@@ -54,9 +55,12 @@ def connect(
     if text is not None and not _CATALOG.search(text):
         names = wanted = queries.named_in(text, tables)
     con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
-    for name, statement in made.items():
-        if name in names:
-            con.execute(statement)
+    made = {name: statement for name, statement in made.items() if name in names}
+    create_functions(con, "".join(made.values()))
+    for statement in made.values():
+        con.execute(statement)
+    if text is not None:
+        prepare(con, text)
     if not unsafe:
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
@@ -70,6 +74,13 @@ def connect(
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     return con
+
+
+def prepare(con: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Make the macros and functions that SQL calls and that no connection has from the start."""
+    for macro in queries.macros_for(text).values():
+        con.execute(macro.replace("CREATE MACRO", "CREATE MACRO IF NOT EXISTS", 1))
+    create_functions(con, text)
 
 
 def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:

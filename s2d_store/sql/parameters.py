@@ -8,7 +8,8 @@ from typing import Any
 
 import duckdb
 
-from queries import Param, Query
+import queries
+from queries import NULL, Param, Query
 from s2d_store.errors import InputError, NotFoundError
 
 _LEAST = {"BIGINT": -(2**63), "COUNT": 1}
@@ -20,6 +21,9 @@ def resolve(
     query: Query, given: Mapping[str, str], con: duckdb.DuckDBPyConnection
 ) -> dict[str, Any]:
     """Check and type a query's parameters; defaults fill what is not given.
+
+    None is SQL's null: of a parameter whose default is NULL and that is not given, and of one that
+    may be null and is given as empty text.
 
     Raises:
         InputError: unknown, missing or of the wrong type.
@@ -37,21 +41,28 @@ def resolve(
             )
     values: dict[str, Any] = {}
     for param in query.params:
-        text = given.get(param.name, param.default)
-        if text is None:
+        text = given.get(param.name)
+        if text is None and param.default is None:
             raise InputError(
                 f"query {query.name} needs parameter {param.name!r}",
                 f"{param.doc} ({param.type})",
                 f"--param {param.name}=...",
             )
-        values[param.name] = _typed(query, param, text, con)
+        if text is None:
+            text = "" if param.default == NULL else param.default
+        null = param.nullable and not text
+        values[param.name] = None if null else _typed(query, param, str(text), con)
     return values
 
 
 def bind(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
     """The values that the SQL text really uses; DuckDB refuses others."""
-    used = {name: value for name, value in values.items() if f"${name}" in query.sql}
-    return used or None
+    return bind_text(query.sql, values)
+
+
+def bind_text(text: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Those of the values that SQL uses, by name; None for none."""
+    return {name: value for name, value in values.items() if queries.uses(text, name)} or None
 
 
 def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection) -> Any:
@@ -65,27 +76,33 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
             return float(text)
     except ValueError as error:
         raise _wrong_type(query, param, text) from error
-    if "|" in param.type and text not in param.type.split("|"):
+    if param.choices and text not in param.choices:
         raise _wrong_type(query, param, text)
     if param.type == "BOOLEAN":
         if text.lower() not in _TRUE + _FALSE:
             raise _wrong_type(query, param, text)
         return text.lower() in _TRUE
     if param.type == "POLICY":
-        return text if text == param.default else policy(con, text)[0]
+        return policy(con, text)[0]
     return text
 
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     wanted = f"a {param.type}"
-    if "|" in param.type:
-        wanted = f"one of {param.type.replace('|', ', ')}"
+    close: list[str] = []
+    if param.choices:
+        wanted = f"one of {', '.join(param.choices)}"
+        close = difflib.get_close_matches(text, param.choices, 1)
     elif param.type == "COUNT":
         wanted = "a whole number of at least 1"
+    hint = f"--param {param.name}={param.default or '...'}"
+    if param.nullable:
+        hint = f"--param {param.name}=..., or leave it out: NULL"
     return InputError(
-        f"parameter {param.name}={text!r} of query {query.name} is not {wanted}",
+        f"parameter {param.name}={text!r} of query {query.name} is not {wanted}"
+        + (f"; did you mean {close[0]!r}?" if close else ""),
         param.doc,
-        f"--param {param.name}={param.default or '...'}",
+        hint,
     )
 
 
@@ -102,9 +119,7 @@ def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
     Raises:
         NotFoundError: none is registered under it; names the nearest.
     """
-    rows: Sequence[tuple[str, str]] = con.sql(
-        "SELECT policy_id, name FROM policies ORDER BY created_at"
-    ).fetchall()
+    rows: Sequence[tuple[str, str]] = con.sql(queries.internal("policy_names")).fetchall()
     for policy_id, name in rows:
         if name_or_id in (policy_id, name):
             return policy_id, name

@@ -78,7 +78,7 @@ def test_json_holds_everything(cli: Cli, broken: Store) -> None:
     assert list(results) == list(catalog())
     failed = results["duplicate_rollouts"]
     assert (failed["status"], failed["offending"], len(failed["sample"])) == ("failed", 7, 2)
-    assert failed["params"] == {"datasets": "none", "chance": 1e-9}
+    assert failed["params"] == {"datasets": None, "chance": 1e-9}
     assert failed["figures"] == [{"examined": 62}] and failed["seconds"] > 0
     assert {r["status"] for name, r in results.items() if name != "duplicate_rollouts"} == {
         "passed"
@@ -180,7 +180,7 @@ def test_list_shows_audits_and_parameters(cli: Cli) -> None:
     assert done.code == 0
     assert all(f"{name} " in done.out for name in catalog())
     done = cli("audit", "--list", "staleness", "topk_consistency")
-    assert "--param max_lag=  BIGINT, default -1: " in done.out
+    assert "--param max_lag=  BIGINT, default NULL: " in done.out
     assert "topk_consistency: is every stored top-k a distribution" in done.out
     assert "did you mean 'staleness'?" in cli("audit", "--list", "stalenes").err
 
@@ -191,12 +191,29 @@ def test_an_audit_of_sql_is_a_named_query_too(cli: Cli, broken: Store) -> None:
 
 
 def test_every_audit_of_sql_has_figures_that_count_what_was_looked_at() -> None:
-    shipped = {q.name for q in queries.catalog().values() if q.folder == "audits"}
-    folder = queries.ROOT / "audits" / "figures"
-    assert {path.stem for path in folder.glob("*.sql")} == shipped
-    for path in folder.glob("*.sql"):
-        text = path.read_text()
-        assert text.startswith("-- skipped when: no ") and "AS examined" in text, path.name
+    for query in queries.catalog().values():
+        if query.folder == "audits":
+            assert query.skipped_when.startswith("no "), query.name
+            assert "AS examined" in query.figures and "AS examined" not in query.sql, query.name
+
+
+def test_a_users_audit_may_have_figures_or_none(broken: Store, tmp_path: Path) -> None:
+    header = (
+        "-- question: q?\n-- grain: g\n-- params:\n--   k: COUNT = NULL -- unused\n"
+        "--   keep: COUNT = 1 -- rows\n-- columns: a\nSELECT 1 AS a FROM range(0) LIMIT $keep"
+    )
+    alone, both, bad = (tmp_path / f"{name}.sql" for name in ("alone", "both", "bad"))
+    alone.write_text(header)
+    both.write_text(
+        f"{header};\n\n-- figures: f\n-- skipped when: none are there\nSELECT $keep AS examined"
+    )
+    bad.write_text(f"{header};\n\n-- figures: f\nSELECT 1 AS seen")
+    found = audit(broken, [str(alone), str(both)])
+    assert [(r.status, r.figures) for r in found] == [("passed", []), ("passed", [{"examined": 1}])]
+    (skipped,) = audit(broken, [str(both)], params={"keep": 1, "k": None})
+    assert skipped.params == {"k": None, "keep": 1}
+    with pytest.raises(QueryError, match="figures have no column examined"):
+        audit(broken, [str(bad)])
 
 
 def test_audits_read_one_snapshot(sound: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +230,10 @@ def test_audits_read_one_snapshot(sound: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_macros_are_made_in_the_order_that_they_need() -> None:
-    made = queries.macros_for("SELECT * FROM row_lags('all')")
-    names = [text.split("CREATE MACRO ")[1].split("(")[0] for text in made]
+    names = list(queries.macros_for("SELECT * FROM row_lags(NULL)"))
     assert sorted(names) == ["audited_datasets", "policy_lags", "row_lags"]
     assert names[-1] == "row_lags"
-    assert queries.macros_for("SELECT 1") == []
+    assert queries.macros_for("SELECT 1") == {}
 
 
 def test_the_examples_of_the_module_run(store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import read_lock, verify
-from s2d_store.sql import parameters
+from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from tests.support.dataset_rows import Made, add_policies, add_prompts, add_rollouts, built
 from tests.support.synthetic import policy
@@ -139,6 +139,7 @@ def test_the_same_bits_whatever_the_order_of_the_rows(store: Store, tmp_path: Pa
         con = made.connect(unsafe=True)
         con.execute(f"SET threads = {threads}")
         values = parameters.resolve(query, {"policy": "student"}, con) | {"seed": 0}
+        connection.prepare(con, query.sql)
         rows = con.sql(query.sql, params=parameters.bind(query, values)).to_arrow_table()
         seen.append(
             dict(

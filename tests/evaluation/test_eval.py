@@ -109,6 +109,8 @@ def test_rollouts_stored_without_verdicts_are_graded(
     assert rollouts(root) == found
     store = Store.open(root)
     assert store.sql("SELECT count(*) FROM rewards").fetchall() == [(10,)], "what was asked for"
+    ((config,),) = store.sql("SELECT config FROM runs WHERE kind = 'verify'").fetchall()
+    assert '"rollouts": 10' in config and len(config) < 500, "their number, not their ids"
     done = evaluate("student", "--n", 2, "--report")
     assert "student: 3 of 8 prompts are left out, without 2 graded rollouts" in done.out
     done = evaluate("student", "--n", 2, "--temperature", 0.5, "--report")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from s2d_store.evaluation import checks as checks
+from s2d_store.sql.bootstrap import draw_counts
 from s2d_store.store import Store
 from tests.support import audit_rows as rows
 from tests.support.synthetic import NOW, table
@@ -116,14 +116,12 @@ def by_prompt(said: Sequence[Sequence[Said]], k: Sequence[int]) -> dict[str, lis
 
 
 def resampled(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float]:
-    """The interval from the same draws, made with hashlib and NumPy."""
+    """The interval from the same draws, taken one by one."""
     size, means = len(values), []
-    for resample in range(resamples):
-        draws: list[int] = []
-        for quarter in range(-(-size // 4)):
-            digest = hashlib.md5(f"{seed}/{resample}/{quarter}".encode()).digest()
-            word = int.from_bytes(digest, "little")
-            draws += [(word >> shift) & 0xFFFFFFFF for shift in (0, 32, 64, 96)]
+    stream = np.random.PCG64(seed)
+    for _ in range(resamples):
+        words = [int(stream.random_raw()) for _ in range(-(-size // 2))]
+        draws = [word & 0xFFFFFFFF for word in words] + [word >> 32 for word in words]
         places = [(draw * size) >> 32 for draw in draws[:size]]
         means.append(float(np.mean(np.asarray(values)[places])))
     low, high = np.quantile(means, [0.025, 0.975])
@@ -169,17 +167,17 @@ def test_intervals_agree_with_another_bootstrap(store: Store) -> None:
     assert (row["low"], row["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
 
 
-def test_a_95_percent_interval_holds_the_truth_about_95_times_in_100(store: Store) -> None:
+def test_a_95_percent_interval_holds_the_truth_about_95_times_in_100() -> None:
     """2,000 evaluations of a policy that is right with probability 0.4, each on 60 prompts."""
-    weights = drawn_weights(store, 60, 1000)
+    weights = np.concatenate(list(draw_counts(60, 1000, 0)))
     right = np.random.default_rng(0).random((60, 2000)) < 0.4
     low, high = np.quantile(weights @ right / 60, [0.025, 0.975], axis=0)
     assert 0.92 < np.mean((low <= 0.4) & (high >= 0.4)) < 0.97
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 60])
-def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(store: Store, size: int) -> None:
-    weights = drawn_weights(store, size, 2000)
+def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(size: int) -> None:
+    weights = np.concatenate(list(draw_counts(size, 2000, 0)))
     assert (weights.sum(1) == size).all()
     # Multinomial counts: mean 1, variance 1 - 1/size, covariance -1/size.
     assert weights.mean(0) == pytest.approx(np.ones(size), abs=0.12)
@@ -187,16 +185,6 @@ def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(store: Store, 
     expected = np.eye(size) - 1 / size
     assert np.abs(covariance - expected).max() < 0.2
     assert np.trace(covariance) == pytest.approx(size - 1, rel=0.05)
-
-
-def drawn_weights(store: Store, size: int, resamples: int) -> np.ndarray:
-    """(resamples, size): how often each place is drawn in each resample."""
-    text = "SELECT resample, place FROM bootstrap_draws([$size], $resamples, 0)"
-    given = {"size": size, "resamples": resamples}
-    drawn = checks.connect(store).execute(text, given).fetchnumpy()
-    weights = np.zeros((resamples, size))
-    np.add.at(weights, (drawn["resample"], drawn["place"]), 1)
-    return weights
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,12 @@ def add_rollouts(
     scorer: str = "",
     support: str = "own",
     verifier: str = "math-verify",
+    **sampling: Any,
 ) -> list[str]:
-    """Store rollouts `RUN-PPP-S-R`, their rewards, and top-k of `scorer` where one is named."""
+    """Store rollouts `RUN-PPP-S-R`, their rewards, and top-k of `scorer` where one is named.
+
+    `sampling` are further columns, as temperature, in place of plain sampling's.
+    """
     rng = np.random.default_rng(len(run))
     ids = [f"{run}-{m.prompt:03d}-{m.sample}-{m.round}" for m in made]
     tokens = [rng.integers(0, VOCABULARY, m.tokens).astype(np.int32) for m in made]
@@ -103,6 +107,7 @@ def add_rollouts(
                 "response_tokens": one.tokens,
                 "created_at": NOW,
             }
+            | sampling
         )
         if one.reward is not None:
             rewards.append(

@@ -1,13 +1,13 @@
--- How the rollouts of eval runs did on each prompt: the first `most` a prompt by sample_index, as
--- the verifier `judge` graded them; prompts with fewer are left out. `wanted_runs` and
--- `wanted_prompts` are ids comma-separated, or `all`.
+-- How the rollouts of eval runs did on each prompt: the first `n_samples` of a prompt by
+-- sample_index, as the verifier graded them; prompts with fewer are left out. `of_runs` and
+-- `of_prompts` are ids comma-separated, or NULL: all.
 -- `majority` is the reward of the answer that most rollouts give, the mean over answers that tie.
 -- An answer is the text that the verifier extracted; rollouts that it could not judge do not vote,
 -- and a prompt without votes scores 0. NULL where the verifier extracts no answers at all.
 -- Rollouts that nobody judged (timeout, error) are left out of rollouts, correct and reward, and
 -- counted in `unjudged`; a prompt without a judged one is left out.
 -- run_id, policy_id, prompt_id, rollouts, correct, reward, majority, tokens, truncated, unjudged.
-CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
+CREATE MACRO eval_prompts(of_runs, of_prompts, n_samples, for_verifier) AS TABLE
     WITH taken AS MATERIALIZED (
         SELECT
             r.run_id, r.policy_id, r.prompt_id, r.response_tokens, r.finish_reason, w.reward,
@@ -17,15 +17,15 @@ CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
         INNER JOIN current_rewards AS w USING (rollout_id)
         WHERE
             r.purpose = 'eval'
-            AND r.sample_index < most
-            AND w.verifier = judge
+            AND r.sample_index < n_samples
+            AND w.verifier = for_verifier
             AND (
-                wanted_runs = 'all'
-                OR r.run_id IN (SELECT unnest(string_split(wanted_runs, ',')))
+                of_runs IS NULL
+                OR r.run_id IN (SELECT unnest(string_split(of_runs, ',')))
             )
             AND (
-                wanted_prompts = 'all'
-                OR r.prompt_id IN (SELECT unnest(string_split(wanted_prompts, ',')))
+                of_prompts IS NULL
+                OR r.prompt_id IN (SELECT unnest(string_split(of_prompts, ',')))
             )
     ),
     voting AS (
@@ -66,4 +66,4 @@ CREATE MACRO eval_prompts(wanted_runs, wanted_prompts, most, judge) AS TABLE
     FROM prompts_of AS p
     INNER JOIN voting AS v USING (run_id)
     LEFT JOIN majorities AS m ON p.run_id = m.run_id AND p.prompt_id = m.prompt_id
-    WHERE p.graded = most AND p.rollouts > 0
+    WHERE p.graded = n_samples AND p.rollouts > 0

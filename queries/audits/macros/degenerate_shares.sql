@@ -14,7 +14,7 @@ CREATE MACRO degenerate_shares(wanted, tail, repeats, span) AS TABLE
             <= least(length(response_text), span) - tail * repeats AS looping
         FROM raw.rollouts
         WHERE
-            wanted = 'none' OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted))
+            wanted IS NULL OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted))
     )
     SELECT
         coalesce(p.name, j.policy_id) AS policy,

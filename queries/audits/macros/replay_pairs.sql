@@ -1,6 +1,6 @@
--- Replay controls and the treatments that they stand beside, an update a row: what each consumes.
--- The treatment is the dataset that the control's lock names, the newest of that name that there was
--- when the control was built.
+-- Replay controls and the treatments that they stand beside, one row per update: what each consumes.
+-- Where `treatment` is NULL, it is the dataset that the control's lock names: the newest of that name
+-- that there was when the control was built.
 -- control, treatment, control_id, treatment_id, stated_tolerance, update (null: all of them),
 -- control_rows, control_tokens, control_labels, treatment_rows, treatment_tokens.
 CREATE MACRO replay_pairs(control, treatment) AS TABLE
@@ -14,16 +14,15 @@ CREATE MACRO replay_pairs(control, treatment) AS TABLE
         FROM (
             SELECT
                 *,
-                CASE WHEN treatment = 'lock' THEN lock ->> '$.params.treatment' ELSE treatment END
-                    AS wanted,
+                coalesce(treatment, lock ->> '$.params.treatment') AS wanted,
                 (lock ->> '$.params.tolerance')::DOUBLE AS stated_tolerance
             FROM audited_datasets(control)
-            WHERE kind = 'replay' OR treatment <> 'lock'
+            WHERE kind = 'replay' OR treatment IS NOT NULL
         ) AS c
-        LEFT JOIN audited_datasets('all') AS t
+        LEFT JOIN raw.datasets AS t
             ON c.wanted IN (t.name, t.dataset_id)
             AND c.dataset_id <> t.dataset_id
-            AND (c.created_at >= t.created_at OR treatment <> 'lock')
+            AND (c.created_at >= t.created_at OR treatment IS NOT NULL)
         QUALIFY row_number() OVER (PARTITION BY c.dataset_id ORDER BY t.created_at DESC) = 1
     ),
     amounts AS (

@@ -44,5 +44,5 @@ CREATE MACRO row_lags(wanted) AS TABLE
             n.policy_id
         )
     LEFT JOIN raw.policies AS p ON s.policy_id = p.policy_id
-    LEFT JOIN policy_lags() AS g
+    LEFT JOIN policy_lags(NULL) AS g
         ON l.policy_id = g.policy_id AND s.policy_id = g.earlier_policy_id

@@ -1,12 +1,12 @@
--- KL, both ways where stored, of students and teachers: `student` is `any` (every policy whose
--- rollouts stand in the named OPD datasets) or an id, `teacher` is `any` or an id.
+-- KL, both ways where stored, of students and teachers: `student` is an id, or NULL: every policy
+-- whose rollouts stand in the named OPD datasets; `teacher` is an id, or NULL: any.
 -- student, teacher, direction, rollouts, tokens, kl, standard_error.
 CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
     WITH students AS (
         SELECT policy_id
         FROM raw.policies
         WHERE CASE
-            WHEN student <> 'any' THEN policy_id = student
+            WHEN student IS NOT NULL THEN policy_id = student
             ELSE policy_id IN (
                 SELECT s.policy_id
                 FROM dataset_sources AS s
@@ -33,4 +33,4 @@ CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
     INNER JOIN students AS s ON d.student_id = s.policy_id
     LEFT JOIN raw.policies AS p ON d.student_id = p.policy_id
     LEFT JOIN raw.policies AS t ON d.teacher_id = t.policy_id
-    WHERE teacher IN ('any', d.teacher_id)
+    WHERE teacher IS NULL OR d.teacher_id = teacher

@@ -9,9 +9,7 @@ CREATE MACRO verdicts_of_several(wanted, versions) AS TABLE
         FROM verdicts
         WHERE
             (counts OR (versions AND NOT withdrawn))
-            AND (
-                wanted = 'none' OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted))
-            )
+            AND (wanted IS NULL OR rollout_id IN (SELECT rollout_id FROM chosen_rollouts(wanted)))
         QUALIFY row_number() OVER (PARTITION BY rollout_id, who ORDER BY attempt DESC) = 1
     ),
     -- Most stores have one verifier: then its partition alone tells that there is nothing to pair.

@@ -12,7 +12,7 @@ learned AS (
     SELECT p.policy_id, p.run_id, t.dataset_id
     FROM raw.policies AS p
     INNER JOIN taken AS t
-        ON p.run_id = t.run_id AND t.first_update <= coalesce(p.update, 2147483647)
+        ON p.run_id = t.run_id AND (p.update IS NULL OR t.first_update <= p.update)
 ),
 sources AS MATERIALIZED (SELECT dataset_id, run_id, policy_id FROM dataset_sources)
 SELECT

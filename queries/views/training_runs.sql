@@ -2,19 +2,25 @@
 -- grain: one row per training run that took an optimizer update
 -- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
 -- n_parameters are those that a token uses: fewer than all in a mixture of experts.
--- policy_id is null until the run has made a policy. The role is that of the rollouts where the run
--- learned from a GRPO dataset, since those are the trained policy's own; all other kinds of
--- datasets are for students.
+-- policy_id is null until the run has made a policy; one that notes no update is the run's end. The
+-- role is that of most of the rollouts where the run learned from a GRPO dataset, since those are the
+-- trained policy's own; all other kinds of datasets are for students.
 WITH taken AS (
     SELECT DISTINCT run_id, dataset_id
     FROM raw.updates
 ),
-own_role AS (
-    SELECT d.dataset_id, r.role
+sampled_as AS (
+    SELECT d.dataset_id, r.role, count(*) AS rows
     FROM raw.dataset_rows AS d
     INNER JOIN raw.datasets AS s USING (dataset_id)
     INNER JOIN raw.rollouts AS r USING (rollout_id)
-    WHERE d.row = 0 AND (s.lock ->> '$.kind') = 'grpo'
+    WHERE (s.lock ->> '$.kind') = 'grpo'
+    GROUP BY d.dataset_id, r.role
+),
+own_role AS (
+    SELECT dataset_id, arg_max(role, (rows, role)) AS role
+    FROM sampled_as
+    GROUP BY dataset_id
 ),
 roles AS (
     SELECT t.run_id, max(coalesce(o.role, 'student')) AS role
@@ -25,8 +31,8 @@ roles AS (
 made AS (
     SELECT
         run_id,
-        arg_max(policy_id, coalesce(update, 0)) AS policy_id,
-        arg_max(parent_policy_id, coalesce(update, 0)) AS parent_policy_id
+        arg_max(policy_id, (update IS NULL, update)) AS policy_id,
+        arg_max(parent_policy_id, (update IS NULL, update)) AS parent_policy_id
     FROM raw.policies
     WHERE run_id IS NOT NULL
     GROUP BY run_id

@@ -1,15 +1,18 @@
--- How many optimizer updates lie between each policy and those that its training passed through:
--- itself, its ancestors, and earlier policies of the same training runs.
+-- How many optimizer updates lie between a policy and those that its training passed through:
+-- itself, its ancestors, and earlier policies of the same training runs. `learner` is a policy's id;
+-- NULL: every policy.
 -- policy_id, earlier_policy_id, lag.
-CREATE MACRO policy_lags() AS TABLE
+CREATE MACRO policy_lags(learner) AS TABLE
     WITH RECURSIVE chain AS (
         SELECT policy_id, policy_id AS earlier_policy_id, 0::BIGINT AS lag, 0 AS depth
         FROM raw.policies
+        WHERE learner IS NULL OR policy_id = learner
         UNION
         SELECT
             c.policy_id, p.parent_policy_id, c.lag + coalesce(p.update, 0), c.depth + 1
         FROM chain AS c
         INNER JOIN raw.policies AS p ON c.earlier_policy_id = p.policy_id
+        -- Records that run in a circle must end too.
         WHERE p.parent_policy_id IS NOT NULL AND c.depth < 1000
     ),
     passed AS (
