@@ -24,6 +24,7 @@ from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import list_files
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
+from s2d_store.tables.fetch_rows import Spill
 
 LOCK = "lock.json"
 REQUESTS = 8
@@ -41,6 +42,20 @@ def draft(store: Store, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def spill(store: Store, chosen: Path | None = None) -> Spill:
+    """Where rows wait that do not fit in memory: a chosen folder, or one under the store.
+
+    The folder under the store is a draft of a name that no dataset can have, so that a vacuum
+    removes what a kill leaves. An object store takes the system's folder for temporary files.
+    """
+    fix = "free disk space there, or send what waits to another disk with --spill DIR"
+    if chosen is not None:
+        return Spill(chosen, "free disk space there, or choose a larger disk with --spill DIR")
+    if isinstance(store.root, ObjectPath):
+        return Spill(None, fix)
+    return Spill(store.root / "datasets" / ".spill.draft", fix)
 
 
 def is_there(store: Store, name: str) -> bool:
