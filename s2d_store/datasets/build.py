@@ -1,4 +1,4 @@
-"""Build a locked dataset: query a pinned snapshot, name or copy its rows' tokens, write the lock."""
+"""Build a locked dataset: query a pinned snapshot, name or copy the tokens, write the lock."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -149,7 +150,7 @@ class RowGroups:
 def _runs(values: NDArray[np.int64]) -> Iterator[slice]:
     """Ranges of equal values."""
     cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    yield from (slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b)
+    yield from (slice(a, b) for a, b in pairwise(cuts) if a < b)
 
 
 def _joined(lists: Sequence[NDArray[Any]]) -> ListColumn:

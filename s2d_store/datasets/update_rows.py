@@ -21,7 +21,7 @@ Fetch = Callable[[Sequence[str], Int64], Mapping[str, ListColumn]]
 
 
 class DeferredLists(Mapping[str, ListColumn]):
-    """List columns by name; one that is not read yet is read, for all rows, when it is asked for."""
+    """List columns by name; one that is not read yet is read, in all rows, when asked for."""
 
     def __init__(
         self, read: Mapping[str, ListColumn], deferred: Sequence[str], n_rows: int, fetch: Fetch
@@ -88,7 +88,7 @@ class UpdateRows:
         waiting, so memory is bounded by the two largest choices.
 
         Args:
-            choices: int64 (n,) each, row numbers within the update.
+            choices: int64 (n,) each, at least one row number within the update.
         """
         made = self._parts(choices)
         return prefetch(made, "read-ahead-rows") if self.waiting else made
