@@ -66,7 +66,7 @@ def build(
 def materialise(
     name: NameArgument, spill: SpillOption = None, store: StoreOption = DEFAULT_STORE
 ) -> None:
-    """Copy the tokens of a dataset to parts beside its lock: to read faster, or without the store."""
+    """Copy a dataset's tokens to parts beside its lock: to read faster, or without the store."""
     from s2d_store.datasets.build import materialise as run_materialise
 
     lock = run_materialise(open_store(store), name, spill)

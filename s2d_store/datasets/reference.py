@@ -72,9 +72,7 @@ def references(made: Plan, root: Path) -> tuple[pa.Table, dict[str, Any]]:
         sources[origin.prefix] = {
             "table": origin.table,
             "columns": dict(origin.columns),
-            "files": [
-                Path(os.path.relpath(file, os.path.realpath(root))).as_posix() for file in files
-            ],
+            "files": [os.path.relpath(file, os.path.realpath(root)) for file in files],
         }
     return pa.table(rows), sources
 

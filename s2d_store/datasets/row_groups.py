@@ -24,7 +24,7 @@ from s2d_store.encoding.list_columns import flat_lists
 from s2d_store.encoding.list_take import take
 from s2d_store.errors import DatasetError
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 32 << 20
 KEPT_FOOTERS = 256
 
 
@@ -65,7 +65,9 @@ class RowGroups:
         """
         wanted = [stored for stored, name in self.columns.items() if name in names]
         pieces: dict[str, list[Any]] = {self.columns[s]: [None] * len(file) for s in wanted}
-        for table, inside, rows in self._decoded(wanted, file, position):
+        # Rows of the store may hold nulls and are encoded: the chosen ones alone are looked at.
+        alone = response_tokens is not None
+        for table, inside, rows in self._decoded(wanted, file, position, alone):
             table = table.select(wanted).rename_columns(list(pieces))
             if response_tokens is not None:
                 table = fill_unknown(table, response_tokens[rows])
@@ -77,7 +79,7 @@ class RowGroups:
         return {name: _joined(lists) for name, lists in pieces.items()}
 
     def _decoded(
-        self, wanted: Sequence[str], file: Int64, position: Int64
+        self, wanted: Sequence[str], file: Int64, position: Int64, alone: bool
     ) -> Iterator[tuple[pa.Table, Int64, Int64]]:
         """Tables, which of their rows are chosen, and these rows' numbers among the chosen."""
         order = np.lexsort((position, file))
@@ -90,11 +92,9 @@ class RowGroups:
                 group = int(groups[run.start])
                 table = self._group(index, group, wanted)
                 inside = position[rows[run]] - starts[group]
-                if set(table.column_names) != set(wanted):  # encoded: the chosen rows alone
-                    if len(inside) < table.num_rows:
-                        table, inside = take(table, inside), np.arange(len(inside))
-                    table = logit_steps.decode(table)
-                yield table, inside, rows[run]
+                if alone and len(inside) < table.num_rows:
+                    table, inside = take(table, inside), np.arange(len(inside))
+                yield logit_steps.decode(table), inside, rows[run]
 
     def _footer(self, index: int) -> tuple[pq.FileMetaData, Int64]:
         """A file's metadata and the first row of each of its row groups."""

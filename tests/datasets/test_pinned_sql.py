@@ -14,7 +14,7 @@ import queries
 from s2d_store.audits import locks_rebuild
 from s2d_store.datasets.build import build, read_lock, verify
 from s2d_store.datasets.lock_file import dataset_id, with_checksum
-from s2d_store.errors import DatasetError
+from s2d_store.errors import DatasetError, S2DError
 from s2d_store.maintenance.restore_dataset import restore
 from s2d_store.store import Store
 from tests.support import synthetic
@@ -115,7 +115,7 @@ def test_a_view_of_a_lock_reaches_no_file_outside_the_store(locked: Store) -> No
     definitions = read_lock(locked, "w")["definitions"]
     definitions["rollouts"] = f"CREATE VIEW rollouts AS SELECT * FROM read_csv('{outside}')"
     edit(locked, "w", lambda lock: lock | {"definitions": definitions})
-    with pytest.raises(Exception, match="reaches outside the store|cannot be rebuilt"):
+    with pytest.raises(S2DError, match=r"reaches outside the store|cannot be rebuilt"):
         verify(locked, "w")
 
 
