@@ -17,7 +17,7 @@ from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.token_columns import TYPES, fill_unknown
 from s2d_store.storage.content_hash import hash_of
 from s2d_store.tables import parquet_writer
-from s2d_store.tables.fetch_rows import SPILL_MARGIN, Spill, fetch_rows, stored_bytes
+from s2d_store.tables.fetch_rows import SPILL_MARGIN, Spill, fetch_rows, is_direct, stored_bytes
 from s2d_store.tables.spill import require_space
 
 FILE_BYTES = 256 << 20
@@ -63,8 +63,7 @@ def write_parts(folder: Path, made: Plan, spill: Spill | None = None) -> dict[st
     Raises:
         StoreError: the disk has too little room; known before anything is written.
     """
-    stored = int(stored_bytes(planning.sources(made)))
-    _require_space(folder, made, stored, spill)
+    _require_space(folder, made, spill)
     files: list[dict[str, Any]] = []
     fingerprint: Fingerprint | None = None
     # Hashing and writing leave the interpreter free, so a bucket's parts and its hash go side by
@@ -86,11 +85,13 @@ def write_parts(folder: Path, made: Plan, spill: Spill | None = None) -> dict[st
     }
 
 
-def _require_space(folder: Path, made: Plan, stored: int, spill: Spill | None) -> None:
-    needed = stored * PARTS_MARGIN
+def _require_space(folder: Path, made: Plan, spill: Spill | None) -> None:
+    sources = planning.sources(made)
+    needed = stored_bytes(sources) * PARTS_MARGIN
     # What waits meanwhile lies on the same disk, unless it was sent to another.
     if spill is None or spill.folder is None or spill.folder.is_relative_to(folder.parent):
-        needed += stored * SPILL_MARGIN
+        dealt = [source for source in sources if not is_direct(source)]
+        needed += stored_bytes(dealt) * SPILL_MARGIN
     name = folder.name.removeprefix(".").split(".")[0]
     require_space(
         folder,

@@ -1,8 +1,9 @@
 """Fetch the heavy columns (tokens, logprobs, top-k) of chosen rows, in training order.
 
-Every source file is read once, front to back. What exceeds the memory budget is first dealt into
-buckets of consecutive training rows on disk, then each bucket is sorted in memory, so a dataset
-larger than memory builds in bounded memory.
+What exceeds the memory budget is fetched a bucket of consecutive training rows at a time. Where row
+groups hold few rows, as those of long responses do, each bucket's are read where they lie. Other
+files are read once, front to back, and dealt into buckets on disk, each of which is then sorted in
+memory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,11 @@ from s2d_store.tables.spill import Buckets, require_space
 BUCKET_BYTES = 160 << 20
 # A fast level of zstd, and some rows a block: a little more than the store's own bytes.
 SPILL_MARGIN = 1.15
+# Rows per row group up to which reading whole groups for single rows is cheaper than dealing.
+DIRECT_ROWS = 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Where the wanted rows of one table lie.
 
@@ -82,19 +85,36 @@ def fetch_rows(
     if len(starts) == 1:
         yield 0, _side_by_side([_in_order(list(_fetch(s)), s) for s in sources])
         return
-    with _spill_folder(sources, spill or Spill()) as folder:
+    dealt = [source for source in sources if not is_direct(source)]
+    with _spill_folder(dealt, spill or Spill()) as folder:
         buckets = Buckets(folder)
         for number, source in enumerate(sources):
-            _deal(source, starts, buckets, number)
-        for i, start in enumerate(starts.tolist()):
+            if source in dealt:
+                _deal(source, starts, buckets, number)
+        ends = [*starts[1:].tolist(), len(row_bytes)]
+        for i, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
             tables = []
             for number, source in enumerate(sources):
+                if source not in dealt:
+                    here = slice(start, end)
+                    one = replace(source, file=source.file[here], position=source.position[here])
+                    tables.append(_in_order(list(_fetch(one)), one))
+                    continue
                 parts = []
                 for table in buckets.take(f"{number}-{i}"):
                     rows = table.column("_row").to_numpy()
                     parts.append(Fetched(table.drop("_row"), np.arange(len(rows)), rows))
                 tables.append(_in_order(parts, source))
             yield start, _side_by_side(tables)
+
+
+def is_direct(source: Source) -> bool:
+    """Whether single rows are read where they lie: their row groups hold few others."""
+    groups = rows = 0
+    for index in np.unique(source.file).tolist():
+        metadata = pq.read_metadata(parquet_source(source.files[index]))
+        groups, rows = groups + metadata.num_row_groups, rows + metadata.num_rows
+    return rows <= DIRECT_ROWS * groups
 
 
 def stored_bytes(sources: Sequence[Source]) -> int:

@@ -144,3 +144,15 @@ def test_rows_wait_where_they_are_sent(
     build(filled, "w", query, GIVEN, copy_rows=True, spill=elsewhere)
     assert written and {folder.parent for folder in written} == {elsewhere}
     assert not list(elsewhere.iterdir())
+
+
+def test_rows_read_where_they_lie_are_the_same(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = queries.catalog()["warmup"]
+    monkeypatch.setattr(fetching.fetch_rows, "__defaults__", (700, None))
+    dealt = build(filled, "dealt", query, GIVEN, copy_rows=True)
+    monkeypatch.setattr(fetching, "DIRECT_ROWS", 1_000)
+    monkeypatch.setattr(Buckets, "add", None)
+    direct = build(filled, "direct", query, GIVEN, copy_rows=True)
+    assert direct["content"] == dealt["content"]
