@@ -47,15 +47,15 @@ def draft(store: Store, name: str) -> Iterator[Path]:
 def spill(store: Store, chosen: Path | None = None) -> Spill:
     """Where rows wait that do not fit in memory: a chosen folder, or one under the store.
 
-    The folder under the store is a draft of a name that no dataset can have, so that a vacuum
-    removes what a kill leaves. An object store takes the system's folder for temporary files.
+    Under the store it is a draft, so that a vacuum removes what a kill leaves. For an object store,
+    the system's folder for temporary files.
     """
     fix = "free disk space there, or send what waits to another disk with --spill DIR"
     if chosen is not None:
         return Spill(chosen, "free disk space there, or choose a larger disk with --spill DIR")
     if isinstance(store.root, ObjectPath):
         return Spill(None, fix)
-    return Spill(store.root / "datasets" / ".spill.draft", fix)
+    return Spill(store.root / "datasets", fix, ".draft")
 
 
 def is_there(store: Store, name: str) -> bool:

@@ -57,10 +57,12 @@ class Spill:
     Attributes:
         folder: where; a folder of its own is made there. None: the system's for temporary files.
         fix: what to do where its disk has too little room.
+        suffix: of that folder's name, which begins with a dot if there is one.
     """
 
     folder: Path | None = None
     fix: str = "free disk space there, or set TMPDIR to a folder on a larger disk"
+    suffix: str = ""
 
 
 def fetch_rows(
@@ -145,7 +147,8 @@ def _column_bytes(file: pq.ParquetFile, source: Source) -> int:
 def _spill_folder(sources: Sequence[Source], spill: Spill) -> Iterator[Path]:
     if spill.folder is not None:
         spill.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="s2d-spill-", dir=spill.folder) as name:
+    prefix = ".spill-" if spill.suffix else "s2d-spill-"
+    with tempfile.TemporaryDirectory(spill.suffix, prefix, spill.folder) as name:
         folder = Path(name)
         needed = int(stored_bytes(sources) * SPILL_MARGIN)
         require_space(folder, needed, "sorting these rows", spill.fix)
