@@ -37,6 +37,7 @@ from s2d_store.datasets.update_rows import (
     UpdateRows,
     concatenate,
 )
+from s2d_store.encoding.list_columns import to_numpy
 from s2d_store.errors import DatasetError, InputError
 
 __all__ = [
@@ -229,16 +230,14 @@ def _scalar(table: pa.Table, name: str, dataset: str) -> NDArray[Any]:
     # A float may be unknown, as the reward of a row that nothing graded; ids and counts may not.
     nullable = pa.types.is_floating(table.schema.field(name).type)
     chunk = _one_chunk(table, name, dataset, nullable)
-    array: NDArray[Any] = chunk.to_numpy(zero_copy_only=False)
-    return array
+    return to_numpy(chunk)
 
 
 def _list(table: pa.Table, name: str, dataset: str) -> ListColumn:
     array = _one_chunk(table, name, dataset)
     if array.values.null_count:
         raise _corrupt(dataset, f"column {name} has nulls")
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return array.values.to_numpy(zero_copy_only=False), offsets
+    return to_numpy(array.values), to_numpy(array.offsets).astype(np.int64)
 
 
 def _corrupt(dataset: str, why: str) -> DatasetError:

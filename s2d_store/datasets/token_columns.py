@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from s2d_store.encoding.list_columns import from_numpy, to_numpy
+
 TOKENS = {
     "prompt_token_ids": "prompt_token_ids",
     "response_token_ids": "response_token_ids",
@@ -85,16 +87,16 @@ def fill_unknown(table: pa.Table, response_tokens: NDArray[np.int64]) -> pa.Tabl
 
 
 def _zeros_for_nulls(lists: pa.ListArray) -> pa.ListArray:
-    lengths = lists.value_lengths().fill_null(0).to_numpy()
+    lengths = to_numpy(lists.value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     values = lists.flatten().fill_null(0.0)
-    return pa.ListArray.from_arrays(pa.array(offsets), values, TYPES["response_logprobs"])
+    return pa.ListArray.from_arrays(from_numpy(offsets), values, TYPES["response_logprobs"])
 
 
 def _all_true_for_nulls(lists: pa.ListArray, response_tokens: NDArray[np.int64]) -> pa.ListArray:
-    known = lists.is_valid().to_numpy(zero_copy_only=False)
-    lengths = np.where(known, lists.value_lengths().fill_null(0).to_numpy(), response_tokens)
+    known = to_numpy(lists.is_valid())
+    lengths = np.where(known, to_numpy(lists.value_lengths().fill_null(0)), response_tokens)
     values = np.ones(int(lengths.sum()), np.bool_)
-    values[np.repeat(known, lengths)] = lists.flatten().to_numpy(zero_copy_only=False)
+    values[np.repeat(known, lengths)] = to_numpy(lists.flatten())
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), TYPES["response_mask"])
+    return pa.ListArray.from_arrays(from_numpy(offsets), pa.array(values), TYPES["response_mask"])

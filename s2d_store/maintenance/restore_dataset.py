@@ -23,6 +23,8 @@ from s2d_store.storage import locks
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
+_MADE_AGAIN = ", of rollouts or scores that were made again since"
+
 
 def restore(store: Store, name: str) -> list[str]:
     """Rebuild what is damaged of a locked dataset; returns what was done, in words.
@@ -108,10 +110,14 @@ def _rebuild(
         if found == (lock["fingerprint"] if _by_reference(lock) else locked_content(lock)):
             return made, versions, parts
         reasons.append(f"the {label} versions give other rows, fingerprint {found}")
+    fix = "repair what s2d doctor names and run its commands, or restore the store from a copy"
+    if any(_MADE_AGAIN in reason for reason in reasons):
+        fix = (
+            "restore the store from a copy; or build the dataset under another name: by reference, "
+            "nothing tells whether these rollouts have the tokens that were lost"
+        )
     raise DatasetError(
-        f"dataset {lock['name']} cannot be made again from this store",
-        "; ".join(reasons),
-        "repair what s2d doctor names and run its commands, or restore the store from a copy",
+        f"dataset {lock['name']} cannot be made again from this store", "; ".join(reasons), fix
     )
 
 
@@ -128,7 +134,7 @@ def _write(
         parts = write_reference(folder, made, store.root) if folder else {}
         found = described(made)
         same = found["facts"] == lock["facts"]
-        return parts, str(found["fingerprint"]) + ("" if same else ", of rollouts made again")
+        return parts, str(found["fingerprint"]) + ("" if same else _MADE_AGAIN)
     if folder is None:
         return {}, content_of(lock, made)
     parts = write_parts(folder, made, folders.spill(store))

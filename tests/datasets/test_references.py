@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,28 @@ def test_a_share_is_read_alone(filled: Store, monkeypatch: pytest.MonkeyPatch) -
     for row in read(folder(filled)).select(["update", *columns[:3]]).to_pylist():
         by_update.setdefault(row.pop("update"), []).insert(0, row)
     assert pieces == [row for rows in by_update.values() for row in rows]
+
+
+def test_reading_loads_neither_pandas_nor_the_store(filled: Store) -> None:
+    """pandas alone takes longer to import than a first update to be read."""
+    build(filled, "w", WARMUP, GIVEN)
+    build(filled, "p", WARMUP, GIVEN, copy_rows=True)
+    code = (
+        "import sys\n"
+        "from s2d_store.datasets.read import LockedDataset\n"
+        "for folder in sys.argv[1:]:\n"
+        "    for rows in LockedDataset.open(folder).updates():\n"
+        "        assert all(len(rows.lists[name][0]) for name in rows.lists)\n"
+        "print(sorted({'pandas', 'duckdb', 'deltalake', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder(filled)), str(folder(filled, "p"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_lengths_are_known_without_reading(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:

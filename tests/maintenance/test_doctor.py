@@ -72,7 +72,7 @@ def made_full(tmp_path_factory: pytest.TempPathFactory, made: Store, student_fol
     store = made_stores.copy(made, tmp_path_factory.mktemp("full") / "store")
     verify(store, VerifyConfig(where="sample_index < 3", workers=1))
     score(store, ScoreConfig(str(student_folder), k=2))
-    build(store, "w", queries.catalog()["warmup"], WARMUP)
+    build(store, "w", queries.catalog()["warmup"], WARMUP, copy_rows=True)
     return store
 
 
