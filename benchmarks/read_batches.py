@@ -49,13 +49,12 @@ LISTS = {
     "topk_logprobs": pa.float32(),
 }
 COLUMNS = ["update", "k", *LISTS]
-MEAN_RESPONSE = 250
 
 
-def synthetic_rows(tokens: int, k: int, rows_per_update: int, seed: int) -> pa.Table:
+def synthetic_rows(tokens: int, k: int, rows_per_update: int, seed: int, mean: int) -> pa.Table:
     """Rows with about `tokens` response tokens; lengths and logprobs spread like real ones."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(50, 450, size=max(1, tokens // MEAN_RESPONSE))
+    lengths = rng.integers(mean // 5, mean * 9 // 5, size=max(1, tokens // mean))
     prompts = rng.integers(60, 160, size=len(lengths))
     total = int(lengths.sum())
     gaps = rng.exponential(0.3, size=(total, k)).astype(np.float32)
@@ -76,11 +75,13 @@ def synthetic_rows(tokens: int, k: int, rows_per_update: int, seed: int) -> pa.T
     return pa.table(columns)
 
 
-def large_parts(updates: int, k: int, rows_per_update: int, seed: int) -> Iterator[pa.Table]:
+def large_parts(
+    updates: int, k: int, rows_per_update: int, seed: int, mean: int
+) -> Iterator[pa.Table]:
     """Parts of a dataset of so many updates; all hold the same values, drawn once."""
-    row_bytes = MEAN_RESPONSE * (8 * k + 4)
+    row_bytes = mean * (8 * k + 4)
     rows = max(1, min(updates * rows_per_update, FILE_BYTES // row_bytes))
-    part = synthetic_rows(rows * MEAN_RESPONSE, k, rows_per_update, seed)
+    part = synthetic_rows(rows * mean, k, rows_per_update, seed, mean)
     for first in range(0, updates * rows_per_update, rows):
         table = part.slice(0, min(rows, updates * rows_per_update - first))
         numbers = np.arange(first, first + table.num_rows)
@@ -252,7 +253,7 @@ def compare(scratch: Path, args: argparse.Namespace) -> dict[str, object]:
     import datasets
 
     datasets.disable_progress_bars()
-    table = synthetic_rows(args.tokens, args.k, args.rows_per_update, args.seed)
+    table = synthetic_rows(args.tokens, args.k, args.rows_per_update, args.seed, args.mean_response)
     locked, flat, nested = (scratch / name for name in ("locked", "flat", "nested"))
     write_locked([table], locked)
     readers: dict[str, Callable[[], int]] = {
@@ -285,7 +286,8 @@ def compare(scratch: Path, args: argparse.Namespace) -> dict[str, object]:
 def at_scale(scratch: Path, args: argparse.Namespace) -> dict[str, object]:
     """Print seconds to the first batch at both ends of a large dataset, and peak memory."""
     whole = scratch / "large"
-    write_locked(large_parts(args.updates, args.k, args.rows_per_update, args.seed), whole)
+    parts = large_parts(args.updates, args.k, args.rows_per_update, args.seed, args.mean_response)
+    write_locked(parts, whole)
     eighth = beginning(whole, scratch / "eighth", 1 / 8)
     files = json.loads((whole / "lock.json").read_text())["files"]
     size = sum(file["bytes"] for file in files)
@@ -316,6 +318,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200_000, help="response tokens")
     parser.add_argument("--k", type=int, default=64)
     parser.add_argument("--rows-per-update", type=int, default=64)
+    parser.add_argument("--mean-response", type=int, default=250, help="tokens of a response")
     parser.add_argument("--max-tokens", type=int, default=8192, help="of a micro-batch")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

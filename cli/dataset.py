@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,13 @@ from cli.options import DEFAULT_STORE, BudgetOption, ParamOption, StoreOption, o
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
+SpillOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for rows that wait for their place; without it, under the store.",
+        metavar="DIR",
+    ),
+]
 
 
 @app.command()
@@ -20,6 +28,14 @@ def build(
     param: ParamOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the training order.")] = 0,
     budget: BudgetOption = "",
+    copy_rows: Annotated[
+        bool,
+        typer.Option(
+            "--materialise",
+            help="Copy the rows' tokens to parts in place of naming where they lie.",
+        ),
+    ] = False,
+    spill: SpillOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run a dataset query on a pinned snapshot and lock the result in training order."""
@@ -35,7 +51,8 @@ def build(
             "a dataset query declares its parameters, so that its lock can be rebuilt",
             "start the file as queries/datasets/warmup.sql does",
         )
-    lock = run_build(open_store(store), name, asked, pairs(param, "--param"), seed, budget)
+    given = pairs(param, "--param")
+    lock = run_build(open_store(store), name, asked, given, seed, budget, copy_rows, spill)
     counts = lock["counts"]
     print(f"dataset {name} locked: kind {lock['kind']}, fingerprint {lock['fingerprint']}")
     print(
@@ -43,6 +60,18 @@ def build(
         f"{counts['prompt_tokens']:,} prompt and {counts['response_tokens']:,} response tokens, "
         f"{counts['labels']:,} labels"
     )
+
+
+@app.command()
+def materialise(
+    name: NameArgument, spill: SpillOption = None, store: StoreOption = DEFAULT_STORE
+) -> None:
+    """Copy a dataset's tokens to parts beside its lock: to read faster, or without the store."""
+    from s2d_store.datasets.build import materialise as run_materialise
+
+    lock = run_materialise(open_store(store), name, spill)
+    size = sum(file["bytes"] for file in lock["files"])
+    print(f"dataset {name} has its rows in {len(lock['files'])} parts, {size / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -54,6 +83,8 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     print(f"locked   {found.locked}\nfiles    {found.files}\nrebuilt  {found.rebuilt}")
     if not found.matches:
         print(f"dataset {name} does not match its lock")
+        if found.hint:
+            print(f"  {found.hint}")
         raise typer.Exit(1)
     print(f"dataset {name} matches its lock")
 

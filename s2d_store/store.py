@@ -159,6 +159,7 @@ class Store:
         *,
         unsafe: bool = False,
         text: str | None = None,
+        definitions: Mapping[str, str] | None = None,
     ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with every view and macro over one snapshot.
 
@@ -168,9 +169,12 @@ class Store:
             as_of: an older moment, versions by table, or a snapshot.
             unsafe: let SQL read and write files outside the store.
             text: make only the views and macros that this SQL names, which is faster.
+            definitions: SQL of views and macros that take the place of the installed ones.
         """
         snap = as_of if isinstance(as_of, Snapshot) else self.snapshot(as_of)
-        return connection.connect(self.root, snap, unsafe=unsafe, text=text)
+        return connection.connect(
+            self.root, snap, unsafe=unsafe, text=text, definitions=definitions
+        )
 
     def sql(
         self,

@@ -11,7 +11,7 @@ each. `padded`: right-padded [B, L]; causal attention never looks right, so no m
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -132,12 +132,24 @@ def pad(
 
 
 def micro_batches(
-    rows: UpdateRows, max_tokens: int, layout: Layout, selected: Sequence[int] | None = None
+    rows: UpdateRows,
+    max_tokens: int,
+    layout: Layout,
+    selected: Sequence[int] | None = None,
+    check: Callable[[UpdateRows], None] | None = None,
 ) -> Iterator[MicroBatch]:
-    """`pack` or `pad`, by name."""
+    """`pack` or `pad`, by name; `check` sees the rows of each micro-batch before it is built.
+
+    Only these rows' heavy columns are read, one micro-batch ahead.
+    """
     check_lengths(rows)
-    for chosen in row_groups(sequence_lengths(rows), max_tokens, layout, selected):
-        yield _build(rows, chosen, layout)
+    choices = row_groups(sequence_lengths(rows), max_tokens, layout, selected)
+    for chosen, part in rows.parts(choices):
+        check_lengths(part, chosen)
+        if check is not None:
+            check(part)
+        batch = _build(part, np.arange(len(chosen)), layout)
+        yield replace(batch, rows=torch.from_numpy(chosen.copy()))
 
 
 def row_groups(
@@ -180,8 +192,12 @@ def assign_rows_to_ranks(lengths: Int64, n_ranks: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def check_lengths(rows: UpdateRows) -> None:
-    """Refuse rows whose lists do not fit together.
+def check_lengths(rows: UpdateRows, numbers: Int64 | None = None) -> None:
+    """Refuse rows whose lists do not fit together, as far as they are read.
+
+    Args:
+        rows: an update's, or some of them.
+        numbers: int64 (R,), their numbers within the update.
 
     Raises:
         DatasetError: naming the first such row.
@@ -189,21 +205,24 @@ def check_lengths(rows: UpdateRows) -> None:
     responses = rows.lengths("response_token_ids")
     wrong = rows.lengths("prompt_token_ids") < 1
     why = "its prompt is empty, so nothing predicts its first response token"
-    if not wrong.any() and "topk_token_ids" in rows.lists:
+    read = set(rows.lists) - set(rows.waiting)
+    if not wrong.any() and "topk_token_ids" in read:
         entries = responses * rows.scalars["k"]
         wrong = (rows.lengths("topk_token_ids") != entries) | (
             rows.lengths("topk_logprobs") != entries
         )
         why = "its top-k lists do not hold k entries per response token"
     for name in _OF_TOKENS:
-        if not wrong.any() and name in rows.lists:
+        if not wrong.any() and name in read:
             wrong = rows.lengths(name) != responses
             if name == RESPONSE_MASK:
                 wrong &= rows.lengths(name) > 0
             why = f"its {name} is not one per response token"
     if wrong.any():
+        row = int(wrong.argmax())
         raise DatasetError(
-            f"row {int(wrong.argmax())} of update {rows.update} cannot be trained on",
+            f"row {row if numbers is None else numbers[row]} of update {rows.update} cannot be "
+            "trained on",
             why,
             "s2d dataset verify NAME; rebuild the dataset",
         )
@@ -318,6 +337,8 @@ def _take(column: ListColumn, chosen: Int64) -> tuple[NDArray[Any], Int64]:
     """Values of the chosen rows end to end, always a copy that may be written to, and lengths."""
     values, offsets = column
     first, last = offsets[chosen], offsets[chosen + 1]
+    if len(chosen) == len(offsets) - 1 and values.flags.writeable:
+        return values, last - first  # read for this micro-batch alone
     if (first[1:] == last[:-1]).all():
         return values[first[0] : last[-1]].copy(), last - first
     parts = [values[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]

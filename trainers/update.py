@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from s2d_store.datasets.prefetch import prefetch
 from s2d_store.datasets.read import UpdateRows
-from s2d_store.errors import DatasetError, TrainingError
+from s2d_store.errors import DatasetError, S2DError, TrainingError
 from trainers.batches import (
     MicroBatch,
     assign_rows_to_ranks,
@@ -122,11 +122,12 @@ def own_micro_batches(
     repeat the update's shortest row, with 0.
     """
     lengths, layout, device = sequence_lengths(rows), student.layout, accelerator.device
-    shares, rank = (
-        assign_rows_to_ranks(lengths, accelerator.num_processes),
-        accelerator.process_index,
-    )
-    for batch in micro_batches(rows, limit, layout, shares[rank]):
+    rank = accelerator.process_index
+    shares = assign_rows_to_ranks(lengths, accelerator.num_processes)
+    # A process that refuses its own rows alone must not wait for the others at a checkpoint.
+    error = TrainingError if accelerator.num_processes == 1 else DatasetError
+    check = partial(check_ids, vocab_size=student.vocab_size, error=error)
+    for batch in micro_batches(rows, limit, layout, shares[rank], check):
         yield batch.pin(device), 1.0
     if not student.sharded:
         return
@@ -150,7 +151,8 @@ def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
 
 
 def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
-    """Refuse rows that cannot be trained on, before any of them is.
+    """Refuse rows that cannot be trained on, before any of them is; `check_ids` sees those tokens
+    that are read a micro-batch at a time.
 
     Raises:
         DatasetError: updates are not numbered one by one, or there is no response token.
@@ -163,16 +165,7 @@ def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
             + (", whose response_mask keeps none" if rows.update == expected else ""),
             "s2d dataset verify NAME; rebuild the dataset",
         )
-    for name in _ID_COLUMNS:
-        if name not in rows.lists or len(ids := rows.lists[name][0]) == 0:
-            continue
-        low, high = int(ids.min()), int(ids.max())
-        if high >= student.vocab_size or low < (-1 if name == "topk_token_ids" else 0):
-            raise TrainingError(
-                f"update {rows.update} has {name} from {low} to {high}",
-                f"the student's vocabulary has {student.vocab_size} entries",
-                "train a student that has the tokenizer the dataset was sampled and scored with",
-            )
+    check_ids(rows, student.vocab_size)
     longest = int(sequence_lengths(rows).max())
     if longest > student.max_length:
         raise TrainingError(
@@ -180,6 +173,25 @@ def check_rows(rows: UpdateRows, expected: int, student: Student) -> None:
             f"the student has {student.max_length} positions",
             "rebuild the dataset with a limit on the tokens of a row",
         )
+
+
+def check_ids(rows: UpdateRows, vocab_size: int, error: type[S2DError] = TrainingError) -> None:
+    """Refuse ids outside the student's vocabulary, of the columns that are read.
+
+    Raises:
+        S2DError: of the kind given, naming the column and its range.
+    """
+    for name in _ID_COLUMNS:
+        if name not in rows.lists or name in rows.waiting or not len(rows.lists[name][0]):
+            continue
+        ids = rows.lists[name][0]
+        low, high = int(ids.min()), int(ids.max())
+        if high >= vocab_size or low < (-1 if name == "topk_token_ids" else 0):
+            raise error(
+                f"update {rows.update} has {name} from {low} to {high}",
+                f"the student's vocabulary has {vocab_size} entries",
+                "train a student that has the tokenizer the dataset was sampled and scored with",
+            )
 
 
 def guard(update: int, means: Mapping[str, float], grad_norm: float, max_kl: float) -> None:

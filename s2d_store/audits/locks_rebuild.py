@@ -62,7 +62,8 @@ def _rebuilt(store: Store, name: str) -> list[dict[str, Any]]:
     if found.matches:
         return []
     changed = "files" if found.files != found.locked else "the rebuild"
-    row = _row(name, f"{changed} differs from the lock".replace("files differs", "files differ"))
+    fault = f"{changed} differs from the lock".replace("files differs", "files differ")
+    row = _row(name, f"{fault}; {found.hint}" if found.hint else fault)
     return [row | {"locked": found.locked, "files": found.files, "rebuilt": found.rebuilt}]
 
 

@@ -1,34 +1,34 @@
-"""Build a locked dataset: query a pinned snapshot, stream the rows to Parquet, write the lock."""
+"""Build a locked dataset: query a pinned snapshot, name or copy the tokens, write the lock."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.compute as pc
 
 from queries import Query
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.datasets import catalog, folders
+from s2d_store.datasets import catalog, folders, pinned_sql, reference
 from s2d_store.datasets import plan as planning
+from s2d_store.datasets.dataset_lock import FORMAT_VERSION
 from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, with_checksum
 from s2d_store.datasets.parts import write_parts
 from s2d_store.datasets.plan import Plan
-from s2d_store.datasets.read import FORMAT_VERSION
 from s2d_store.datasets.sampling_check import check_sampling
-from s2d_store.datasets.verify import Rebuilt, verify
+from s2d_store.datasets.verify import READS, Rebuilt, plan_of, verify
 from s2d_store.errors import DatasetError
 from s2d_store.runs import record
 from s2d_store.sql import parameters as query_params
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
 
-# What planning reads besides the query itself.
-_READS = "policies rollouts topk prompts datasets dataset_rows dataset_named plain_sampling"
-
-__all__ = ["Rebuilt", "build", "dataset_id", "drop", "read_lock", "verify"]
+__all__ = ["Rebuilt", "build", "dataset_id", "drop", "materialise", "read_lock", "verify"]
 
 
 def build(
@@ -38,10 +38,14 @@ def build(
     given: Mapping[str, str],
     seed: int = 0,
     budget: str = "",
+    copy_rows: bool = False,
+    spill: Path | None = None,
 ) -> dict[str, Any]:
     """Build and lock `datasets/NAME`; returns the lock.
 
-    Building the same thing again changes nothing.
+    Building the same thing again changes nothing. The lock names where the rows' tokens lie in the
+    store, which copies none of them; on an object store, whose trainers read a local copy, and
+    where files have no hash in their names, they are copied in any case.
 
     Args:
         store: the store.
@@ -50,16 +54,19 @@ def build(
         given: its parameters as text.
         seed: enters the query as `$seed`, for its order.
         budget: budget file; empty takes the store's own budget.toml, if any.
+        copy_rows: copy the rows' tokens to parts in training order.
+        spill: folder for rows that wait for their place in the parts; None: under the store.
 
     Raises:
         DatasetError: the query's rows do not fit, or NAME holds another dataset.
         InputError: a name or parameters that do not fit.
         BudgetError: training on it would go over what is left.
-        StoreError: another process builds NAME, or the disk is full.
+        StoreError: another process builds NAME, or the disk is full, or has too little room.
     """
     folder_of(store, name)
     snap = store.snapshot()
-    con = store.connect(snap, text=f"{_READS} {query.sql}")
+    definitions = pinned_sql.reached_by(query.sql)
+    con = store.connect(snap, text=READS, definitions=definitions)
     values = query_params.resolve(query, given, con)
     made = planning.plan_dataset(con, snap, query, values | {"seed": seed})
     check_sampling(con, query, values, made.rows)
@@ -75,11 +82,16 @@ def build(
     ):
         draft.mkdir(parents=True, exist_ok=True)
         lock = _describe(name, query, values, seed, dict(snap.versions), made)
-        lock |= write_parts(draft, made)
+        lock |= {"definitions": definitions, "duckdb_version": duckdb.__version__}
+        if isinstance(store.root, Path) and not copy_rows and reference.is_possible(made):
+            lock |= reference.write_reference(draft, made, store.root)
+        else:
+            lock |= write_parts(draft, made, folders.spill(store, spill))
         lock["dataset_id"] = dataset_id(lock)
         lock = with_checksum(lock)
         folders.write_lock(draft, lock)
         same = _existing(store, lock)
+        _check_facts(store, lock)
         if not same:
             folders.publish(store, name, draft)
         catalog.record(store, same or lock, made.rows)
@@ -136,6 +148,17 @@ def _existing(store: Store, lock: Mapping[str, Any]) -> dict[str, Any] | None:
     )
 
 
+def _check_facts(store: Store, lock: Mapping[str, Any]) -> None:
+    """Refuse a dataset whose rollouts were lost and made again since it was recorded."""
+    for text in catalog.recorded(store, lock["dataset_id"]):
+        if json.loads(text).get("facts", lock["facts"]) != lock["facts"]:
+            raise DatasetError(
+                f"dataset {lock['name']} was recorded with the same rows and other tokens",
+                "rollouts or scores of it were lost since and made again, under the same ids",
+                "choose another name",
+            )
+
+
 def drop(store: Store, name: str) -> None:
     """Delete a dataset's files; the record of what it was stays in the store's tables.
 
@@ -145,3 +168,40 @@ def drop(store: Store, name: str) -> None:
     if not (folder_of(store, name) / "lock.json").exists():
         read_lock(store, name)
     folders.remove(store, name)
+
+
+def materialise(store: Store, name: str, spill: Path | None = None) -> dict[str, Any]:
+    """Copy the tokens that a lock by reference names to parts beside it; returns the new lock.
+
+    The dataset stays the same, by id and fingerprint; one that has parts stays as it is.
+
+    Args:
+        store: the store.
+        name: a dataset of it.
+        spill: folder for rows that wait for their place in the parts; None: under the store.
+
+    Raises:
+        NotFoundError: there is none of that name.
+        DatasetError: its lock was changed, or its rows are not where the lock says.
+        StoreError: the disk has too little room; another process works on the dataset.
+    """
+    with store.run_lock(f"dataset-{name}"[:100]), store.backend.register_writer(store.root):
+        lock = read_lock(store, name)
+        folder = folder_of(store, name)
+        if lock.get("form", "parts") != "reference" or not isinstance(folder, Path):
+            return lock
+        made = plan_of(store, lock, lock["versions"])
+        assert isinstance(store.root, Path)
+        if not reference.same_references(folder, lock, made, store.root):
+            raise DatasetError(
+                f"dataset {name} is not what its lock says",
+                "the query gives other rows, or finds them elsewhere",
+                f"s2d dataset verify {name}",
+            )
+        with folders.draft(store, name) as draft, disk_errors(store.root):
+            draft.mkdir(parents=True, exist_ok=True)
+            kept = {key: value for key, value in lock.items() if key != "sources"}
+            new = with_checksum(kept | write_parts(draft, made, folders.spill(store, spill)))
+            folders.write_lock(draft, new)
+            folders.publish(store, name, draft)
+        return new

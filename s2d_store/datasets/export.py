@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2d_store.datasets import plan as planning
+from s2d_store.datasets.locate import locate, locate_prompts, source
 from s2d_store.datasets.open import open_dataset
+from s2d_store.datasets.parts import tables
 from s2d_store.datasets.read import LockedDataset
+from s2d_store.datasets.verify import plan_of
 from s2d_store.errors import DatasetError, InputError, StoreError
 from s2d_store.messages import Message, from_stored, text_of
 from s2d_store.sql import connection
@@ -102,17 +104,26 @@ def _parquet(store: Store, dataset: LockedDataset, draft: Path, ability: str) ->
     rows = 0
     writer: pq.ParquetWriter | None = None
     try:
-        for path, _, _ in dataset.lock.files:
-            with pq.ParquetFile(dataset.folder / path) as part:
-                writer = writer or pq.ParquetWriter(draft, part.schema_arrow, compression="zstd")
-                for group in range(part.num_row_groups):
-                    table = part.read_row_group(group)
-                    writer.write_table(table)
-                    rows += table.num_rows
+        for table in _tables(store, dataset):
+            writer = writer or pq.ParquetWriter(draft, table.schema, compression="zstd")
+            writer.write_table(table)
+            rows += table.num_rows
     finally:
         if writer:
             writer.close()
     return rows
+
+
+def _tables(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
+    """Every column of each row, in training order; each file is read once."""
+    if dataset.lock.sources:
+        made = plan_of(store, dataset.lock.raw, dataset.lock.raw["versions"])
+        yield from tables(made)
+        return
+    for path, _, _ in dataset.lock.files:
+        with pq.ParquetFile(dataset.folder / path) as part:
+            for group in range(part.num_row_groups):
+                yield part.read_row_group(group)
 
 
 def _trl(store: Store, dataset: LockedDataset, draft: Path, ability: str) -> int:
@@ -165,7 +176,7 @@ def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
             "SELECT row, rollout_id FROM dataset_rows WHERE dataset_id = $id ORDER BY row",
             params={"id": dataset.lock.raw["dataset_id"]},
         ).to_arrow_table()
-    located = planning.locate(con, snap, selected, has_topk=False)
+    located = locate(con, snap, selected, has_topk=False)
     if located.num_rows < dataset.lock.counts["rows"]:
         raise DatasetError(
             f"the store lacks rollouts of dataset {dataset.lock.name}",
@@ -173,10 +184,10 @@ def _texts(store: Store, dataset: LockedDataset) -> Iterator[pa.Table]:
             f"s2d dataset verify {dataset.lock.name}",
         )
     numbers = located.select(["row", "prompt_id"])
-    prompts = planning.locate_prompts(con, snap, numbers)
+    prompts = locate_prompts(con, snap, numbers)
     sources: list[Source] = [
-        planning.source(located, "rollout", snap.files["rollouts"], ("response_text",)),
-        planning.source(prompts, "prompt", snap.files["prompts"], ("messages",)),
+        source(located, "rollout", snap.files["rollouts"], ("response_text",)),
+        source(prompts, "prompt", snap.files["prompts"], ("messages",)),
     ]
     tokens = located.column("response_tokens").to_numpy().astype(np.int64)
     for _, table in fetch_rows(sources, tokens * _TEXT_BYTES + _MESSAGES_BYTES):

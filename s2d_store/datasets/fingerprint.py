@@ -5,6 +5,7 @@ encoded, give the same digest; one changed bit, token or place gives another.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,40 @@ class Fingerprint:
         """32 hex characters over all columns."""
         total = hashlib.blake2b(digest_size=16)
         for field in self.schema:
-            total.update(f"{field.name}:{field.type}\n".encode())
+            total.update(f"{field.name}:{type_name(field.type)}\n".encode())
             for part in ("nulls", "lengths", "values"):
                 total.update(self._hashers[field.name, part].digest())
         return total.hexdigest()
+
+
+def type_name(type_: pa.DataType) -> str:
+    """A type as text, the same for lists whose items Parquet and Arrow name differently."""
+    return f"list<element: {type_.value_type}>" if pa.types.is_list(type_) else str(type_)
+
+
+def of_tables(tables: Iterable[pa.Table]) -> str:
+    """Fingerprint of all rows of some tables, of one schema; at least one table."""
+    fingerprint: Fingerprint | None = None
+    for table in tables:
+        fingerprint = fingerprint or Fingerprint(table.schema)
+        fingerprint.update(table)
+    assert fingerprint is not None, "there are rows"
+    return fingerprint.hexdigest()
+
+
+def of_light_rows(light: pa.Table, columns: Sequence[str]) -> str:
+    """Fingerprint of a dataset by its light rows, which name whose tokens and scores they hold.
+
+    A store never changes a fact: a rollout, and the scores that a scorer, support and k name, are
+    the same wherever their files lie. So the same rows have the same digest, before and after a
+    compaction, by reference and in parts; that their bytes are the ones that were written is told
+    by the hashes in the names of the files, or of the parts.
+
+    Args:
+        light: the light columns with prompt_tokens and response_tokens, in training order.
+        columns: `name: type` of all columns of the dataset.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    total.update(of_tables([light]).encode())
+    total.update("\n".join(columns).encode())
+    return total.hexdigest()

@@ -22,6 +22,7 @@ from s2d_store.errors import DatasetError, StoreError
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
+from s2d_store.tables.fetch_rows import Spill
 
 LOCK = "lock.json"
 REQUESTS = 8
@@ -32,6 +33,19 @@ def draft(store: Store, name: str) -> Iterator[Path]:
     """A local folder to build a dataset in, gone after the block unless it was published."""
     with store.backend.draft_folder(folder_of(store, name)) as folder:
         yield folder
+
+
+def spill(store: Store, chosen: Path | None = None) -> Spill:
+    """Where rows wait that do not fit in memory: a chosen folder, or one under the store.
+
+    Under the store it is a draft, so that a vacuum removes what a kill leaves. For an object store,
+    the system's folder for temporary files.
+    """
+    fix = "free disk space there, or send what waits to another disk with --spill DIR"
+    if chosen is not None:
+        return Spill(chosen, "free disk space there, or choose a larger disk with --spill DIR")
+    local = store.backend.local_path(store.root / "datasets")
+    return Spill(None, fix) if local is None else Spill(local, fix, ".draft")
 
 
 def is_there(store: Store, name: str) -> bool:

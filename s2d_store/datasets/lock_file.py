@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SEAL = "seal"
 _PART = re.compile(r"\w[\w.-]*")
+# A data file of one of the store's own tables, below the partitions' folders.
+_STORED = re.compile(r"tables(/\w[\w.=-]*)+\.parquet")
 
 
 def dataset_id(lock: Mapping[str, Any]) -> str:
@@ -46,11 +48,20 @@ def check_seal(lock: Mapping[str, Any]) -> None:
 
 
 def check_parts(lock: Mapping[str, Any]) -> None:
-    """Refuse a lock whose files lie elsewhere than beside it, as a lock from a stranger may.
+    """Refuse a lock whose files lie elsewhere than beside it, or in the tables of its store, as a
+    lock from a stranger may.
 
     Raises:
-        DatasetError: a path is no bare file name.
+        DatasetError: a path is no bare file name, or that of a source no path below tables/.
     """
+    for source in (lock.get("sources") or {}).values():
+        for stored in source["files"]:
+            if not _STORED.fullmatch(str(stored)):
+                raise DatasetError(
+                    f"the lock of dataset {lock.get('name')} names the file {stored!r}",
+                    "a dataset by reference reads the Parquet files of its store's tables alone",
+                    "do not use it: s2d writes no such lock",
+                )
     for file in lock.get("files") or ():
         path = file.get("path") if isinstance(file, dict) else None
         if path is not None and not _PART.fullmatch(str(path)):

@@ -12,39 +12,64 @@ import numpy as np
 import pyarrow as pa
 
 from s2d_store.datasets import plan as planning
-from s2d_store.datasets.fingerprint import Fingerprint
+from s2d_store.datasets.fingerprint import Fingerprint, of_light_rows, of_tables, type_name
 from s2d_store.datasets.plan import Plan
+from s2d_store.datasets.token_columns import TYPES, fill_unknown
 from s2d_store.storage.content_hash import hash_of
 from s2d_store.tables import parquet_writer
-from s2d_store.tables.fetch_rows import fetch_rows
+from s2d_store.tables.fetch_rows import SPILL_MARGIN, Spill, fetch_rows, is_direct, stored_bytes
+from s2d_store.tables.spill import require_space
 
 FILE_BYTES = 256 << 20
 WRITERS = 3
-LEAD = ("row", "update", "rollout_id", "prompt_id")
+# Parts hold logprobs as floats, where the store has steps.
+PARTS_MARGIN = 1.3
 
 
-def tables(made: Plan) -> Iterator[pa.Table]:
+def tables(made: Plan, spill: Spill | None = None) -> Iterator[pa.Table]:
     """The dataset's rows in training order, a bucket at a time."""
-    tokens = made.rows.column("response_tokens").to_numpy().astype(np.int64)
-    row_bytes = made.rows.column("prompt_tokens").to_numpy().astype(np.int64) * 4 + tokens * 8
-    if made.has_topk:
-        row_bytes += tokens * (made.rows.column("k").to_numpy().astype(np.int64) * 8 + 4)
-    light_columns = [*LEAD, *(c for c in made.columns if c not in LEAD)]
-    for start, heavy in fetch_rows(planning.sources(made), row_bytes):
+    for start, heavy in fetch_rows(planning.sources(made), planning.row_bytes(made), spill=spill):
         light = made.rows.slice(start, heavy.num_rows)
-        columns = {name: light.column(name) for name in light_columns}
+        heavy = fill_unknown(heavy, light.column("response_tokens").to_numpy().astype(np.int64))
+        columns = {name: light.column(name) for name in made.light_columns}
         columns |= {name: heavy.column(name) for name in heavy.column_names}
         yield pa.table(columns)
 
 
-def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
-    """Write `part-NNNNN.parquet` files; returns the lock's fingerprint, files and columns."""
+def described(made: Plan) -> dict[str, Any]:
+    """The lock's fingerprint, facts and columns, which cost no heavy byte.
+
+    Facts: a fingerprint over when each rollout and score was made. A rollout that was lost and
+    sampled again has its old id and perhaps other tokens, but another time.
+    """
+    light = made.rows.select(made.light_columns)
+    columns = [f"{field.name}: {type_name(field.type)}" for field in light.schema]
+    columns += [f"{name}: {type_name(TYPES[name])}" for name in made.heavy_columns]
+    keyed = made.rows.select([*made.light_columns, "prompt_tokens", "response_tokens"])
+    made_at = [f"{origin.prefix}_created_at" for origin in made.origins]
+    return {
+        "fingerprint": of_light_rows(keyed, columns),
+        "facts": of_tables([made.rows.select(made_at)]),
+        "columns": columns,
+    }
+
+
+def write_parts(folder: Path, made: Plan, spill: Spill | None = None) -> dict[str, Any]:
+    """Write `part-NNNNN.parquet` files.
+
+    Returns:
+        The lock's form, files, content (fingerprint over every byte) and what `described` gives.
+
+    Raises:
+        StoreError: the disk has too little room; known before anything is written.
+    """
+    _require_space(folder, made, spill)
     files: list[dict[str, Any]] = []
     fingerprint: Fingerprint | None = None
     # Hashing and writing leave the interpreter free, so a bucket's parts and its hash go side by
     # side; the next bucket waits, so that no more than one is in memory.
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="write-parts") as pool:
-        for table in tables(made):
+        for table in tables(made, spill):
             fingerprint = fingerprint or Fingerprint(table.schema)
             hashed = pool.submit(fingerprint.update, table)
             parts = [(f"part-{len(files) + i:05d}.parquet", p) for i, p in enumerate(_parts(table))]
@@ -52,8 +77,29 @@ def write_parts(folder: Path, made: Plan) -> dict[str, Any]:
             files += [entry.result() for entry in written]
             hashed.result()
     assert fingerprint is not None, "a plan has rows"
-    columns = [f"{field.name}: {field.type}" for field in fingerprint.schema]
-    return {"fingerprint": fingerprint.hexdigest(), "files": files, "columns": columns}
+    return {
+        **described(made),
+        "form": "parts",
+        "files": files,
+        "content": fingerprint.hexdigest(),
+    }
+
+
+def _require_space(folder: Path, made: Plan, spill: Spill | None) -> None:
+    sources = planning.sources(made)
+    needed = stored_bytes(sources) * PARTS_MARGIN
+    # What waits meanwhile lies on the same disk, unless it was sent to another.
+    if spill is None or spill.folder is None or spill.folder.is_relative_to(folder.parent):
+        dealt = [source for source in sources if not is_direct(source)]
+        needed += stored_bytes(dealt) * SPILL_MARGIN
+    name = folder.name.removeprefix(".").split(".")[0]
+    require_space(
+        folder,
+        int(needed),
+        f"writing the rows of dataset {name} as parts",
+        "free disk space there, send what waits to another disk with --spill DIR, or build without "
+        "--materialise: a lock by reference copies nothing",
+    )
 
 
 def _write(path: Path, part: pa.Table) -> dict[str, Any]:
@@ -67,13 +113,3 @@ def _parts(table: pa.Table) -> list[pa.Table]:
     n = min(table.num_rows, -(-table.nbytes // FILE_BYTES))
     cuts = [table.num_rows * i // n for i in range(n + 1)]
     return [table.slice(start, end - start) for start, end in pairwise(cuts)]
-
-
-def fingerprint_of(made: Plan) -> str:
-    """Fingerprint of a planned dataset, without writing it."""
-    fingerprint: Fingerprint | None = None
-    for table in tables(made):
-        fingerprint = fingerprint or Fingerprint(table.schema)
-        fingerprint.update(table)
-    assert fingerprint is not None, "a plan has rows"
-    return fingerprint.hexdigest()

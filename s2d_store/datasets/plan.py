@@ -1,4 +1,4 @@
-"""Run a dataset query: bind its parameters, check its rows, and find where their tokens lie."""
+"""Run a dataset query: bind its parameters, check its rows, and settle what they will hold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 
 from queries import Query
 from s2d_store.datasets import replay_match
-from s2d_store.datasets.query_contract import TOPK_COLUMNS, check_names, in_order, validate_rows
+from s2d_store.datasets.locate import locate, source, without_logprobs
+from s2d_store.datasets.query_contract import LEAD, check_names, validate_rows
+from s2d_store.datasets.token_columns import Origin, origins
 from s2d_store.errors import DatasetError
 from s2d_store.sql import connection, read_only
 from s2d_store.sql import parameters as query_params
 from s2d_store.tables.fetch_rows import Source
 from s2d_store.tables.snapshot import Snapshot
 
-TOKENS = ("prompt_token_ids", "response_token_ids", "response_logprobs")
-# A supervised baseline trains on tokens alone.
-TOKENS_BY_KIND = {"sft": ("prompt_token_ids", "response_token_ids")}
+# A supervised baseline trains on tokens alone; a warmup's loss asks for the teacher's logprobs
+# alone; the ratios of all others need the sampling policy's.
+WITHOUT_LOGPROBS, NEED_LOGPROBS = ("sft",), ("grpo", "opd", "replay")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Plan:
     Attributes:
         kind: its kind.
         rows: the query's rows by `row`, with prompt_id, prompt_tokens and response_tokens joined
-            on, and where the heavy columns lie: rollout_file (index) and rollout_position, with
-            top-k also topk_file and topk_position.
+            on, and where the heavy columns lie: of each origin PREFIX_file (index into `files`),
+            PREFIX_position and PREFIX_created_at.
         columns: the query's own columns, in its order.
-        has_topk: whether rows name a top-k.
+        origins: the heavy columns, by the table that they come from.
         tokenizer_fingerprint: that of every row's policy; null where it is not registered.
         files: Parquet files of the tables, which the indices refer to.
     """
@@ -43,9 +45,24 @@ class Plan:
     kind: str
     rows: pa.Table
     columns: tuple[str, ...]
-    has_topk: bool
+    origins: tuple[Origin, ...]
     tokenizer_fingerprint: str | None
     files: Mapping[str, Sequence[str]]
+
+    @property
+    def has_topk(self) -> bool:
+        """Whether rows name a top-k."""
+        return any(origin.prefix == "topk" for origin in self.origins)
+
+    @property
+    def light_columns(self) -> list[str]:
+        """The dataset's columns that are not heavy, in order."""
+        return [*LEAD, *(c for c in self.columns if c not in LEAD)]
+
+    @property
+    def heavy_columns(self) -> list[str]:
+        """The dataset's heavy columns, in order."""
+        return [name for origin in self.origins for name in origin.columns.values()]
 
 
 def plan_dataset(
@@ -55,8 +72,9 @@ def plan_dataset(
 
     Raises:
         QueryError: the SQL fails, or would write.
-        DatasetError: columns lack or clash, rows are not 0..n-1, updates fall, rollouts or top-k
-            that are not stored, or no rows at all; of kind replay, the treatment is not matched.
+        DatasetError: columns lack or clash, rows are not 0..n-1, updates fall, rollouts or scores
+            that are not stored or lack what the kind needs, or no rows at all; of kind replay, the
+            treatment is not matched.
         NotFoundError: of kind replay, there is no such treatment.
     """
     read_only.only_reads(query.sql)
@@ -70,108 +88,78 @@ def plan_dataset(
         replay_match.check(con, query, values, selected)
     selected = validate_rows(query, values, selected)
     columns = tuple(selected.column_names)
-    has_topk = "k" in columns
-    located = locate(con, snap, selected, has_topk)
-    _check_located(query, selected, located)
+    has_topk, has_ref = "k" in columns, "ref_policy_id" in columns
+    located = locate(con, snap, selected, has_topk, has_ref)
+    _check_located(query, selected, located, has_ref)
+    _check_tokens(query, selected, located)
+    held = origins(
+        logprobs=_has_logprobs(con, snap, query, selected, located),
+        mask=_has_mask(located),
+        topk=has_topk,
+        ref=has_ref,
+    )
     fingerprint = _one_tokenizer(con, query, located)
-    located = located.drop_columns(["row", "policy"])
     rows = {name: selected.column(name) for name in columns}
-    rows |= {name: located.column(name) for name in located.column_names}
-    return Plan(query.kind, pa.table(rows), columns, has_topk, fingerprint, snap.files)
+    kept = ["prompt_id", "prompt_tokens", "response_tokens"]
+    kept += [f"{o.prefix}_{what}" for o in held for what in ("file", "position", "created_at")]
+    rows |= {name: located.column(name) for name in kept}
+    return Plan(query.kind, pa.table(rows), columns, held, fingerprint, snap.files)
 
 
-def locate(
-    con: duckdb.DuckDBPyConnection, snap: Snapshot, selected: pa.Table, has_topk: bool
-) -> pa.Table:
-    """Where the rows' rollouts (and top-k) lie, by `row`; rows that are not stored are left out.
-
-    Args:
-        con: a connection to the snapshot.
-        snap: the snapshot.
-        selected: row and rollout_id, with top-k also scorer_policy_id, support and k.
-        has_topk: whether to find top-k too.
-
-    Returns:
-        row, prompt_id, policy (place among the policies by id), prompt_tokens, response_tokens,
-        rollout_file, rollout_position, and with top-k topk_file, topk_position.
-    """
-    keys = ["row", "rollout_id", *(TOPK_COLUMNS if has_topk else ())]
-    con.register("_selected", selected.select(keys))
-    for name in ("rollouts", "topk"):
-        paths = pa.array(snap.files[name], pa.string())
-        con.register(f"_{name}_files", pa.table({"path": paths, "i": pa.array(range(len(paths)))}))
-    with connection.errors():
-        rows = con.sql(_locate_sql(snap, has_topk)).to_arrow_table()
-    for name in ("_selected", "_rollouts_files", "_topk_files"):
-        con.unregister(name)
-    return in_order(rows)
-
-
-def _scan(snap: Snapshot, name: str, columns: str) -> str:
-    """A subquery over a table's files that gives columns, filename and file_row_number."""
-    if not snap.files[name]:
-        return f"(SELECT {columns}, '' AS filename, 0 AS file_row_number FROM raw.{name})"
-    paths = ", ".join(connection.literal(file) for file in snap.files[name])
-    return (
-        f"(SELECT {columns}, filename, file_row_number FROM read_parquet([{paths}], "
-        "filename = true, file_row_number = true, hive_partitioning = true, "
-        "hive_types_autocast = false))"
-    )
-
-
-def _locate_sql(snap: Snapshot, has_topk: bool) -> str:
-    light = "rollout_id, prompt_id, policy_id, prompt_tokens, response_tokens"
-    select = (
-        "SELECT s.row, r.prompt_id, o.i AS policy, r.prompt_tokens, r.response_tokens, "
-        "f.i AS rollout_file, r.file_row_number AS rollout_position"
-    )
-    join = (
-        f" FROM _selected AS s JOIN {_scan(snap, 'rollouts', light)} AS r USING (rollout_id) "
-        "JOIN _rollouts_files AS f ON r.filename = f.path "
-        "LEFT JOIN (SELECT policy_id, row_number() OVER (ORDER BY policy_id) - 1 AS i "
-        "FROM policies) AS o USING (policy_id)"
-    )
-    if has_topk:
-        topk = _scan(snap, "topk", "rollout_id, " + ", ".join(TOPK_COLUMNS))
-        select += ", g.i AS topk_file, t.file_row_number AS topk_position"
-        join += (
-            f" JOIN {topk} AS t USING (rollout_id, {', '.join(TOPK_COLUMNS)}) "
-            "JOIN _topk_files AS g ON t.filename = g.path"
-        )
-    return select + join
-
-
-def locate_prompts(con: duckdb.DuckDBPyConnection, snap: Snapshot, selected: pa.Table) -> pa.Table:
-    """Where the prompts of rows lie: row, prompt_file, prompt_position, by `row`.
-
-    Args:
-        con: a connection to the snapshot.
-        snap: the snapshot.
-        selected: row and prompt_id.
-    """
-    con.register("_selected", selected)
-    paths = pa.array(snap.files["prompts"], pa.string())
-    con.register("_prompts_files", pa.table({"path": paths, "i": pa.array(range(len(paths)))}))
-    with connection.errors():
-        rows = con.sql(
-            "SELECT s.row, f.i AS prompt_file, p.file_row_number AS prompt_position "
-            f"FROM _selected AS s JOIN {_scan(snap, 'prompts', 'prompt_id')} AS p "
-            "USING (prompt_id) JOIN _prompts_files AS f ON p.filename = f.path"
-        ).to_arrow_table()
-    con.unregister("_selected")
-    con.unregister("_prompts_files")
-    return in_order(rows)
-
-
-def _check_located(query: Query, selected: pa.Table, located: pa.Table) -> None:
+def _check_located(query: Query, selected: pa.Table, located: pa.Table, has_ref: bool) -> None:
     if located.num_rows < selected.num_rows:
         found = pc.is_in(selected.column("row"), located.column("row"))
         example = selected.filter(pc.invert(found)).column("rollout_id")[0].as_py()
+        what = "rollouts, top-k or logprobs of ref_policy_id" if has_ref else "rollouts or top-k"
         raise DatasetError(
-            f"{selected.num_rows - located.num_rows} rows of query {query.name} name rollouts or "
-            f"top-k that are not stored, e.g. rollout {example}",
+            f"{selected.num_rows - located.num_rows} rows of query {query.name} name {what} that "
+            f"are not stored, e.g. rollout {example}",
             fix="s2d score --help, to score them first",
         )
+
+
+def _check_tokens(query: Query, selected: pa.Table, located: pa.Table) -> None:
+    """Refuse rollouts of which only text is known."""
+    bare = pc.or_(
+        pc.equal(located.column("tokens_from"), "none"),
+        pc.or_(
+            located.column("prompt_tokens").is_null(), located.column("response_tokens").is_null()
+        ),
+    )
+    lacking = selected.column("rollout_id").filter(bare).unique().to_pylist()
+    if lacking:
+        raise DatasetError(
+            f"{len(lacking)} rollouts that query {query.name} selects have no token ids, e.g. "
+            f"{lacking[0]}",
+            "they were imported as text alone, and trainers read tokens",
+            "leave them out (WHERE tokens_from <> 'none'), or import them again with a tokenizer",
+        )
+
+
+def _has_logprobs(
+    con: duckdb.DuckDBPyConnection,
+    snap: Snapshot,
+    query: Query,
+    selected: pa.Table,
+    located: pa.Table,
+) -> bool:
+    if query.kind in WITHOUT_LOGPROBS:
+        return False
+    lacking = without_logprobs(con, snap, located, selected.column("rollout_id"))
+    if lacking and query.kind in NEED_LOGPROBS:
+        raise DatasetError(
+            f"{len(lacking)} rollouts that query {query.name} selects lack logprobs of tokens that "
+            f"their policy sampled, e.g. {lacking[0]}",
+            f"the loss of kind {query.kind} is weighed by the sampling policy's probabilities",
+            "leave them out, or train on them with a query of kind warmup or sft",
+        )
+    return not lacking
+
+
+def _has_mask(located: pa.Table) -> bool:
+    """Whether a rollout holds tokens that its policy did not sample, as a tool's output."""
+    response, sampled = located.column("response_tokens"), located.column("sampled_tokens")
+    return bool(pc.any(pc.fill_null(pc.less(sampled, response), False)).as_py())
 
 
 def _one_tokenizer(con: duckdb.DuckDBPyConnection, query: Query, located: pa.Table) -> str | None:
@@ -188,37 +176,26 @@ def _one_tokenizer(con: duckdb.DuckDBPyConnection, query: Query, located: pa.Tab
     return fingerprints.pop()
 
 
-def source(
-    rows: pa.Table,
-    table: str,
-    files: Sequence[str],
-    columns: Sequence[str],
-    rename: dict[str, str] | None = None,
-) -> Source:
-    """Where heavy columns of located rows lie.
-
-    Args:
-        rows: with TABLE_file and TABLE_position.
-        table: prefix of those two.
-        files: what TABLE_file indexes.
-        columns: heavy columns to fetch.
-        rename: new names by column, where they differ.
-    """
-    return Source(
-        files,
-        rows.column(f"{table}_file").to_numpy().astype(np.int64, copy=False),
-        rows.column(f"{table}_position").to_numpy().astype(np.int64, copy=False),
-        columns,
-        rename or {},
-    )
-
-
 def sources(plan: Plan) -> list[Source]:
     """Where the heavy columns of each training row lie."""
-    tokens = TOKENS_BY_KIND.get(plan.kind, TOKENS)
-    result = [source(plan.rows, "rollout", plan.files["rollouts"], tokens)]
-    if plan.has_topk:
-        rename = {"token_ids": "topk_token_ids", "logprobs": "topk_logprobs"}
-        columns = ("token_ids", "logprobs", "sampled_logprobs")
-        result.append(source(plan.rows, "topk", plan.files["topk"], columns, rename))
-    return result
+    return [
+        source(plan.rows, o.prefix, plan.files[o.table], list(o.columns), o.columns)
+        for o in plan.origins
+    ]
+
+
+def row_bytes(plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Estimated bytes of each row's heavy columns in memory, int64 (N,)."""
+
+    def numbers(name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        column: np.ndarray[Any, np.dtype[np.int64]] = plan.rows.column(name).to_numpy()
+        return column.astype(np.int64)
+
+    prompt, response = numbers("prompt_tokens"), numbers("response_tokens")
+    total = prompt * 4 + response * 8
+    for origin in plan.origins:
+        if origin.prefix != "rollout":
+            total += response * 4
+        if origin.prefix == "topk":
+            total += response * numbers("k") * 8
+    return total

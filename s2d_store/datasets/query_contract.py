@@ -13,6 +13,8 @@ from queries import Query
 from s2d_store.errors import DatasetError
 
 REQUIRED = ("row", "update", "rollout_id")
+# What a dataset's rows begin with.
+LEAD = ("row", "update", "rollout_id", "prompt_id")
 TOPK_COLUMNS = ("scorer_policy_id", "support", "k")
 BY_KIND: Mapping[str, tuple[str, ...]] = {
     "warmup": TOPK_COLUMNS,
@@ -27,6 +29,7 @@ TYPES = {
     "scorer_policy_id": pa.string(),
     "support": pa.string(),
     "k": pa.int32(),
+    "ref_policy_id": pa.string(),
     "labelled": pa.bool_(),
     "advantage": pa.float64(),
 }
@@ -39,12 +42,20 @@ ADDED = (
     "topk_token_ids",
     "topk_logprobs",
     "sampled_logprobs",
+    "response_mask",
+    "ref_logprobs",
+    "topk_counts",
     "prompt_tokens",
     "response_tokens",
     "rollout_file",
     "rollout_position",
     "topk_file",
     "topk_position",
+    "ref_file",
+    "ref_position",
+    "rollout_created_at",
+    "topk_created_at",
+    "ref_created_at",
 )
 
 

@@ -28,13 +28,47 @@ def list_array(
     return pa.ListArray.from_arrays(pa.array(offsets), values, list_type, mask=mask)
 
 
+def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Values of a column, a view where possible: text as objects, a null among floats as NaN.
+
+    pyarrow's own `to_numpy` imports pandas, which takes longer than to read an update's rows.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    type_, n = column.type, len(column)
+    if pa.types.is_floating(type_) and column.null_count:
+        column = column.fill_null(float("nan"))
+    plain = pa.types.is_integer(type_) or pa.types.is_floating(type_)
+    if n and pa.types.is_boolean(type_) and not column.null_count:
+        bits = np.frombuffer(column.buffers()[1], np.uint8)
+        first, last = column.offset, column.offset + n
+        bits = np.unpackbits(bits[first // 8 : -(-last // 8)], bitorder="little")
+        return bits[first % 8 : first % 8 + n].astype(np.bool_)
+    if n and plain and not column.null_count:
+        width = type_.bit_width // 8
+        values: NDArray[Any] = np.frombuffer(
+            column.buffers()[1], type_.to_pandas_dtype(), n, column.offset * width
+        )
+        return values
+    if not n and (plain or pa.types.is_boolean(type_)):
+        return np.empty(0, type_.to_pandas_dtype())
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def from_numpy(values: NDArray[Any]) -> pa.Array:
+    """Numbers as an Arrow array that shares their memory; `pa.array` would import pandas."""
+    type_ = pa.from_numpy_dtype(values.dtype)
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(type_, len(values), [None, buffer])
+
+
 def flat_lists(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Values of a list column end to end, and int64 offsets (R + 1,) from 0; a null is empty."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    values = array.flatten().to_numpy(zero_copy_only=False)
+    values = to_numpy(array.flatten())
     offsets = np.zeros(len(array) + 1, dtype=np.int64)
     if not array.null_count:
-        return values, array.offsets.to_numpy().astype(np.int64) - array.offsets[0].as_py()
-    lengths = array.value_lengths().fill_null(0).to_numpy()
+        return values, to_numpy(array.offsets).astype(np.int64) - array.offsets[0].as_py()
+    lengths = to_numpy(array.value_lengths().fill_null(0))
     np.cumsum(lengths, out=offsets[1:])
     return values, offsets

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s2d_store.encoding.list_columns import flat_lists, list_array
+from s2d_store.encoding.list_columns import flat_lists, from_numpy, list_array, to_numpy
 from s2d_store.schema import FILES_ALONE
 
 # bfloat16 logits above 1/16 are multiples of the first, float16 logits above 1/128 of the second.
@@ -111,16 +111,16 @@ def decode(table: pa.Table) -> pa.Table:
     if "logit_steps" not in table.column_names:
         return table
     rest = table.drop_columns(list(COLUMNS))
-    in_steps = ~np.asarray(table.column("logit_unit").is_null())
+    in_steps = to_numpy(table.column("logit_unit").is_valid())
     if not in_steps.any():
         return rest
     steps, offsets = flat_lists(table.column("logit_steps"))
     tops, top_offsets = flat_lists(table.column("top_logprobs"))
-    units = table.column("logit_unit").to_numpy()
+    units = to_numpy(table.column("logit_unit"))
     list_type = rest.schema.field("logprobs").type
     lengths = np.diff(offsets)
     back = np.empty(len(steps), np.float32)
-    for first, last in _runs(table.column("k").to_numpy(), lengths):
+    for first, last in _runs(to_numpy(table.column("k")), lengths):
         entries = slice(offsets[first], offsets[last])
         unit_N = np.repeat(units[first:last], np.diff(top_offsets[first : last + 1]))
         top_N = tops[top_offsets[first] : top_offsets[last]]
@@ -131,8 +131,8 @@ def decode(table: pa.Table) -> pa.Table:
             rows = slice(start, start + block)
             back_NK[rows] = from_steps(top_N[rows], steps_NK[rows], unit_N[rows, None])
     if in_steps.all():
-        cuts = pa.array(offsets.astype(np.int32))
-        made = pa.ListArray.from_arrays(cuts, pa.array(back), list_type)
+        cuts = from_numpy(offsets.astype(np.int32))
+        made = pa.ListArray.from_arrays(cuts, from_numpy(back), list_type)
     else:
         kept, kept_offsets = flat_lists(table.column("logprobs"))
         made = list_array(

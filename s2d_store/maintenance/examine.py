@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from s2d_store.datasets import lock_file
-from s2d_store.datasets.verify import fingerprint_of_files
+from s2d_store.datasets.verify import fingerprint_of_files, locked_content
 from s2d_store.errors import DatasetError
 from s2d_store.maintenance import file_health as data_files
 from s2d_store.maintenance import log_health
@@ -137,7 +137,7 @@ def _locks(store: Store) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
 def _fingerprint_fault(store: Store, lock: Mapping[str, Any]) -> list[str]:
     """Whether parts that were written without a hash still hold the locked rows."""
     name = lock["name"]
-    if fingerprint_of_files(lock_file.folder_of(store, name), lock) == lock["fingerprint"]:
+    if fingerprint_of_files(lock_file.folder_of(store, name), lock) == locked_content(lock):
         return []
     return [
         f"the rows of dataset {name} are not the locked ones; repair: s2d dataset restore {name}"

@@ -11,15 +11,18 @@ import duckdb
 from s2d_store.datasets import folders
 from s2d_store.datasets.catalog import record, recorded_as
 from s2d_store.datasets.lock_file import folder_of, read_lock, with_checksum
-from s2d_store.datasets.parts import fingerprint_of, write_parts
+from s2d_store.datasets.parts import described, write_parts
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.read import LockedDataset
-from s2d_store.datasets.verify import fingerprint_of_files, plan_of
+from s2d_store.datasets.reference import check_files, write_reference
+from s2d_store.datasets.verify import content_of, fingerprint_of_files, locked_content, plan_of
 from s2d_store.errors import DatasetError, NotFoundError, S2DError, StoreError
 from s2d_store.maintenance.examine import damaged_pins
 from s2d_store.maintenance.file_health import UNREADABLE, line
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.store import Store
+
+_MADE_AGAIN = ", of rollouts or scores that were made again since"
 
 
 def restore(store: Store, name: str) -> list[str]:
@@ -68,9 +71,12 @@ def _files_hold(store: Store, lock: Mapping[str, Any]) -> bool:
     """Whether the dataset's files hold the locked rows."""
     try:
         LockedDataset.open(folders.local_folder(store, lock["name"]))
-        return bool(
-            fingerprint_of_files(folder_of(store, lock["name"]), lock) == lock["fingerprint"]
-        )
+        found = fingerprint_of_files(folder_of(store, lock["name"]), lock)
+        if not _by_reference(lock):
+            return found == locked_content(lock)
+        assert isinstance(store.root, Path)
+        check_files(store.root, lock)
+        return bool(found == lock["fingerprint"])
     except (DatasetError, NotFoundError, StoreError, *UNREADABLE):
         return False
 
@@ -95,20 +101,45 @@ def _rebuild(
                 reasons.append(f"the pinned versions: {wrong[0]}")
                 continue
             made = plan_of(store, lock, versions)
-            parts = write_parts(folder, made) if folder else {}
-            found = parts["fingerprint"] if folder else fingerprint_of(made)
+            parts, found = _write(store, lock, made, folder)
         except (S2DError, *UNREADABLE, duckdb.Error) as error:
             what = error.what if isinstance(error, S2DError) else line(error)
             reasons.append(f"the {label} versions: {what}")
             continue
-        if found == lock["fingerprint"]:
+        if found == (lock["fingerprint"] if _by_reference(lock) else locked_content(lock)):
             return made, versions, parts
         reasons.append(f"the {label} versions give other rows, fingerprint {found}")
+    fix = "repair what s2d doctor names and run its commands, or restore the store from a copy"
+    if any(_MADE_AGAIN in reason for reason in reasons):
+        fix = (
+            "restore the store from a copy; or build the dataset under another name: by reference, "
+            "nothing tells whether these rollouts have the tokens that were lost"
+        )
     raise DatasetError(
-        f"dataset {lock['name']} cannot be made again from this store",
-        "; ".join(reasons),
-        "repair what s2d doctor names and run its commands, or restore the store from a copy",
+        f"dataset {lock['name']} cannot be made again from this store", "; ".join(reasons), fix
     )
+
+
+def _by_reference(lock: Mapping[str, Any]) -> bool:
+    return bool(lock.get("form") == "reference")
+
+
+def _write(
+    store: Store, lock: Mapping[str, Any], made: Plan, folder: Path | None
+) -> tuple[dict[str, Any], str]:
+    """What of the lock is new for a plan's rows, written again in its form, and their digest."""
+    if _by_reference(lock):
+        assert isinstance(store.root, Path)
+        parts = write_reference(folder, made, store.root) if folder else {}
+        found = described(made)
+        same = found["facts"] == lock["facts"]
+        return parts, str(found["fingerprint"]) + ("" if same else _MADE_AGAIN)
+    if folder is None:
+        return {}, content_of(lock, made)
+    parts = write_parts(folder, made, folders.spill(store))
+    if "content" not in lock:  # of version 1, whose fingerprint is the one over every byte
+        return {"files": parts["files"]}, str(parts["content"])
+    return parts, str(parts["content"])
 
 
 def _replace(store: Store, lock: Mapping[str, Any], draft: Path, *, keep_files: bool) -> None:

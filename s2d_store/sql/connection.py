@@ -30,7 +30,12 @@ _CATALOG = re.compile(
 
 
 def connect(
-    root: Place, snap: Snapshot, *, unsafe: bool = False, text: str | None = None
+    root: Place,
+    snap: Snapshot,
+    *,
+    unsafe: bool = False,
+    text: str | None = None,
+    definitions: Mapping[str, str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB whose views read the snapshot's Parquet files.
 
@@ -40,6 +45,8 @@ def connect(
         unsafe: let SQL reach files outside the store.
         text: SQL that will be run; only what it names is made, since binding every view takes most
             of the time of a small query. None makes all.
+        definitions: CREATE statements by name, in an order that works, that take the place of the
+            installed views and macros of these names, as a lock pins them.
 
     Unless `unsafe`, SQL reaches no file but the store's and its own spill files, no network, and no
     setting. It could still write in those folders, which is why a user's text goes through
@@ -50,13 +57,14 @@ def connect(
             spill files is somebody else's.
     """
     tables = tuple(TABLES)
-    made, wanted = queries.definitions(tables), set(tables)
+    given, made, wanted = dict(definitions or {}), queries.definitions(tables), set(tables)
     names = set(made)
     if text is not None and not _CATALOG.search(text):
         names = wanted = queries.named_in(text, tables)
+        wanted |= set(re.findall(r"\w+", "\n".join(given.values()))) & set(tables)
+    made = {name: made[name] for name in made if name in names and name not in given}
     con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
-    made = {name: statement for name, statement in made.items() if name in names}
-    create_functions(con, "".join(made.values()))
+    create_functions(con, "\n".join([*made.values(), *given.values()]))
     for statement in made.values():
         con.execute(statement)
     if text is not None:
@@ -73,6 +81,9 @@ def connect(
         con.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
+    with errors():
+        for statement in given.values():  # from a file: locked down before they run
+            con.execute(statement)
     return con
 
 

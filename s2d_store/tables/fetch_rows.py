@@ -1,31 +1,37 @@
 """Fetch the heavy columns (tokens, logprobs, top-k) of chosen rows, in training order.
 
-Every source file is read once, front to back. What exceeds the memory budget is first dealt into
-buckets of consecutive training rows on disk, then each bucket is sorted in memory, so a dataset
-larger than memory builds in bounded memory.
+What exceeds the memory budget is fetched a bucket of consecutive training rows at a time. Where row
+groups hold few rows, as those of long responses do, each bucket's are read where they lie. Other
+files are read once, front to back, and dealt into buckets on disk, each of which is then sorted in
+memory.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from s2d_store.encoding import logit_steps
 from s2d_store.encoding.list_take import take
 from s2d_store.storage.backend import parquet_source
+from s2d_store.tables.spill import Buckets, require_space
 
-BUCKET_BYTES = 512 << 20
+BUCKET_BYTES = 160 << 20
+# A fast level of zstd, and some rows a block: a little more than the store's own bytes.
+SPILL_MARGIN = 1.15
+# Rows per row group up to which reading whole groups for single rows is cheaper than dealing.
+DIRECT_ROWS = 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Where the wanted rows of one table lie.
 
@@ -44,8 +50,26 @@ class Source:
     rename: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Spill:
+    """Where rows that do not fit in memory wait meanwhile.
+
+    Attributes:
+        folder: where; a folder of its own is made there. None: the system's for temporary files.
+        fix: what to do where its disk has too little room.
+        suffix: of that folder's name, which begins with a dot if there is one.
+    """
+
+    folder: Path | None = None
+    fix: str = "free disk space there, or set TMPDIR to a folder on a larger disk"
+    suffix: str = ""
+
+
 def fetch_rows(
-    sources: Sequence[Source], row_bytes: NDArray[np.int64], bucket_bytes: int = BUCKET_BYTES
+    sources: Sequence[Source],
+    row_bytes: NDArray[np.int64],
+    bucket_bytes: int = BUCKET_BYTES,
+    spill: Spill | None = None,
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield `(first row, heavy columns of the next rows)` in training order.
 
@@ -53,31 +77,87 @@ def fetch_rows(
         sources: one entry a table; all for the same N training rows.
         row_bytes: int64 (N,), estimated bytes of each row, to size the buckets.
         bucket_bytes: memory that one bucket may take.
+        spill: where the rest waits meanwhile.
+
+    Raises:
+        StoreError: more waits than the disk has room for; known before anything is written.
     """
     bucket = (np.cumsum(row_bytes) - row_bytes) // bucket_bytes
     starts = np.flatnonzero(np.diff(bucket, prepend=-1))
     if len(starts) == 1:
-        yield 0, _side_by_side([_in_order(list(_fetch(source))) for source in sources])
+        yield 0, _side_by_side([_in_order(list(_fetch(s)), s) for s in sources])
         return
-    with tempfile.TemporaryDirectory(prefix="s2d-build-") as folder:
+    dealt = [source for source in sources if not is_direct(source)]
+    with _spill_folder(dealt, spill or Spill()) as folder:
+        buckets = Buckets(folder)
         for number, source in enumerate(sources):
-            _spill(source, starts, Path(folder), number)
-        for i, start in enumerate(starts.tolist()):
+            if source in dealt:
+                _deal(source, starts, buckets, number)
+        ends = [*starts[1:].tolist(), len(row_bytes)]
+        for i, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
             tables = []
-            for number in range(len(sources)):
-                path = Path(folder) / f"{number}-{i}.arrow"
-                with pa.memory_map(str(path)) as file:
-                    spilled = pa.ipc.open_stream(file).read_all()
-                    rows = spilled.column("_row").to_numpy()
-                    everything = np.arange(len(rows))
-                    tables.append(_in_order([Fetched(spilled.drop("_row"), everything, rows)]))
-                path.unlink()
+            for number, source in enumerate(sources):
+                if source not in dealt:
+                    here = slice(start, end)
+                    one = replace(source, file=source.file[here], position=source.position[here])
+                    tables.append(_in_order(list(_fetch(one)), one))
+                    continue
+                parts = []
+                for table in buckets.take(f"{number}-{i}"):
+                    rows = table.column("_row").to_numpy()
+                    parts.append(Fetched(table.drop("_row"), np.arange(len(rows)), rows))
+                tables.append(_in_order(parts, source))
             yield start, _side_by_side(tables)
+
+
+def is_direct(source: Source) -> bool:
+    """Whether single rows are read where they lie: their row groups hold few others."""
+    groups = rows = 0
+    for index in np.unique(source.file).tolist():
+        metadata = pq.read_metadata(parquet_source(source.files[index]))
+        groups, rows = groups + metadata.num_row_groups, rows + metadata.num_rows
+    return rows <= DIRECT_ROWS * groups
+
+
+def stored_bytes(sources: Sequence[Source]) -> int:
+    """Bytes that the wanted rows take in their files, from the footers alone; an estimate."""
+    total = 0.0
+    for source in sources:
+        wanted = np.bincount(source.file, minlength=len(source.files))
+        for index in np.flatnonzero(wanted).tolist():
+            with pq.ParquetFile(parquet_source(source.files[index])) as file:
+                of_file, rows = _column_bytes(file, source), file.metadata.num_rows
+            total += of_file * int(wanted[index]) / max(1, rows)
+    return int(total)
+
+
+def _column_bytes(file: pq.ParquetFile, source: Source) -> int:
+    stored = logit_steps.stored_columns(source.columns, file.schema_arrow.names)
+    metadata = file.metadata
+    leaves = [
+        leaf
+        for leaf in range(metadata.num_columns)
+        if metadata.schema.column(leaf).path.split(".")[0] in stored
+    ]
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    return sum(group.column(leaf).total_compressed_size for group in groups for leaf in leaves)
+
+
+@contextmanager
+def _spill_folder(sources: Sequence[Source], spill: Spill) -> Iterator[Path]:
+    if spill.folder is not None:
+        spill.folder.mkdir(parents=True, exist_ok=True)
+    prefix = ".spill-" if spill.suffix else "s2d-spill-"
+    with tempfile.TemporaryDirectory(spill.suffix, prefix, spill.folder) as name:
+        folder = Path(name)
+        needed = int(stored_bytes(sources) * SPILL_MARGIN)
+        require_space(folder, needed, "sorting these rows", spill.fix)
+        yield folder
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """Rows of `table` at `wanted` are the training rows `rows`; both int64 (n,)."""
+    """Rows of `table`, as stored, at `wanted` are the training rows `rows`; both int64 (n,)."""
 
     table: pa.Table
     wanted: NDArray[np.int64]
@@ -88,12 +168,10 @@ def _fetch(source: Source) -> Iterator[Fetched]:
     """Row groups that hold wanted rows, in file order; mostly unwanted ones without the rest."""
     order = np.lexsort((source.position, source.file))
     used, starts = np.unique(source.file[order], return_index=True)
-    wanted_columns = list(source.columns)
-    names = [source.rename.get(c, c) for c in wanted_columns]
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
         with pq.ParquetFile(parquet_source(source.files[index]), pre_buffer=True) as file:
-            stored = logit_steps.stored_columns(wanted_columns, file.schema_arrow.names)
+            stored = logit_steps.stored_columns(source.columns, file.schema_arrow.names)
             first = 0
             for group in range(file.num_row_groups):
                 n = file.metadata.row_group(group).num_rows
@@ -103,37 +181,31 @@ def _fetch(source: Source) -> Iterator[Fetched]:
                     wanted = positions[low:high] - first
                     if 2 * len(wanted) < n:
                         table, wanted = take(table, wanted), np.arange(len(wanted))
-                    table = logit_steps.decode(table).select(wanted_columns).rename_columns(names)
                     yield Fetched(table, wanted, rows[low:high])
                 first += n
 
 
-def _spill(source: Source, starts: NDArray[np.int64], folder: Path, number: int) -> None:
-    writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-    try:
-        for fetched in _fetch(source):
-            buckets = np.searchsorted(starts, fetched.rows, side="right") - 1
-            for i in np.unique(buckets).tolist():
-                here = buckets == i
-                part = take(fetched.table, fetched.wanted[here])
-                part = part.append_column("_row", pa.array(fetched.rows[here]))
-                if i not in writers:
-                    path = str(folder / f"{number}-{i}.arrow")
-                    writers[i] = pa.ipc.new_stream(path, part.schema)
-                writers[i].write_table(part)
-    finally:
-        for writer in writers.values():
-            writer.close()
+def _deal(source: Source, starts: NDArray[np.int64], buckets: Buckets, number: int) -> None:
+    for fetched in _fetch(source):
+        where = np.searchsorted(starts, fetched.rows, side="right") - 1
+        for i in np.unique(where).tolist():
+            here = where == i
+            part = take(fetched.table, fetched.wanted[here])
+            part = part.append_column("_row", pa.array(fetched.rows[here]))
+            buckets.add(f"{number}-{i}", part)
 
 
-def _in_order(parts: Sequence[Fetched]) -> pa.Table:
-    """The wanted rows of all parts by training row."""
+def _in_order(parts: Sequence[Fetched], source: Source) -> pa.Table:
+    """The wanted rows of all parts by training row, decoded, under their new names."""
     firsts = np.cumsum([0, *(part.table.num_rows for part in parts)])
     places = np.concatenate([part.wanted + n for part, n in zip(parts, firsts, strict=False)])
     rows = np.concatenate([part.rows for part in parts])
     order = np.argsort(rows)
     assert np.all(np.diff(rows[order]) == 1), "every training row is fetched once"
-    return take(pa.concat_tables([part.table for part in parts]), places[order])
+    # All files of a store have one encoding, so that rows of several are decoded together.
+    stored = take(pa.concat_tables([part.table for part in parts]), places[order])
+    names = [source.rename.get(name, name) for name in source.columns]
+    return logit_steps.decode(stored).select(list(source.columns)).rename_columns(names)
 
 
 def _side_by_side(tables: Sequence[pa.Table]) -> pa.Table:

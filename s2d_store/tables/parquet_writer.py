@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 
 ZSTD_LEVEL = 3
 # Ids of a top-k repeat nothing that zstd could find: level 3 takes longer and gives more bytes.
-ID_ZSTD_LEVEL, ID_COLUMNS = 1, ("token_ids", "topk_token_ids")
-ROW_GROUP_BYTES = 32 << 20
+# Of a dataset's logprobs, level 3 takes a third longer and saves 1% of the bytes.
+FAST_ZSTD_LEVEL, FAST_COLUMNS = 1, ("token_ids", "topk_token_ids", "topk_logprobs")
+# A trainer reads single rows by reference: a row of 8,192 tokens and k = 64 fills a group.
+ROW_GROUP_BYTES = 4 << 20
 PAGE_BYTES = 4 << 20
 # Values handed over at a time: Parquet's own 1,024 cost a quarter of the time to write lists.
 BATCH_VALUES = 1 << 18
@@ -32,7 +34,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     """Options for `pq.ParquetWriter`: split bytes of number lists, dictionaries for the rest."""
     number_lists = [f.name for f in schema if _is_number_list(f.type)]
     levels = {
-        leaf: ID_ZSTD_LEVEL if leaf.split(".")[0] in ID_COLUMNS else ZSTD_LEVEL
+        leaf: FAST_ZSTD_LEVEL if leaf.split(".")[0] in FAST_COLUMNS else ZSTD_LEVEL
         for field in schema
         for leaf in _leaves(field.name, field.type)
     }

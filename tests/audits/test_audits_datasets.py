@@ -9,7 +9,7 @@ import pytest
 
 import queries
 from s2d_store.audits import audit
-from s2d_store.datasets.build import build
+from s2d_store.datasets.build import build, materialise
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.store import Store
 from tests.support import audit_rows as rows
@@ -175,6 +175,7 @@ def test_files_that_were_swapped(audited: Store) -> None:
     """A part with the same rows in another order, as the lock's size and count cannot tell."""
     import pyarrow.parquet as pq
 
+    materialise(audited, "warmup")
     path = audited.root / "datasets" / "warmup" / "part-00000.parquet"
     part = pq.read_table(path)
     pq.write_table(part.take(list(reversed(range(part.num_rows)))), path)
@@ -184,9 +185,9 @@ def test_files_that_were_swapped(audited: Store) -> None:
 
 
 def test_a_missing_file_of_a_dataset(audited: Store) -> None:
-    (audited.root / "datasets" / "warmup" / "part-00000.parquet").unlink()
+    (audited.root / "datasets" / "warmup" / "rows.parquet").unlink()
     (row,) = rows.only_failure(audited, "locks_rebuild").sample
-    assert row["dataset"] == "warmup" and "part-00000.parquet" in row["fault"]
+    assert row["dataset"] == "warmup" and "rows.parquet" in row["fault"]
 
 
 def test_only_the_datasets_that_are_named_are_rebuilt(audited: Store) -> None:

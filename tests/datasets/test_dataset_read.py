@@ -132,8 +132,8 @@ def test_one_update_is_assembled_ahead_and_no_more(tmp_path: Path) -> None:
 
 def test_an_update_within_one_row_group_is_a_view(tmp_path: Path, rows: list[dict]) -> None:
     folder = write_locked(tmp_path / "whole", rows)
-    first, second, *_ = LockedDataset.open(folder).updates(columns=["topk_logprobs"])
-    a, b = first.lists["topk_logprobs"][0], second.lists["topk_logprobs"][0]
+    first, second, *_ = LockedDataset.open(folder).updates(columns=["sampled_logprobs"])
+    a, b = first.lists["sampled_logprobs"][0], second.lists["sampled_logprobs"][0]
     assert not a.flags.owndata
     assert b.__array_interface__["data"][0] == a.__array_interface__["data"][0] + a.nbytes
 
@@ -171,7 +171,7 @@ def test_missing_lock(tmp_path: Path) -> None:
         LockedDataset.open(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format_version": 2}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format_version": 3}'])
 def test_lock_that_cannot_be_read(folder: Path, text: str) -> None:
     (folder / "lock.json").write_text(text)
     with pytest.raises(DatasetError, match=r"lock\.json"):

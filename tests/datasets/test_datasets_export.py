@@ -61,7 +61,7 @@ def test_plain_parquet(locked: Store, tmp_path: Path) -> None:
 def test_trl_messages(
     locked: Store, tmp_path: Path, bucket_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering.fetch_rows, "__defaults__", (bucket_bytes,))
+    monkeypatch.setattr(gathering.fetch_rows, "__defaults__", (bucket_bytes, None))
     path = tmp_path / "w.jsonl"
     assert export(locked, "w", "trl-jsonl", path) == 24
     wanted = [

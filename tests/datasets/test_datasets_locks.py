@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import queries
-from s2d_store.datasets.build import build, drop, read_lock, verify
+from s2d_store.datasets.build import build, drop, materialise, read_lock, verify
 from s2d_store.datasets.lock_file import dataset_id, with_checksum
 from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
@@ -83,7 +83,17 @@ def test_files_of_a_pinned_version_removed(locked: Store) -> None:
         error.value
     )
     assert "restore the folder tables/ from a copy" in str(error.value)
-    LockedDataset.open(locked.root / "datasets" / "w")
+    with pytest.raises(DatasetError, match=r"(?s)is missing.*a lock by reference"):
+        LockedDataset.open(locked.root / "datasets" / "w")
+
+
+def test_parts_are_read_without_the_files_that_they_came_from(locked: Store) -> None:
+    materialise(locked, "w")
+    for path in (locked.root / "tables" / "topk").rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(DatasetError, match="cannot be rebuilt"):
+        verify(locked, "w")
+    assert sum(u.n_rows for u in LockedDataset.open(locked.root / "datasets" / "w").updates())
 
 
 def test_log_of_a_pinned_version_removed(locked: Store) -> None:
@@ -93,6 +103,7 @@ def test_log_of_a_pinned_version_removed(locked: Store) -> None:
 
 
 def test_a_part_that_is_gone(locked: Store) -> None:
+    materialise(locked, "w")
     (locked.root / "datasets" / "w" / "part-00000.parquet").unlink()
     with pytest.raises(DatasetError, match="a file of dataset w cannot be read"):
         verify(locked, "w")

@@ -139,7 +139,7 @@ def made(
     given = {"teacher": "teacher", "rows_per_update": "8"}
     every = {"correct_only": "false", "finished_only": "false"}
     for seed, name in enumerate(("first", "second")):
-        build(store, name, queries.catalog()["warmup"], given | every, seed)
+        build(store, name, queries.catalog()["warmup"], given | every, seed, copy_rows=True)
     return store
 
 

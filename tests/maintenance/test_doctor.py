@@ -65,7 +65,7 @@ def made_full(tmp_path_factory: pytest.TempPathFactory, made: Store, student_fol
     store = made_stores.copy(made, tmp_path_factory.mktemp("full") / "store")
     made_stores.command("verify", "--where", "sample_index < 3", "--n-workers", 1, store)
     made_stores.command("score", "--scorer", student_folder, "--top-logprobs", 2, store)
-    build(store, "w", queries.catalog()["warmup"], WARMUP)
+    build(store, "w", queries.catalog()["warmup"], WARMUP, copy_rows=True)
     return store
 
 

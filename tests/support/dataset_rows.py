@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import queries
+from s2d_store.datasets import token_columns
 from s2d_store.datasets.build import build
+from s2d_store.datasets.read import LockedDataset
 from s2d_store.encoding import topk
 from s2d_store.encoding.topk import TopK
 from s2d_store.store import Store
@@ -168,8 +170,28 @@ def built(store: Store, name: str, query: str, seed: int = 0, **given: object) -
 
 
 def read(folder: Path) -> pa.Table:
-    """All rows of a dataset's files."""
-    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
+    """All rows of a dataset, in either form, as trainers read them."""
+    dataset = LockedDataset.open(folder)
+    types = {**token_columns.TYPES, **_light_types(folder)}
+    tables = []
+    for rows in dataset.updates():
+        columns: dict[str, pa.Array] = {}
+        for name in dataset.columns:
+            if name in rows.lists:
+                values, offsets = rows.lists[name]
+                cuts = pa.array(offsets.astype(np.int32))
+                flat = pa.array(values, types[name].value_type)
+                columns[name] = pa.ListArray.from_arrays(cuts, flat, types[name])
+            else:
+                columns[name] = pa.array(rows.scalars[name], types[name], from_pandas=True)
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _light_types(folder: Path) -> dict[str, pa.DataType]:
+    """Types of the columns that a dataset's own files hold."""
+    schema = pq.read_schema(sorted(folder.glob("*.parquet"))[0])
+    return {f.name: f.type for f in schema if f.name not in token_columns.TYPES}
 
 
 def user_query(sql: str, name: str = "mine", kind: str = "", **params: str) -> queries.Query:

@@ -108,7 +108,7 @@ def write_locked(
         pq.write_table(table, part, row_group_size=rows_a_group)
         files.append({"path": part.name, "rows": len(chosen), "bytes": part.stat().st_size})
     lock = {
-        "format_version": 1,
+        "format_version": 2,
         "name": folder.name,
         "kind": kind,
         "fingerprint": f"fingerprint-of-{folder.name}",

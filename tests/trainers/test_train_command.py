@@ -88,7 +88,8 @@ def test_build_locks_shows_lists_verifies_and_drops(s2d: S2D, store: Store) -> N
 
 
 def test_verify_finds_changed_files(built: S2D, store: Store) -> None:
-    built("dataset", "build", "second", *BUILD, *ALL_ROWS, "--seed", 2)
+    built("dataset", "build", "second", *BUILD, *ALL_ROWS, "--seed", 2, "--materialise")
+    assert "in 1 parts" in built("dataset", "materialise", "first").out
     first, second = (
         store.root / "datasets" / n / "part-00000.parquet" for n in ("first", "second")
     )
