@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 import queries
 from cli.main import app
 from cli.recipes import schema
+from s2d_store.config_fields import field_help
 from s2d_store.schema import FORMAT_VERSION, TABLES
-from trainers.config_options import field_help
 
 DOCS = Path(__file__).parent
 RECIPES = """A recipe is a TOML file of stages that `s2d run` carries out through the store.

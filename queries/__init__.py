@@ -10,7 +10,7 @@ A file starts with a comment that says what it answers:
 
 A parameter that takes one of a few words has them as its type: `form: mean|median = mean -- ...`.
 A dataset query may add `-- kind: grpo`, the kind of dataset that it stands in for; without it, its
-own name is its kind.
+own name is its kind. What a kind is, queries/kinds.py reads from further lines.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from queries import kinds
 
 ROOT = Path(__file__).parent
 FOLDERS = ("datasets", "budgets", "audits", "analysis")
@@ -62,6 +64,11 @@ class Query:
         """What kind of dataset it makes: as declared, else the query's own name."""
         return self.declared_kind or self.name
 
+    @property
+    def traits(self) -> kinds.Kind:
+        """What that kind is: as its header declares, see `queries.kinds`."""
+        return kinds.of(self.kind, self.sql)
+
 
 def parse(name: str, folder: str, text: str) -> Query:
     """Read a query's header.
@@ -87,6 +94,7 @@ def parse(name: str, folder: str, text: str) -> Query:
         if key not in fields:
             raise ValueError(f"query {name}: its header lacks '-- {key}: ...'")
     columns = tuple(column.strip() for column in fields["columns"].split(","))
+    kinds.of(fields.get("kind") or name, text)
     return Query(
         name,
         folder,
@@ -143,7 +151,8 @@ def definitions(tables: tuple[str, ...]) -> Mapping[str, str]:
         re.sub("^[0-9]+_", "", path.stem): path.read_text()
         for path in sorted((ROOT / "views").glob("*.sql"))
     }
-    made = {
+    made = {"dataset_kinds": kinds.view()}
+    made |= {
         name: f"CREATE VIEW {name} AS SELECT * FROM raw.{name}"
         for name in tables
         if name not in views

@@ -2,8 +2,7 @@
 -- grain: one row per training run that took an optimizer update
 -- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
 -- policy_id is null until the run has made a policy. The role is that of the rollouts where the run
--- learned from a GRPO dataset, since those are the trained policy's own; all other kinds of
--- datasets are for students.
+-- learned from a dataset of the trained policy's own; all other kinds of datasets are for students.
 WITH taken AS (
     SELECT DISTINCT run_id, dataset_id
     FROM raw.updates
@@ -11,9 +10,9 @@ WITH taken AS (
 own_role AS (
     SELECT d.dataset_id, r.role
     FROM raw.dataset_rows AS d
-    INNER JOIN raw.datasets AS s USING (dataset_id)
+    INNER JOIN dataset_traits AS s USING (dataset_id)
     INNER JOIN raw.rollouts AS r USING (rollout_id)
-    WHERE d.row = 0 AND (s.lock ->> '$.kind') = 'grpo'
+    WHERE d.row = 0 AND s.rollouts = 'own'
 ),
 roles AS (
     SELECT t.run_id, max(coalesce(o.role, 'student')) AS role

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queries import Query
+from queries.kinds import LOGPROBS
 from s2d_store.datasets import replay_match
 from s2d_store.datasets.query_contract import TOPK_COLUMNS, check_names, in_order, validate_rows
 from s2d_store.errors import DatasetError
@@ -20,9 +21,7 @@ from s2d_store.sql import parameters as query_params
 from s2d_store.tables.fetch_rows import Source
 from s2d_store.tables.snapshot import Snapshot
 
-TOKENS = ("prompt_token_ids", "response_token_ids", "response_logprobs")
-# A supervised baseline trains on tokens alone.
-TOKENS_BY_KIND = {"sft": ("prompt_token_ids", "response_token_ids")}
+TOKENS = ("prompt_token_ids", "response_token_ids")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Plan:
     """A dataset before its tokens are fetched; light columns alone.
 
     Attributes:
-        kind: its kind.
+        has_logprobs: whether the sampling policy's logprobs go into the rows.
         rows: the query's rows by `row`, with prompt_id, prompt_tokens and response_tokens joined
             on, and where the heavy columns lie: rollout_file (index) and rollout_position, with
             top-k also topk_file and topk_position.
@@ -40,7 +39,7 @@ class Plan:
         files: Parquet files of the tables, which the indices refer to.
     """
 
-    kind: str
+    has_logprobs: bool
     rows: pa.Table
     columns: tuple[str, ...]
     has_topk: bool
@@ -56,14 +55,14 @@ def plan_dataset(
     Raises:
         QueryError: the SQL fails, or would write.
         DatasetError: columns lack or clash, rows are not 0..n-1, updates fall, rollouts or top-k
-            that are not stored, or no rows at all; of kind replay, the treatment is not matched.
-        NotFoundError: of kind replay, there is no such treatment.
+            that are not stored, or no rows at all; of a control, the treatment is not matched.
+        NotFoundError: of a control, there is no such treatment.
     """
     read_only.only_reads(query.sql)
     with connection.errors():
         selected = con.sql(query.sql, params=query_params.bind(query, values)).to_arrow_table()
     check_names(query, tuple(selected.column_names))
-    if query.kind == "replay":
+    if query.traits.control:
         replay_match.check(con, query, values, selected)
     selected = validate_rows(query, values, selected)
     columns = tuple(selected.column_names)
@@ -74,7 +73,8 @@ def plan_dataset(
     located = located.drop_columns(["row", "policy"])
     rows = {name: selected.column(name) for name in columns}
     rows |= {name: located.column(name) for name in located.column_names}
-    return Plan(query.kind, pa.table(rows), columns, has_topk, fingerprint, snap.files)
+    logprobs = query.traits.has_logprobs
+    return Plan(logprobs, pa.table(rows), columns, has_topk, fingerprint, snap.files)
 
 
 def locate(
@@ -212,7 +212,7 @@ def source(
 
 def sources(plan: Plan) -> list[Source]:
     """Where the heavy columns of each training row lie."""
-    tokens = TOKENS_BY_KIND.get(plan.kind, TOKENS)
+    tokens = (*TOKENS, LOGPROBS) if plan.has_logprobs else TOKENS
     result = [source(plan.rows, "rollout", plan.files["rollouts"], tokens)]
     if plan.has_topk:
         rename = {"token_ids": "topk_token_ids", "logprobs": "topk_logprobs"}

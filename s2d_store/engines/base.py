@@ -78,11 +78,26 @@ class Sample:
     topk: TopK | None
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do, whatever the model.
+
+    Attributes:
+        scores_given_ids: whether `score` takes requests with a support of their own.
+        max_logprobs: the largest K it can keep; None: as many as the vocabulary has entries.
+    """
+
+    scores_given_ids: bool
+    max_logprobs: int | None = None
+
+
 class Engine(Protocol):
     """One loaded model. Engines are context managers' payloads: callers always `close()` them.
 
+    Callers check what it yields (`output_checks.check_topk`) before they store it.
+
     Attributes:
-        name: `transformers` or `vllm`.
+        name: as it is registered: `transformers`, `vllm`.
         version: version of the library behind it.
         vocab_size: size of the model's output distribution; the largest possible k.
         max_model_len: most tokens of prompt and response together.
@@ -101,7 +116,7 @@ class Engine(Protocol):
         """Yield one `Sample` per request as it finishes, in any order; `top_logprobs` = K.
 
         Raises:
-            EngineError: K above what the engine allows, or output that fails its checks.
+            EngineError: K above what the engine allows.
         """
         ...
 

@@ -26,7 +26,6 @@ from s2d_store.engines.output_checks import (
     check_lengths,
     check_sampling,
     check_token_ids,
-    check_topk_flat,
 )
 from s2d_store.engines.torch_sampling import (
     StepBuffers,
@@ -112,7 +111,7 @@ class TransformersEngine:
 
         Raises:
             InputError: bad parameters, or a prompt that leaves no room for `max_tokens`.
-            EngineError: K above the vocabulary, ids outside it, or output that fails its checks.
+            EngineError: K above the vocabulary, or ids outside it.
         """
         check_sampling(params)
         check_k(top_logprobs, self.vocab_size)
@@ -134,7 +133,7 @@ class TransformersEngine:
 
         Raises:
             InputError: a sequence longer than the model's context, or an empty prompt.
-            EngineError: K above the vocabulary, ids outside it, or output that fails its checks.
+            EngineError: K above the vocabulary, or ids outside it.
         """
         check_k(k, self.vocab_size)
         return self._score_windows(iter(requests), k)
@@ -157,14 +156,6 @@ class TransformersEngine:
             with _memory_advice("lower --batch-size or --max-tokens"):
                 buffers, lengths_B, stopped_B = self._decode(block, params, k)
             tokens_N, topk = buffers.to_host(lengths_B)
-            check_topk_flat(
-                [request.rollout_id for request in block],
-                lengths_B.tolist(),
-                topk,
-                support="own",
-                vocab_size=self.vocab_size,
-                response_token_ids=tokens_N,
-            )
             parts = split_topk(topk, lengths_B.tolist())
             for request, stopped, (rows, part) in zip(block, stopped_B, parts, strict=True):
                 yield Sample(
@@ -259,14 +250,6 @@ class TransformersEngine:
                 with _memory_advice("lower the engine argument max_batch_tokens"):
                     topk = self._score_batch(batch, k)
                 counts = [len(request.response_token_ids) for request in batch]
-                check_topk_flat(
-                    [request.rollout_id for request in batch],
-                    counts,
-                    topk,
-                    support="own" if batch[0].support is None else "policy",
-                    vocab_size=self.vocab_size,
-                    response_token_ids=_responses(batch),
-                )
                 for request, (_, part) in zip(batch, split_topk(topk, counts), strict=True):
                     yield request.rollout_id, part
 

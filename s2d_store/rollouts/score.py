@@ -19,6 +19,7 @@ from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
+from s2d_store.engines.registry import require_capable
 from s2d_store.errors import InputError, StoreError
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
@@ -90,7 +91,8 @@ def score(
     """Score what is missing and store it in chunks; every row is checked before its commit.
 
     Raises:
-        InputError: another tokenizer, nothing to score, or no stored top-k to take the ids from.
+        InputError: another tokenizer, nothing to score, no stored top-k to take the ids from, or an
+            engine that cannot score given ids.
         EngineError: k is too large, or logprobs that fail their checks.
         BudgetError: it would go over the budget; nothing started.
     """
@@ -102,6 +104,7 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
     scorer = registry.find(store, config.scorer, config.revision)
     identity = {

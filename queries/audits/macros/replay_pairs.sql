@@ -18,7 +18,7 @@ CREATE MACRO replay_pairs(control, treatment) AS TABLE
                     AS wanted,
                 (lock ->> '$.params.tolerance')::DOUBLE AS stated_tolerance
             FROM audited_datasets(control)
-            WHERE kind = 'replay' OR treatment <> 'lock'
+            WHERE control_of IS NOT NULL OR treatment <> 'lock'
         ) AS c
         LEFT JOIN audited_datasets('all') AS t
             ON c.wanted IN (t.name, t.dataset_id)
