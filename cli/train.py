@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
-from inspect import Parameter, Signature
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
 from typer.core import TyperGroup
 
+from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
-from s2d_store.config_fields import field_help
 from trainers import registry
 from trainers.registry import Trainer
 
@@ -44,73 +43,35 @@ app = typer.Typer(
 )
 
 _REQUIRED = {
-    "dataset": Annotated[str, typer.Option(help="A locked dataset of the store.")],
-    "student": Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")],
-    "output": Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
+    "dataset": Option(Annotated[str, typer.Option(help="A locked dataset of the store.")]),
+    "student": Option(
+        Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")]
+    ),
+    "output": Option(
+        Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")]
+    ),
 }
-_COMMON: dict[str, tuple[Any, Any]] = {
-    "name": (
-        Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")],
-        "",
-    ),
-    "stage": (
-        Annotated[
-            str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
-        ],
-        "",
-    ),
-    "budget": (BudgetOption, ""),
-    "quiet": (QuietOption, False),
-    "store": (StoreOption, DEFAULT_STORE),
+_NAME = Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")]
+_STAGE = Annotated[
+    str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
+]
+_COMMON = {
+    "name": Option(_NAME, ""),
+    "stage": Option(_STAGE, ""),
+    "budget": Option(BudgetOption, ""),
+    "quiet": Option(QuietOption, False),
+    "store": Option(StoreOption, DEFAULT_STORE),
 }
 
 
 def _command(trainer: Trainer) -> Callable[..., None]:
-    """A function with one parameter an option, for Typer to read."""
-
-    def command(**given: Any) -> None:
-        _train(trainer, given)
-
-    hints, help_of = get_type_hints(trainer.config), field_help(trainer.config)
-    options: dict[str, tuple[Any, Any]] = {
-        name: (kind, MISSING) for name, kind in _REQUIRED.items()
-    }
-    for field in fields(trainer.config):
-        if field.name not in _REQUIRED:
-            options[field.name] = _option(field.name, hints[field.name], help_of, field.default)
-    options |= _COMMON
-    parameters = [
-        Parameter(
-            name,
-            Parameter.KEYWORD_ONLY,
-            annotation=kind,
-            default=Parameter.empty if default is MISSING else default,
-        )
-        for name, (kind, default) in options.items()
-    ]
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
-    command.__doc__ = (
-        f"{trainer.summary} The same command continues a run.\n\n"
-        "On several GPUs: accelerate launch --multi_gpu -m cli.main train "
-        f"{trainer.name} ..., or in "
-        "shards with --use_fsdp --fsdp_version 2 in place of --multi_gpu."
+    doc = (
+        f"{trainer.summary} The same command continues a run.\n\nOn several GPUs: accelerate "
+        f"launch --multi_gpu -m cli.main train {trainer.name} ..., or in shards with --use_fsdp "
+        "--fsdp_version 2 in place of --multi_gpu."
     )
-    return command
-
-
-def _option(name: str, kind: Any, help_of: Mapping[str, str], default: Any) -> tuple[Any, Any]:
-    """Annotation and default of a config field; the config itself checks the values."""
-    text = help_of[name]
-    if kind == tuple[str, ...]:  # repeated on the command line, in the singular
-        flag = f"--{name.removesuffix('s')}"
-        return Annotated[
-            list[str] | None, typer.Option(flag, help=f"{text} May be repeated.")
-        ], None
-    choices = get_args(kind) if kind not in (int, float, bool, str) else ()
-    if choices and all(isinstance(choice, str) for choice in choices):
-        kind = str
-    return Annotated[kind, typer.Option(help=text)], default
+    own = options(trainer.config, skip=_REQUIRED)
+    return command(partial(_train, trainer), {**_REQUIRED, **own, **_COMMON}, doc)
 
 
 def _train(trainer: Trainer, given: dict[str, Any]) -> None:
@@ -119,9 +80,10 @@ def _train(trainer: Trainer, given: dict[str, Any]) -> None:
     store = open_store(given.pop("store"))
     quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _REQUIRED}
     books = {name: given.pop(name) for name in ("name", "stage", "budget")}
-    settings = {k: tuple(v or ()) if k == "trackers" else v for k, v in given.items()}
     report = _reporting(store, lead["dataset"], quiet)
-    done = train_from_store(store, trainer, **lead, **books, settings=settings, on_update=report)
+    done = train_from_store(
+        store, trainer, **lead, **books, settings=settings(trainer.config, given), on_update=report
+    )
     if done is not None:
         _print_summary(store, *done)
 

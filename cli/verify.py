@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from cli.options import (
-    DEFAULT_STORE,
-    BudgetOption,
-    DeadlineOption,
-    QuietOption,
-    StoreOption,
-    WorkersOption,
-    open_store,
-    workers,
-)
+from cli.config_options import Option, command, options, settings
+from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
+from s2d_store.rollouts.settings import VerifyConfig
 
 
-def verify(
-    verifier: Annotated[
-        str, typer.Option(help="math-verify, or one registered under entry points s2d.verifiers.")
-    ] = "math-verify",
-    where: Annotated[str, typer.Option(help="SQL condition on graded_rollouts.")] = "",
-    limit: Annotated[int, typer.Option(help="Most rollouts; 0: all.")] = 0,
-    n_workers: WorkersOption = 0,
-    deadline: DeadlineOption = 5.0,
-    chunk: Annotated[int, typer.Option(help="Verdicts a commit.")] = 4096,
-    budget: BudgetOption = "",
-    quiet: QuietOption = False,
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Grade stored rollouts that this verifier version has not graded yet."""
+def _verify(given: dict[str, Any]) -> None:
     from cli.progress import progress_bar
-    from s2d_store.rollouts.grade import VerifyConfig
     from s2d_store.rollouts.grade import verify as run_verify
 
-    config = VerifyConfig(verifier, where, limit, workers(n_workers), deadline, chunk, budget)
-    opened = open_store(store)
-    with progress_bar("verify", quiet) as progress:
+    config = VerifyConfig(**settings(VerifyConfig, given))
+    opened = open_store(given["store"])
+    with progress_bar("verify", given["quiet"]) as progress:
         done = run_verify(opened, config, progress)
     if not done.graded:
         print(f"run {done.run_id}: nothing left to grade")
@@ -49,3 +26,14 @@ def verify(
     print(f"  {outcomes}")
     if done.error_example:
         print(f"  first error: {done.error_example}")
+
+
+verify = command(
+    _verify,
+    {
+        **options(VerifyConfig, defaults={"workers": 0}),
+        "quiet": Option(QuietOption, False),
+        "store": Option(StoreOption, DEFAULT_STORE),
+    },
+    "Grade stored rollouts that this verifier version has not graded yet.",
+)

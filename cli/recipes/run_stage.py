@@ -38,6 +38,7 @@ from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.rollouts.settings import ModelLoading, PromptUse
 from s2d_store.runs import record
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection, parameters
@@ -278,11 +279,8 @@ class _Round:
             support=stage.score.support,
             where=f"run_id = {connection.literal(self._generate_run())}",
             engine=name,
-            device=engine.device,
-            dtype=engine.dtype,
-            batch_size=engine.batch_size,
             engine_args=tuple(engine.args.items()) if name == engine.name else (),
-            max_model_len=engine.max_model_len,
+            **_of(ModelLoading, engine),
             chunk_rows=stage.generate.chunk,
             budget=work.recipe.budget,
         )
@@ -363,27 +361,26 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
     """What a stage samples, with what the caller adds."""
     how, engine = task.stage.generate, recipe.engine
     return GenerateConfig(
-        n=how.n,
-        params=SamplingParams(how.temperature, how.top_p, how.top_k, how.max_tokens),
-        top_logprobs=how.top_logprobs,
+        params=SamplingParams(**_of(SamplingParams, how)),
         seed=task.sampling_seed,
         where=task.stage.prompts,
         prompts_per_round=task.stage.prompts_per_round,
         engine=engine.name,
-        device=engine.device,
-        dtype=engine.dtype,
-        batch_size=engine.batch_size,
         engine_args=tuple(engine.args.items()),
-        max_model_len=engine.max_model_len,
         chat_template=_template(how.chat_template),
-        no_chat_template=how.no_chat_template,
-        skip_too_long=how.skip_too_long,
         chunk_rows=how.chunk,
         verify_workers=launch.workers(recipe.verify_workers),
         verify_deadline_s=recipe.verify_deadline,
         budget=recipe.budget,
+        **_of(PromptUse, how),
+        **_of(ModelLoading, engine),
         **given,
     )
+
+
+def _of(shared: type, table: Any) -> dict[str, Any]:
+    """What a table of the recipe says of the settings that it shares with a command."""
+    return {field.name: getattr(table, field.name) for field in fields(shared)}
 
 
 def _template(file: str) -> str:

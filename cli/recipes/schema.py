@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from queries.kinds import Kind
+from s2d_store.engines.base import SamplingParams
+from s2d_store.rollouts.settings import ModelLoading, PromptUse
 
 Support = Literal["policy", "own"]
 Role = Literal["student", "teacher"]
@@ -68,19 +70,11 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(ModelLoading):
     """`[engine]`: what samples and scores."""
 
     name: str = "transformers"
     """transformers (anywhere), vllm (throughput), or one that another package registers."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 (transformers)."""
-    dtype: str = "auto"
-    """auto, float32, bfloat16, float16."""
-    batch_size: int = 32
-    """Rollouts decoded together (transformers)."""
-    max_model_len: int = 0
-    """Most tokens of prompt and response; 0: the model's own."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the engine, as a table: args.gpu_memory_utilization = 0.4."""
     keep: int = 2
@@ -88,27 +82,11 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(SamplingParams, PromptUse):
     """`[stage.NAME.generate]`: how the stage samples."""
 
-    n: int = 1
-    """Rollouts per prompt."""
-    max_tokens: int = 512
-    """Most response tokens."""
-    temperature: float = 1.0
-    """Divides the logits; 0: greedy."""
-    top_p: float = 1.0
-    """Nucleus mass."""
-    top_k: int = 0
-    """Sample among the k likeliest tokens; 0: all."""
-    top_logprobs: int = 0
-    """Keep the policy's own top-k logprobs; warmup and opd need them."""
     chat_template: str = ""
     """File of a chat template used instead of the tokenizer's."""
-    no_chat_template: bool = False
-    """Feed the messages' plain text."""
-    skip_too_long: bool = False
-    """Leave out prompts that do not fit."""
     chunk: int = 256
     """Rollouts per commit."""
 

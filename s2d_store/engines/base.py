@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from s2d_store.encoding.topk import FloatArray, IntArray, TopK
+if TYPE_CHECKING:
+    from s2d_store.encoding.topk import FloatArray, IntArray, TopK
 
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How response tokens are drawn.
-
-    Attributes:
-        temperature: divides the logits before sampling; 0 is greedy.
-        top_p: nucleus mass in (0, 1].
-        top_k: keep the k likeliest tokens before sampling; 0 keeps all. Not the k of stored top-k.
-        max_tokens: most response tokens of a rollout.
-    """
+    """Sampling: how response tokens are drawn."""
 
     temperature: float = 1.0
+    """Divides the logits before sampling; 0 is greedy."""
     top_p: float = 1.0
+    """Nucleus mass to sample from, in (0, 1]."""
     top_k: int = 0
+    """Sample from the k likeliest tokens; 0: all. Not the k of stored logprobs."""
     max_tokens: int = 512
+    """Most response tokens."""
 
 
 @dataclass(frozen=True)

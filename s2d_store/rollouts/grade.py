@@ -15,6 +15,7 @@ from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.settings import VerifyConfig as VerifyConfig
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
@@ -24,29 +25,6 @@ from s2d_store.verifiers.pool import VerifierPool
 _FETCH_ROWS = 1024
 # What planning reads, and charging for it.
 _READS = "graded_rollouts rewards rollouts runs"
-
-
-@dataclass(frozen=True)
-class VerifyConfig:
-    """One verify command.
-
-    Attributes:
-        verifier: entry-point name under `s2d.verifiers`.
-        where: SQL condition on view graded_rollouts; empty for all.
-        limit: most rollouts; 0 for all.
-        workers: grading processes.
-        deadline_s: seconds per verdict may take.
-        chunk_rows: verdicts per commit.
-        budget: budget file; empty takes the store's own budget.toml, if any.
-    """
-
-    verifier: str = "math-verify"
-    where: str = ""
-    limit: int = 0
-    workers: int = 2
-    deadline_s: float = 5.0
-    chunk_rows: int = 4096
-    budget: str = ""
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import duckdb
 import numpy as np
@@ -27,48 +26,16 @@ from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
+from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.tables.fetch_rows import Source, fetch_rows
 from s2d_store.tables.snapshot import Snapshot
 
-Support = Literal["own", "policy"]
 # What planning reads, and charging for it.
 _READS = "graded_rollouts policy_topk topk policies rollouts runs"
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """One score command.
-
-    Attributes:
-        scorer: registered name or id of the policy that scores, a folder, or a hub id.
-        revision: hub revision, with a hub id.
-        k: entries per token, with `support = own`; with `support = policy` 0 takes the largest
-            top-k that the sampling policy stored.
-        support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
-        where: SQL condition on view graded_rollouts; empty for all.
-        limit: most rollouts; 0 for all.
-        engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
-        chunk_rows: rollouts per commit.
-        budget: budget file; empty takes the store's own budget.toml, if any.
-    """
-
-    scorer: str
-    revision: str | None = None
-    k: int = 0
-    support: Support = "own"
-    where: str = ""
-    limit: int = 0
-    engine: str = "transformers"
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int = 32
-    engine_args: tuple[tuple[str, object], ...] = ()
-    max_model_len: int = 0
-    chunk_rows: int = 256
-    budget: str = ""
 
 
 @dataclass(frozen=True)

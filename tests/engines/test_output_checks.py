@@ -179,7 +179,7 @@ def test_the_flat_check_finds_the_rollout() -> None:
         ({"temperature": math.inf}, "--temperature"),
         ({"top_p": 0.0}, "--top-p"),
         ({"top_p": 1.1}, "--top-p"),
-        ({"top_k": -1}, "--top-logprobs"),
+        ({"top_k": -1}, "--top-k"),
         ({"max_tokens": 0}, "--max-tokens"),
     ],
 )
