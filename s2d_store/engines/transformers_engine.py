@@ -33,11 +33,11 @@ from s2d_store.engines.torch_sampling import (
     gather_topk,
     length_batches,
     output_head,
-    predicting_positions,
     rollout_uniforms,
     split_topk,
 )
 from s2d_store.errors import EngineError, InputError, load_failure_hint
+from s2d_store.numerics import predicting_positions
 from s2d_store.policies.tokenizer import load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 16_384
@@ -284,8 +284,9 @@ class TransformersEngine:
         hidden_BLH = self._model.base_model(
             input_ids=self._tensor(ids_BL), use_cache=False
         ).last_hidden_state
-        rows_N, columns_N = predicting_positions(prompts, responses)
-        hidden_NH = hidden_BLH[self._tensor(rows_N), self._tensor(columns_N)]
+        starts_B = np.arange(len(batch)) * ids_BL.shape[1]
+        index_N = predicting_positions(starts_B, np.array(prompts), np.array(responses))
+        hidden_NH = hidden_BLH.flatten(0, 1)[self._tensor(index_N)]
         tokens_N = self._tensor(_responses(batch))
         supports = [request.support for request in batch if request.support is not None]
         support_NK = self._tensor(np.concatenate(supports)) if supports else None

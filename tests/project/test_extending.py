@@ -97,9 +97,7 @@ def test_the_page_runs_as_it_stands(installed: Path, cli: Cli) -> None:
     assert found.code == 1 and "long_answers" in found.out, found.err
 
 
-def test_plug_ins_are_listed_and_refused_like_built_in_ones(
-    installed: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plug_ins_are_listed_and_refused_like_built_in_ones(installed: Path, cli: Cli) -> None:
     listed = cli("train", "--help")
     assert "focal" in listed.out and "Cross-entropy that dwells" in listed.out
     assert "--gamma" in cli("train", "focal", "--help").out
