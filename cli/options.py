@@ -24,57 +24,6 @@ StoreOption = Annotated[
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the summary only.")]
-EngineOption = Annotated[str, typer.Option(help="transformers (anywhere) or vllm (throughput).")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 (transformers engine).")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-BatchOption = Annotated[
-    int, typer.Option("--batch-size", help="Rollouts computed together (transformers engine).")
-]
-EngineArgOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--engine-arg",
-        help="Further engine argument, e.g. tensor_parallel_size=4. May be repeated.",
-        metavar="NAME=VALUE",
-    ),
-]
-MaxModelLenOption = Annotated[
-    int, typer.Option("--max-model-len", help="Most tokens of prompt and response; 0: the model's.")
-]
-ChunkOption = Annotated[int, typer.Option("--chunk", help="Rollouts per commit.")]
-WorkersOption = Annotated[int, typer.Option(help="Grading processes; 0: one a core.")]
-DeadlineOption = Annotated[
-    float,
-    typer.Option("--deadline", help="Seconds a verdict may take before its worker is killed."),
-]
-MaxTokensOption = Annotated[int, typer.Option(help="Most response tokens.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
-TopPOption = Annotated[float, typer.Option(help="Nucleus mass to sample from.")]
-SamplingTopKOption = Annotated[
-    int, typer.Option("--top-k", help="Sample from the k likeliest tokens; 0: all.")
-]
-SeedOption = Annotated[int, typer.Option(help="Every rollout's own seed derives from it.")]
-PromptsOption = Annotated[
-    str, typer.Option("--where", help="SQL condition on prompts: split = 'train'.")
-]
-LimitOption = Annotated[int, typer.Option(help="Most prompts; 0: all.")]
-TemplateOption = Annotated[
-    Path | None, typer.Option(help="Chat template (Jinja file) instead of the model's.")
-]
-NoTemplateOption = Annotated[
-    bool, typer.Option("--no-chat-template", help="Feed the messages' plain text.")
-]
-TemplateKwargsOption = Annotated[
-    str,
-    typer.Option(
-        "--chat-template-kwargs",
-        help="Further variables of the chat template: '{\"enable_thinking\": false}'.",
-        metavar="JSON",
-    ),
-]
-SkipTooLongOption = Annotated[
-    bool, typer.Option("--skip-too-long", help="Leave out prompts that do not fit.")
-]
 ParamOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -104,10 +104,8 @@ def _until_interrupted(con: duckdb.DuckDBPyConnection, work: Callable[[], None])
 
 def find(text: str) -> queries.Query | str:
     """A named query, a file's query or text, or the SQL itself."""
-    import difflib
-
     import queries
-    from s2d_store.errors import NotFoundError
+    from s2d_store.errors import NotFoundError, did_you_mean
 
     named = queries.find(text)
     if named:
@@ -121,9 +119,8 @@ def find(text: str) -> queries.Query | str:
             return queries.parse(path.stem, "user", content)
         return content
     if text.isidentifier():
-        close = difflib.get_close_matches(text, queries.catalog(), 1)
         raise NotFoundError(
-            f"no query named {text!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+            f"no query named {text!r}{did_you_mean(text, queries.catalog())}",
             fix="s2d query --list shows them; SQL goes in quotes: s2d query 'FROM rollouts'",
         )
     return text

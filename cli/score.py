@@ -2,77 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from cli.options import (
-    DEFAULT_STORE,
-    BatchOption,
-    BudgetOption,
-    ChunkOption,
-    DeviceOption,
-    DtypeOption,
-    EngineArgOption,
-    EngineOption,
-    MaxModelLenOption,
-    QuietOption,
-    StoreOption,
-    engine_args,
-    open_store,
-)
+from cli.config_options import Option, command, options, settings
+from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
+from s2d_store.config_fields import field_help
+from s2d_store.rollouts.settings import ScoreConfig
 
 
-def score(
-    scorer: Annotated[str, typer.Option("--scorer", "--teacher", help="The policy that scores.")],
-    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
-    top_logprobs: Annotated[
-        int,
-        typer.Option("--top-logprobs", help="Entries a token; with --support policy 0: as stored."),
-    ] = 0,
-    support: Annotated[
-        str,
-        typer.Option(help="own: the scorer's top k; policy: the sampling policy's top-k ids."),
-    ] = "own",
-    where: Annotated[
-        str, typer.Option(help="SQL condition on graded_rollouts: role = 'student'.")
-    ] = "",
-    limit: Annotated[int, typer.Option(help="Most rollouts; 0: all.")] = 0,
-    engine: EngineOption = "transformers",
-    engine_arg: EngineArgOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    batch_size: BatchOption = 32,
-    max_model_len: MaxModelLenOption = 0,
-    chunk: ChunkOption = 256,
-    budget: BudgetOption = "",
-    quiet: QuietOption = False,
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Store a policy's top-k logprobs on stored rollouts, from their token ids."""
+def _score(given: dict[str, Any]) -> None:
     from cli.progress import progress_bar
-    from s2d_store.rollouts.score import ScoreConfig
     from s2d_store.rollouts.score import score as run_score
 
-    config = ScoreConfig(
-        scorer=scorer,
-        revision=revision,
-        k=top_logprobs,
-        support=cast(Any, support),
-        where=where,
-        limit=limit,
-        engine=engine,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        engine_args=engine_args(engine_arg),
-        max_model_len=max_model_len,
-        chunk_rows=chunk,
-        budget=budget,
-    )
-    opened = open_store(store)
-    with progress_bar("score", quiet) as progress:
+    config = ScoreConfig(**settings(ScoreConfig, given))
+    opened = open_store(given["store"])
+    with progress_bar("score", given["quiet"]) as progress:
         done = run_score(opened, config, progress)
     print(f"run {done.run_id}: {done.stored} rollouts scored, {done.tokens:,} tokens")
     if done.present:
         print(f"  {done.present} were scored before")
+
+
+_HELP = field_help(ScoreConfig)
+_SCORER = Annotated[str, typer.Option("--scorer", "--teacher", help=_HELP["scorer"])]
+_TOP_LOGPROBS = Annotated[int, typer.Option("--top-logprobs", help=_HELP["k"])]
+
+score = command(
+    _score,
+    {
+        "scorer": Option(_SCORER),
+        "k": Option(_TOP_LOGPROBS, 0),
+        **options(ScoreConfig, skip=("scorer", "k")),
+        "quiet": Option(QuietOption, False),
+        "store": Option(StoreOption, DEFAULT_STORE),
+    },
+    "Store a policy's top-k logprobs on stored rollouts, from their token ids.",
+)

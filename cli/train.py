@@ -3,116 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
-from inspect import Parameter, Signature
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
+from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
-from trainers.config import (
-    GRPOConfig,
-    OPDConfig,
-    ReplayConfig,
-    SFTConfig,
-    TrainerConfig,
-    WarmupConfig,
-)
-from trainers.config_options import field_help
+from trainers import registry
+from trainers.registry import Trainer
 
 if TYPE_CHECKING:
     from s2d_store.policies.registry import Registered
     from s2d_store.store import Store
 
-app = typer.Typer(help="Trainers: consumers of locked datasets.", no_args_is_help=True)
 
-TRAINERS: dict[str, tuple[type[TrainerConfig], str]] = {
-    "warmup": (WarmupConfig, "Stage 2a: forward KL to a teacher's stored top-k."),
-    "opd": (OPDConfig, "Stage 2b: reverse KL to the teacher on the student's stored rollouts."),
-    "grpo": (GRPOConfig, "Stages 1 and 3: clipped policy gradient on groups with advantages."),
-    "replay": (ReplayConfig, "The replay control: the bridge's objective on a Stage 3 schedule."),
-    "sft": (SFTConfig, "A baseline: cross-entropy on the teacher's samples."),
-}
+class Trainers(TyperGroup):
+    """Built-in trainers, and those that other packages register: imported when they are named."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Built-in trainers first."""
+        return registry.names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a trainer, or None where there is none of that name."""
+        built_in = super().get_command(ctx, cmd_name)
+        if built_in is not None or cmd_name not in registry.names():
+            return built_in
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(_command(registry.find(cmd_name)))
+        return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    cls=Trainers, help="Trainers: consumers of locked datasets.", no_args_is_help=True
+)
+
 _REQUIRED = {
-    "dataset": Annotated[str, typer.Option(help="A locked dataset of the store.")],
-    "student": Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")],
-    "output": Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
-}
-_COMMON: dict[str, tuple[Any, Any]] = {
-    "name": (
-        Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")],
-        "",
+    "dataset": Option(Annotated[str, typer.Option(help="A locked dataset of the store.")]),
+    "student": Option(
+        Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")]
     ),
-    "stage": (
-        Annotated[
-            str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
-        ],
-        "",
+    "output": Option(
+        Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")]
     ),
-    "budget": (BudgetOption, ""),
-    "quiet": (QuietOption, False),
-    "store": (StoreOption, DEFAULT_STORE),
+}
+_NAME = Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")]
+_STAGE = Annotated[
+    str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
+]
+_COMMON = {
+    "name": Option(_NAME, ""),
+    "stage": Option(_STAGE, ""),
+    "budget": Option(BudgetOption, ""),
+    "quiet": Option(QuietOption, False),
+    "store": Option(StoreOption, DEFAULT_STORE),
 }
 
 
-def _command(trainer: str, config_class: type[TrainerConfig], summary: str) -> Callable[..., None]:
-    """A function with one parameter an option, for Typer to read."""
-
-    def command(**given: Any) -> None:
-        _train(trainer, config_class, given)
-
-    hints, help_of = get_type_hints(config_class), field_help(config_class)
-    options: dict[str, tuple[Any, Any]] = {
-        name: (kind, MISSING) for name, kind in _REQUIRED.items()
-    }
-    for field in fields(config_class):
-        if field.name not in _REQUIRED:
-            options[field.name] = _option(field.name, hints[field.name], help_of, field.default)
-    options |= _COMMON
-    parameters = [
-        Parameter(
-            name,
-            Parameter.KEYWORD_ONLY,
-            annotation=kind,
-            default=Parameter.empty if default is MISSING else default,
-        )
-        for name, (kind, default) in options.items()
-    ]
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
-    command.__doc__ = (
-        f"{summary} The same command continues a run.\n\n"
-        f"On several GPUs: accelerate launch --multi_gpu -m cli.main train {trainer} ..., or in "
-        "shards with --use_fsdp --fsdp_version 2 in place of --multi_gpu."
+def _command(trainer: Trainer) -> Callable[..., None]:
+    doc = (
+        f"{trainer.summary} The same command continues a run.\n\nOn several GPUs: accelerate "
+        f"launch --multi_gpu -m cli.main train {trainer.name} ..., or in shards with --use_fsdp "
+        "--fsdp_version 2 in place of --multi_gpu."
     )
-    return command
+    own = options(trainer.config, skip=_REQUIRED)
+    return command(partial(_train, trainer), {**_REQUIRED, **own, **_COMMON}, doc)
 
 
-def _option(name: str, kind: Any, help_of: Mapping[str, str], default: Any) -> tuple[Any, Any]:
-    """Annotation and default of a config field; the config itself checks the values."""
-    text = help_of[name]
-    if kind == tuple[str, ...]:  # repeated on the command line, in the singular
-        flag = f"--{name.removesuffix('s')}"
-        return Annotated[
-            list[str] | None, typer.Option(flag, help=f"{text} May be repeated.")
-        ], None
-    choices = get_args(kind) if kind not in (int, float, bool, str) else ()
-    if choices and all(isinstance(choice, str) for choice in choices):
-        kind = str
-    return Annotated[kind, typer.Option(help=text)], default
-
-
-def _train(trainer: str, config_class: type[TrainerConfig], given: dict[str, Any]) -> None:
+def _train(trainer: Trainer, given: dict[str, Any]) -> None:
     from cli.recipes.train_from_store import train_from_store
 
     store = open_store(given.pop("store"))
     quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _REQUIRED}
     books = {name: given.pop(name) for name in ("name", "stage", "budget")}
-    settings = {k: tuple(v or ()) if k == "trackers" else v for k, v in given.items()}
     report = _reporting(store, lead["dataset"], quiet)
     done = train_from_store(
-        store, trainer, config_class, **lead, **books, settings=settings, on_update=report
+        store, trainer, **lead, **books, settings=settings(trainer.config, given), on_update=report
     )
     if done is not None:
         _print_summary(store, *done)
@@ -151,5 +121,5 @@ def _print_summary(store: Store, run: str, made: Registered) -> None:
     print(f"policy {made.name} is {made.policy_id}, at {made.location}")
 
 
-for _name, (_class, _summary) in TRAINERS.items():
-    app.command(_name)(_command(_name, _class, _summary))
+for _trainer in registry.BUILT_IN.values():
+    app.command(_trainer.name)(_command(_trainer))

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from cli.options import (
-    DEFAULT_STORE,
-    BudgetOption,
-    DeadlineOption,
-    QuietOption,
-    StoreOption,
-    WorkersOption,
-    open_store,
-    workers,
-)
+from cli.config_options import Option, command, options, settings
+from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
+from s2d_store.rollouts.settings import VerifyConfig
 
 
-def verify(
-    verifier: Annotated[
-        str,
-        typer.Option(
-            help="A verifier's name (s2d verifiers list), module:Class, module:function, or a "
-            "weighted sum such as 'reward = 0.9 * math-verify + 0.1 * my_rewards:tidy'."
-        ),
-    ] = "math-verify",
-    where: Annotated[str, typer.Option(help="SQL condition on graded_rollouts.")] = "",
-    limit: Annotated[int, typer.Option(help="Most rollouts; 0: all.")] = 0,
-    n_workers: WorkersOption = 0,
-    deadline: DeadlineOption = 5.0,
-    chunk: Annotated[int, typer.Option(help="Verdicts per commit.")] = 4096,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Grade again what timed out or erred, as a new attempt.")
-    ] = False,
-    budget: BudgetOption = "",
-    quiet: QuietOption = False,
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Grade stored rollouts that this verifier version has not graded yet."""
+def _verify(given: dict[str, Any]) -> None:
     from cli.progress import progress_bar
-    from s2d_store.rollouts.grade import VerifyConfig
     from s2d_store.rollouts.grade import verify as run_verify
 
-    config = VerifyConfig(
-        verifier, where, limit, workers(n_workers), deadline, chunk, budget, retry
-    )
-    opened = open_store(store)
-    with progress_bar("verify", quiet) as progress:
+    config = VerifyConfig(**settings(VerifyConfig, given))
+    opened = open_store(given["store"])
+    with progress_bar("verify", given["quiet"]) as progress:
         done = run_verify(opened, config, progress)
     left_out = "".join(
         f"\n  {count} rollouts left out: {why}"
@@ -67,3 +35,14 @@ def verify(
     print(f"  {outcomes}")
     if done.error_example:
         print(f"  first error: {done.error_example}")
+
+
+verify = command(
+    _verify,
+    {
+        **options(VerifyConfig, skip=("rollouts",), defaults={"workers": 0}),
+        "quiet": Option(QuietOption, False),
+        "store": Option(StoreOption, DEFAULT_STORE),
+    },
+    "Grade stored rollouts that this verifier version has not graded yet.",
+)

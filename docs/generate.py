@@ -21,8 +21,9 @@ from typer.core import TyperGroup
 import queries
 from cli.main import app
 from cli.recipes import schema
+from queries.kinds import shipped
+from s2d_store.config_fields import field_help
 from s2d_store.schema import FORMAT_VERSION, TABLES
-from trainers.config_options import field_help
 
 DOCS = Path(__file__).parent
 RECIPES = """A recipe is a TOML file of stages that `s2d run` carries out through the store.
@@ -36,6 +37,9 @@ Stages run in the file's order, dependencies first; `start`, `teacher`, `treatme
 loops: sample from the newest policy (the prompts whose turn it is), grade or score, lock the
 round's dataset, train. The optimizer and its schedule go on from round to round. Round 3 of stage
 `bridge` is dataset and policy `bridge.r003`; warmup and sft have one round and no number.
+
+A stage with `query = "mine.sql"` makes its datasets by that file, in the folder of the recipe: its
+header says of what kind they are, and `trainer` who trains on them (docs/extending.md).
 
 A round is a run in the store, with the settings that it was done with: done, it is passed over;
 with other settings, refused. What a stage could not do is told before the first one starts: bf16
@@ -138,9 +142,11 @@ def recipes_page() -> str:
         parts.append(head + "\n".join(rows) + "\n")
     parts.append("## Which stage takes what\n")
     rows = [
-        f"| `{kind}` | {_names(required)} | {_names(schema.OPTIONAL_KEYS[kind])} |"
-        for kind, required in schema.REQUIRED_KEYS.items()
+        f"| `{kind}` | {_names(schema.required_keys(traits))} "
+        f"| {_names(schema.optional_keys(traits))} |"
+        for kind, traits in shipped().items()
     ]
+    rows.append(f"| `eval` | {_names(schema.EVAL_KEYS[0])} | {_names(schema.EVAL_KEYS[1])} |")
     parts.append("| kind | needs | may have |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 

@@ -15,8 +15,9 @@ for it, so that any word can be the name of a policy, dataset or run. A choice w
 that may be null names NULL among its words: `purpose: train|eval|NULL = train -- NULL: both`.
 
 A dataset query may add `-- kind: grpo`, the kind of dataset that it stands in for; without it, its
-own name is its kind. An audit has a second statement after the line `-- figures: what it shows`:
-what was looked at, with a column `examined`, and `-- skipped when: there is nothing to look at`.
+own name is its kind. What a kind is, queries/kinds.py reads from further lines. An audit has a
+second statement after the line `-- figures: what it shows`: what was looked at, with a column
+`examined`, and `-- skipped when: there is nothing to look at`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from queries import kinds
 
 ROOT = Path(__file__).parent
 FOLDERS = ("datasets", "budgets", "audits", "analysis")
@@ -88,6 +91,11 @@ class Query:
         """What kind of dataset it makes: as declared, else the query's own name."""
         return self.declared_kind or self.name
 
+    @property
+    def traits(self) -> kinds.Kind:
+        """What that kind is: as its header declares, see `queries.kinds`."""
+        return kinds.of(self.kind, self.sql)
+
 
 def parse(name: str, folder: str, text: str) -> Query:
     """Read a query's header.
@@ -113,6 +121,7 @@ def parse(name: str, folder: str, text: str) -> Query:
         if key not in fields:
             raise ValueError(f"query {name}: its header lacks '-- {key}: ...'")
     skipped = [line for line in _header(figures) if line.startswith("skipped when:")]
+    kinds.of(fields.get("kind") or name, text)
     return Query(
         name,
         folder,
@@ -189,7 +198,8 @@ def raw_macros() -> tuple[str, ...]:
 def definitions(tables: tuple[str, ...]) -> Mapping[str, str]:
     """SQL that makes each view and macro over tables in schema `raw`, in an order that works."""
     views = {path.stem: path.read_text() for path in sorted((ROOT / "views").glob("*.sql"))}
-    made = {
+    made = {"dataset_kinds": kinds.view()}
+    made |= {
         name: f"CREATE VIEW {name} AS SELECT * FROM raw.{name}"
         for name in tables
         if name not in views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from s2d_store.redact import redact
 
 
@@ -27,6 +29,14 @@ class S2DError(Exception):
         if self.fix:
             lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'WORD'?` with the nearest known word, or nothing where none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def load_failure_hint(error: Exception, why: str, fix: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from s2d_store.datasets.read import ListColumn, UpdateRows
 from s2d_store.errors import DatasetError
-from trainers.shift import Int64, predicting_positions, ranges
+from s2d_store.numerics import Int64, predicting_positions, ranges
 
 Layout = Literal["packed", "padded"]
 PAD_ID = -1
@@ -52,7 +52,7 @@ class MicroBatch:
         input_ids: int64 [B, L]; slots of padding hold 0.
         position_ids: int64 [B, L], from 0 in each sequence.
         predict_index: int64 [R], slot in the flattened [B * L] whose hidden state predicts each
-            trained token; see `trainers.shift`.
+            trained token; see `s2d_store.numerics`.
         targets: int64 [R], the trained tokens, sequence after sequence.
         sequence_ids: int64 [R], which of the S sequences each trained token belongs to.
         cu_seqlens: int32 [S + 1], sequence s spans `cu_seqlens[s]:cu_seqlens[s + 1]` of the tokens

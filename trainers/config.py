@@ -16,15 +16,6 @@ BridgeLoss = Literal["reverse_kl", "sampled", "forward_kl"]
 Normalisation = Literal["auto", "grpo", "dapo", "dr_grpo"]
 PartialUpdate = Literal["keep", "drop", "scale"]
 
-# Kinds of datasets that each trainer takes; those of users' own queries pass everywhere.
-KINDS: dict[str, tuple[str, ...]] = {
-    "warmup": ("warmup",),
-    "opd": ("opd",),
-    "grpo": ("grpo",),
-    "replay": ("replay",),
-    "sft": ("sft", "warmup"),
-}
-
 # Fields that may change between a run and its continuation: none of them changes the weights.
 OPERATIONAL = frozenset(
     {

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainers.head import FLOOR, LogitTransform, logits_gradient, reduce_logits
+from s2d_store.numerics import LogitTransform
+from trainers.head import FLOOR, logits_gradient, reduce_logits
 from trainers.losses.support import Support
 
 # From a block's support and its place among the N tokens to sums over it, 0-d tensors by name;

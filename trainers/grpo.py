@@ -1,12 +1,11 @@
 """GRPO, stages 1 and 3: clipped policy gradient on groups whose advantages the dataset holds.
 
-python -m trainers.grpo --dataset datasets/NAME --student FOLDER --output runs/NAME
+python -m trainers grpo --dataset datasets/NAME --student FOLDER --output runs/NAME
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -164,12 +163,3 @@ def train_grpo(config: GRPOConfig, on_update: OnUpdate | None = None) -> TrainRe
         lambda dataset: objective_for(config, dataset),
         on_update,
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    return run.main(GRPOConfig, "trainers.grpo", train_grpo, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

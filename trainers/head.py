@@ -7,8 +7,7 @@ one array beside it. The matrix products are in `trainers.fused`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,30 +16,6 @@ from trainers.losses.support import Support, rest_logsumexp, safe_ids
 
 # Stands for -inf among logits: as impossible, but 0 * FLOOR is 0 where 0 * -inf is NaN.
 FLOOR = -1e30
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """What a model does to the head's output: logits = cap(scale * (h W^T + b)).
-
-    Attributes:
-        scale: factor on the logits.
-        softcap: c of c * tanh(logits / c); 0 for none.
-    """
-
-    scale: float = 1.0
-    softcap: float = 0.0
-
-    @classmethod
-    def from_config(cls, config: Any) -> LogitTransform:
-        """Read a transformers configuration: `logit_scale` multiplies, `logits_scaling` divides."""
-        scale = getattr(config, "logit_scale", None) or 1.0
-        scale = scale / (getattr(config, "logits_scaling", None) or 1.0)
-        return cls(float(scale), float(getattr(config, "final_logit_softcapping", None) or 0.0))
-
-    def at_temperature(self, temperature: float) -> LogitTransform:
-        """The logits divided by a temperature: c tanh(x / c) / T = (c/T) tanh((x/T) / (c/T))."""
-        return LogitTransform(self.scale / temperature, self.softcap / temperature)
 
 
 class Reduced(NamedTuple):
@@ -64,7 +39,7 @@ def reduce_logits(logits_CV: Tensor, ids_CK: Tensor, softcap: float) -> Reduced:
         logits_CV: float32 or float64 [C, V], scaled, before the soft cap; -inf stands as FLOOR. Its
             memory is overwritten.
         ids_CK: int [C, K], distinct ids of a row; -1 pads.
-        softcap: see `LogitTransform`.
+        softcap: see `s2d_store.numerics.LogitTransform`.
     """
     slope_CV = None
     if softcap:

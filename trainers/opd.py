@@ -1,6 +1,6 @@
 """OPD, stage 2b: on-policy distillation on the student's own stored rollouts.
 
-    python -m trainers.opd --dataset datasets/NAME --student FOLDER --output runs/NAME
+    python -m trainers opd --dataset datasets/NAME --student FOLDER --output runs/NAME
 
 The reverse KL takes the support that the dataset holds: the student's own top k with the teacher's
 logprobs there, or the teacher's top k. The sampled form needs the teacher's logprob of each sampled
@@ -9,8 +9,7 @@ token alone, which every scored rollout has.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -84,12 +83,3 @@ def train_opd(config: OPDConfig, on_update: OnUpdate | None = None) -> TrainResu
         S2DError: see `trainers.run.run`.
     """
     return run.run(config, "opd", lambda dataset: bridge_objective(config, dataset), on_update)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    return run.main(OPDConfig, "trainers.opd", train_opd, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

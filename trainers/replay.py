@@ -1,15 +1,12 @@
 """The matched replay control: the bridge's objective on stored rollouts, on a Stage 3 schedule.
 
-    python -m trainers.replay --dataset datasets/NAME --student FOLDER --output runs/NAME
+    python -m trainers replay --dataset datasets/NAME --student FOLDER --output runs/NAME
 
 What is matched (updates, rows per update, response tokens, no label) is the dataset's doing; here
 only the objective is chosen, that of the bridge which Stage 3 follows.
 """
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Sequence
 
 from trainers import run
 from trainers.config import ReplayConfig
@@ -24,12 +21,3 @@ def train_replay(config: ReplayConfig, on_update: OnUpdate | None = None) -> Tra
         S2DError: see `trainers.run.run`.
     """
     return run.run(config, "replay", lambda dataset: bridge_objective(config, dataset), on_update)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    return run.main(ReplayConfig, "trainers.replay", train_replay, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

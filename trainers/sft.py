@@ -1,12 +1,11 @@
 """SFT: cross-entropy on the teacher's samples, the baseline that spends no teacher logprobs.
 
-python -m trainers.sft --dataset datasets/NAME --student FOLDER --output runs/NAME
+python -m trainers sft --dataset datasets/NAME --student FOLDER --output runs/NAME
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -43,12 +42,3 @@ def train_sft(config: SFTConfig, on_update: OnUpdate | None = None) -> TrainResu
         S2DError: see `trainers.run.run`.
     """
     return run.run(config, "sft", lambda _: CrossEntropyObjective(), on_update)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    return run.main(SFTConfig, "trainers.sft", train_sft, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,12 @@
 """Warmup, stage 2a: off-policy distillation of a teacher's stored top-k into a student.
 
-    python -m trainers.warmup --dataset datasets/NAME --student FOLDER --output runs/NAME
+    python -m trainers warmup --dataset datasets/NAME --student FOLDER --output runs/NAME
 
-On several GPUs: `accelerate launch -m trainers.warmup ...`. The same command continues a run that
+On several GPUs: `accelerate launch -m trainers warmup ...`. The same command continues a run that
 was stopped, whenever and however it was.
 """
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Sequence
 
 from trainers import run
 from trainers.config import WarmupConfig
@@ -27,12 +24,3 @@ def train_warmup(config: WarmupConfig, on_update: OnUpdate | None = None) -> Tra
     return run.run(
         config, "warmup", lambda _: SupportKLObjective(forward_kl, config.tail), on_update
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    return run.main(WarmupConfig, "trainers.warmup", train_warmup, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

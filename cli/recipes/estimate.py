@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import queries
-from cli.recipes.run_stage import GRADED, labels, n_rounds, round_run
-from cli.recipes.schema import Prompts, Recipe
+from cli.recipes.run_stage import labels, n_rounds, round_run
+from cli.recipes.schema import EVAL, Prompts, Recipe, Stage
+from cli.recipes.stage_kind import kind_of, query_of
 from cli.recipes.tasks import Task
 from s2d_store import prompts
 from s2d_store.accounting.guard import Guard, PlannedSpend
@@ -78,7 +79,7 @@ def plan(recipe: Recipe, tasks: Sequence[Task]) -> list[Line]:
         add_prompts(scratch, recipe.prompts)
         chosen = {
             condition: select_prompts(scratch, condition)
-            for condition in {t.stage.prompts for t in tasks if t.stage.kind != "replay"}
+            for condition in {t.stage.prompts for t in tasks if not t.stage.treatment}
         }
     _require_held_out(tasks, chosen)
     updates: dict[str, int] = {}
@@ -103,13 +104,13 @@ def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
         PlannedSpend(
             "",
             line.task.name,
-            line.task.stage.role if line.task.stage.kind == "grpo" else "student",
+            line.task.stage.role,
             "train",
             {"updates": line.left_updates},
             {"labels": line.left, "graded_labels": line.left} if line.left else {},
         )
         for line in lines
-        if line.task.stage.kind != "eval"
+        if line.task.stage.kind != EVAL
     ]
     guard.check(f"recipe {recipe.name}", charges)
 
@@ -122,8 +123,8 @@ def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Promp
     """
     ids = {where: {prompt.prompt_id for prompt in found} for where, found in chosen.items()}
     for task in tasks:
-        for other in tasks if task.stage.kind == "eval" else ():
-            if other.stage.kind in ("eval", "replay") or other.stage.rollouts_of:
+        for other in tasks if task.stage.kind == EVAL else ():
+            if other.stage.kind == EVAL or other.stage.treatment or other.stage.rollouts_of:
                 continue
             shared = ids[task.stage.prompts] & ids[other.stage.prompts]
             if shared:
@@ -147,21 +148,21 @@ def _line(
     rounds = n_rounds(tasks, task)
     source = tasks[task.tasks[stage.rollouts_of]] if stage.rollouts_of else task
     prompts, size = chosen.get(source.stage.prompts, ()), source.stage.prompts_per_round
-    asked = len(stage.policies) if stage.kind == "eval" else rounds
+    asked = len(stage.policies) if stage.kind == EVAL else rounds
     turns = [
         prompts_of_round(prompts, size, round_, source.sampling_seed) if size else list(prompts)
         for round_ in range(asked)
     ]
     n = source.stage.generate.n
     updates = [_updates(task, len(taken), n) for taken in turns]
-    if stage.kind == "replay":
+    if stage.treatment:
         each = planned[task.tasks[stage.treatment]] // rounds
         updates = [each] * rounds
-    done = 0 if stage.kind == "eval" else _done(recipe, labels(tasks, task))
-    graded = stage.kind in GRADED and _spends_labels(task)
+    done = 0 if stage.kind == EVAL else _done(recipe, labels(tasks, task))
+    graded = stage.kind != EVAL and _spends_labels(stage)
     labelled = [[p.prompt_id for p in taken if p.answer] if graded else [] for taken in turns]
     left = {prompt for taken in labelled[done:] for prompt in taken}
-    sampled = 0 if stage.rollouts_of or stage.kind == "replay" else n * sum(map(len, turns))
+    sampled = 0 if stage.rollouts_of or stage.treatment else n * sum(map(len, turns))
     return Line(
         task,
         asked,
@@ -185,34 +186,33 @@ def _done(recipe: Recipe, names: Sequence[str]) -> int:
 
 def _updates(task: Task, n_prompts: int, n: int) -> int:
     """Updates of a round when its query leaves nothing out."""
-    if task.stage.kind in ("eval", "replay"):
+    if task.stage.kind == EVAL or task.stage.treatment:
         return 0
-    given = {**_defaults(task.stage.kind), **task.stage.dataset}
+    given = {**_defaults(task.stage), **task.stage.dataset}
     rows, each = n_prompts * n, int(given.get("rows_per_update", 1))
-    if task.stage.kind == "grpo":
+    if "prompts_per_update" in given:
         rows, each = n_prompts, int(given["prompts_per_update"])
     most = -(-rows * int(given.get("passes", 1)) // max(1, each))
     return min(most, int(given["updates"])) if given.get("updates") else most
 
 
-def _spends_labels(task: Task) -> bool:
-    """Whether rewards choose or weigh the rows of the task's datasets."""
-    if task.stage.kind == "grpo":
-        return True
-    given = {**_defaults(task.stage.kind), **task.stage.dataset}
+def _spends_labels(stage: Stage) -> bool:
+    """Whether rewards choose, weigh or enter the rows of the stage's datasets."""
+    labels = kind_of(stage).labels
+    if labels != "chosen":
+        return labels == "derived"
+    given = {**_defaults(stage), **stage.dataset}
     return (
-        json.loads(str(given["correct_only"]).lower())
-        or given["weighting"] != "none"
-        or given["min_pass_rate"] is not None
-        or given["max_pass_rate"] is not None
+        json.loads(str(given.get("correct_only", True)).lower())
+        or given.get("weighting", "none") != "none"
+        or given.get("min_pass_rate") is not None
+        or given.get("max_pass_rate") is not None
     )
 
 
-def _defaults(kind: str) -> dict[str, Any]:
-    query = queries.find(kind)
-    assert query is not None, "every kind of training stage has its query"
+def _defaults(stage: Stage) -> dict[str, Any]:
     return {
         param.name: None if param.default == queries.NULL else param.default
-        for param in query.params
+        for param in query_of(stage).params
         if param.default is not None
     }

@@ -14,15 +14,14 @@ from cli.recipes.train_from_store import train_from_store
 from s2d_store.errors import TrainingError
 from s2d_store.runs import invocation
 from s2d_store.store import Store
-from trainers.config import TrainerConfig
+from trainers.registry import Trainer
 
 __all__ = ["train", "workers"]
 
 
 def train(
     store: Store,
-    kind: str,
-    config_class: type[TrainerConfig],
+    trainer: Trainer,
     settings: Mapping[str, Any],
     *,
     launcher: Sequence[str],
@@ -38,8 +37,7 @@ def train(
 
     Args:
         store: the store.
-        kind: which trainer.
-        config_class: its config.
+        trainer: who trains.
         settings: fields of the config but dataset, student and output.
         launcher: command that runs `-m cli.main train ...` in processes of its own; empty trains
             in this one.
@@ -57,8 +55,7 @@ def train(
     if not launcher:
         train_from_store(
             store,
-            kind,
-            config_class,
+            trainer,
             dataset=dataset,
             student=student,
             output=output,
@@ -71,7 +68,7 @@ def train(
         return
     lead = {"dataset": dataset, "student": student, "output": output, "name": name, "stage": stage}
     options = {**lead, **({"budget": budget} if budget else {}), "store": store.root, **settings}
-    command = [*launcher, "-m", "cli.main", "train", kind, "--quiet", *_flags(options)]
+    command = [*launcher, "-m", "cli.main", "train", trainer.name, "--quiet", *_flags(options)]
     try:
         environment = os.environ | {invocation.RECIPE: invocation.current().recipe or ""}
         status = subprocess.run(command, stdout=sys.stderr, check=False, env=environment).returncode

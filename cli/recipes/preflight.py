@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from cli.recipes.estimate import Line
-from cli.recipes.run_stage import GRADED
-from cli.recipes.schema import Engine, Recipe
+from cli.recipes.schema import EVAL, Engine, Recipe
+from cli.recipes.stage_kind import is_graded
 from cli.recipes.tasks import Task, of_recipe, references, trainer_config
 from s2d_store.errors import InputError
 from s2d_store.policies.locations import resolve_location
@@ -32,12 +32,12 @@ def require_possible(
             the same ids.
     """
     left = [line.task for line in lines if line.done < line.rounds]
-    if any(task.stage.kind in (*GRADED, "eval") for task in left):
+    if any(task.stage.kind == EVAL or is_graded(task.stage) for task in left):
         verifier_name(recipe.verifier)
     for name in sorted({recipe.engine.name, *(t.stage.score.engine for t in left)} - {""}):
         if left:
             _require_engine(name, recipe.engine)
-    trained = [task for task in left if task.stage.kind != "eval"]
+    trained = [task for task in left if task.stage.kind != EVAL]
     # A launcher may train on another machine, whose trainer refuses by itself.
     for task in () if recipe.launcher else trained:
         _require_machine(task)

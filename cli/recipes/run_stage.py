@@ -16,11 +16,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import queries
 from cli.recipes import launch
 from cli.recipes.schema import Recipe
+from cli.recipes.stage_kind import (
+    is_by_teacher,
+    is_graded,
+    is_on_policy,
+    is_scored,
+    query_of,
+    trainer_of,
+)
 from cli.recipes.tasks import Task, trainer_config
-from cli.train import TRAINERS
 from s2d_store.config_identity import defaults, diff_settings
 from s2d_store.datasets.build import build
 from s2d_store.datasets.lock_file import read_lock
@@ -32,6 +38,7 @@ from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
+from s2d_store.rollouts.settings import ModelLoading, PromptUse
 from s2d_store.runs import record
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection, parameters
@@ -43,7 +50,6 @@ from trainers.config import OPERATIONAL
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 # Small files of a table before a round's end compacts it.
 MAX_FILES = 64
-GRADED = ("grpo", "warmup", "sft")
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,15 @@ class Work:
 
 
 def n_rounds(tasks: Mapping[str, Task], task: Task) -> int:
-    """Rounds of a task; a replay has as many as its treatment."""
-    if task.stage.kind == "replay":
+    """Rounds of a task; a control has as many as its treatment."""
+    if task.stage.treatment:
         return tasks[task.tasks[task.stage.treatment]].stage.rounds
     return task.stage.rounds
 
 
 def label(task: Task, round_: int) -> str:
     """Name of a round's dataset and policy."""
-    many = task.stage.kind in ("grpo", "opd", "replay")
+    many = is_on_policy(task.stage) or task.stage.treatment
     return f"{task.name}.r{round_:03d}" if many else task.name
 
 
@@ -191,7 +197,7 @@ class _Round:
         work.say(f"{self.name}: {self.task.stage.kind} from {self.start}")
         stage = self.task.name
         with record.record_run(store, run_id, "round", identity, stage=stage, defaults=unless):
-            if self.task.stage.kind != "replay" and not self.task.stage.rollouts_of:
+            if not self.task.stage.treatment and not self.task.stage.rollouts_of:
                 self._sample()
             self._build()
             self._train()
@@ -207,6 +213,8 @@ class _Round:
         train = {k: v for k, v in config.identity().items() if k not in OPERATIONAL}
         return {
             "kind": stage.kind,
+            "query": query_of(stage).sql if stage.query else "",
+            "trainer": stage.trainer,
             "start": self._policy_id(self.start),
             "teacher": self._policy_id(teacher) if teacher else "",
             "prompts": stage.prompts,
@@ -219,7 +227,7 @@ class _Round:
             "train": {k: v for k, v in train.items() if k != "student"},
             "seed": self.task.seed,
             "engine": [recipe.engine.name, recipe.engine.dtype],
-            "verifier": recipe.verifier if stage.kind in GRADED else "",
+            "verifier": recipe.verifier if is_graded(stage) else "",
         }
 
     def _defaults(self) -> dict[str, Any]:
@@ -228,7 +236,7 @@ class _Round:
         return defaults(type(stage)) | {
             "generate": defaults(type(stage.generate)),
             "score": defaults(type(stage.score)),
-            "train": defaults(TRAINERS[stage.kind][0]),
+            "train": defaults(trainer_of(stage).config),
         }
 
     def _policy_id(self, name: str) -> str:
@@ -242,7 +250,7 @@ class _Round:
 
     def _sample(self) -> None:
         work, stage, recipe = self.work, self.task.stage, self.work.recipe
-        by_teacher = stage.kind in ("warmup", "sft")
+        by_teacher = is_by_teacher(stage)
         ref = stage.teacher if by_teacher else ""
         config = generate_config(
             recipe,
@@ -252,14 +260,14 @@ class _Round:
             stage=self.task.name,
             run=self._generate_run(),
             round=self.index,
-            verifier=recipe.verifier if stage.kind in GRADED else "",
+            verifier=recipe.verifier if is_graded(stage) else "",
         )
         with work.watch(f"  {self.name} generate") as progress:
             done = generate(work.store, config, progress, work.engines, work.pools)
         graded = f", pass rate {done.reward / done.graded:.3f}" if done.graded else ""
         if done.stored:
             work.say(f"  {done.stored} rollouts, {done.tokens:,} tokens{graded}")
-        if stage.kind == "opd":
+        if is_scored(stage):
             self._score()
 
     def _score(self) -> None:
@@ -271,11 +279,8 @@ class _Round:
             support=stage.score.support,
             where=f"run_id = {connection.literal(self._generate_run())}",
             engine=name,
-            device=engine.device,
-            dtype=engine.dtype,
-            batch_size=engine.batch_size,
             engine_args=tuple(engine.args.items()) if name == engine.name else (),
-            max_model_len=engine.max_model_len,
+            **_of(ModelLoading, engine),
             chunk_rows=stage.generate.chunk,
             budget=work.recipe.budget,
         )
@@ -293,22 +298,21 @@ class _Round:
 
     def _build(self) -> None:
         work, stage, task = self.work, self.task.stage, self.task
-        query = queries.find(stage.kind)
-        assert query is not None, "every kind of training stage has its query"
-        given: dict[str, str] = {"runs": self._generate_run()}
-        if stage.kind in GRADED:
-            given["verifier"] = verifier_name(work.recipe.verifier)
-        if stage.kind == "grpo":
-            given["policy"] = self.start
-        elif stage.kind == "sft":
-            given["policy"] = policy_of(work.store, work.tasks, task, stage.teacher)
-        elif stage.kind in ("warmup", "opd"):
-            given["teacher"] = policy_of(work.store, work.tasks, task, stage.teacher)
-        if stage.kind == "opd":
-            given |= {"student": self.start, "support": stage.score.support}
-        if stage.kind == "replay":
+        query = query_of(stage)
+        if control := query.traits.control:
             treatment = label(work.tasks[task.tasks[stage.treatment]], self.index)
-            given = {"treatment": treatment, "bridge": ",".join(self._replayed())}
+            filled = {control: treatment, "bridge": ",".join(self._replayed())}
+        else:
+            filled = {"runs": self._generate_run(), "student": self.start, "policy": self.start}
+            if stage.teacher:
+                filled["teacher"] = policy_of(work.store, work.tasks, task, stage.teacher)
+            if is_by_teacher(stage):
+                filled["policy"] = filled["teacher"]
+            if is_scored(stage):
+                filled["support"] = stage.score.support
+            if is_graded(stage):
+                filled["verifier"] = verifier_name(work.recipe.verifier)
+        given = {param.name: filled[param.name] for param in query.params if param.name in filled}
         given |= {key: _text(value) for key, value in stage.dataset.items()}
         # Another order, and another choice of what is replayed, in every round.
         seed = task.seed * 1000 + self.index
@@ -328,7 +332,7 @@ class _Round:
         )
 
     def _train(self) -> None:
-        work, kind = self.work, self.task.stage.kind
+        work, trainer = self.work, trainer_of(self.task.stage)
         output = Path(work.recipe.output) / self.name
         config = self._trainer_config(self.name, self.start, str(output))
         given = ("dataset", "student", "output")
@@ -336,8 +340,7 @@ class _Round:
         last: dict[str, Any] = {}
         launch.train(
             work.store,
-            kind,
-            type(config),
+            trainer,
             settings,
             launcher=work.recipe.launcher,
             dataset=self.name,
@@ -358,28 +361,27 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
     """What a stage samples, with what the caller adds."""
     how, engine = task.stage.generate, recipe.engine
     return GenerateConfig(
-        n=how.n,
-        params=SamplingParams(how.temperature, how.top_p, how.top_k, how.max_tokens),
-        top_logprobs=how.top_logprobs,
+        params=SamplingParams(**_of(SamplingParams, how)),
         seed=task.sampling_seed,
         where=task.stage.prompts,
         prompts_per_round=task.stage.prompts_per_round,
         engine=engine.name,
-        device=engine.device,
-        dtype=engine.dtype,
-        batch_size=engine.batch_size,
         engine_args=tuple(engine.args.items()),
-        max_model_len=engine.max_model_len,
         chat_template=_template(how.chat_template),
-        no_chat_template=how.no_chat_template,
         chat_template_kwargs=tuple(how.chat_template_kwargs.items()),
-        skip_too_long=how.skip_too_long,
         chunk_rows=how.chunk,
         verify_workers=launch.workers(recipe.verify_workers),
         verify_deadline_s=recipe.verify_deadline,
         budget=recipe.budget,
+        **_of(PromptUse, how),
+        **_of(ModelLoading, engine),
         **given,
     )
+
+
+def _of(shared: type, table: Any) -> dict[str, Any]:
+    """What a table of the recipe says of the settings that it shares with a command."""
+    return {field.name: getattr(table, field.name) for field in fields(shared)}
 
 
 def _template(file: str) -> str:

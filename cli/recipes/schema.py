@@ -9,29 +9,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["grpo", "warmup", "opd", "sft", "replay", "eval"]
+from queries.kinds import Kind
+from s2d_store.engines.base import SamplingParams
+from s2d_store.rollouts.settings import ModelLoading, PromptUse
+
 Support = Literal["policy", "own"]
 Role = Literal["student", "teacher"]
 KeepRounds = Literal["last", "all"]
+EVAL = "eval"
 
 
-# What a stage must say, and what it may say.
-REQUIRED_KEYS: Mapping[Kind, tuple[str, ...]] = {
-    "grpo": ("start",),
-    "warmup": ("start", "teacher"),
-    "opd": ("start", "teacher"),
-    "sft": ("start", "teacher"),
-    "replay": ("start", "treatment", "bridge"),
-    "eval": ("policies",),
-}
-OPTIONAL_KEYS: Mapping[Kind, tuple[str, ...]] = {
-    "grpo": ("role", "prompts", "rounds", "prompts_per_round", "generate", "dataset", "train"),
-    "warmup": ("prompts", "prompts_per_round", "rollouts_of", "generate", "dataset", "train"),
-    "opd": ("prompts", "rounds", "prompts_per_round", "generate", "score", "dataset", "train"),
-    "sft": ("prompts", "prompts_per_round", "rollouts_of", "generate", "dataset", "train"),
-    "replay": ("dataset", "train"),
-    "eval": ("prompts", "baseline", "generate"),
-}
+def required_keys(kind: Kind) -> tuple[str, ...]:
+    """What a stage that makes datasets of a kind must say."""
+    teacher = kind.rollouts == "teacher" or (kind.policy == "on" and kind.has_topk)
+    control = ("treatment", "bridge") if kind.control else ()
+    return ("start", *(("teacher",) if teacher else ()), *control)
+
+
+def optional_keys(kind: Kind) -> tuple[str, ...]:
+    """What such a stage may say."""
+    if kind.control:
+        return ("query", "trainer", "dataset", "train")
+    on_policy, by_teacher = kind.policy == "on", kind.rollouts == "teacher"
+    return (
+        *(("role",) if "teacher" not in required_keys(kind) else ()),
+        "prompts",
+        *(("rounds",) if on_policy else ()),
+        "prompts_per_round",
+        *(("rollouts_of",) if by_teacher else ()),
+        "generate",
+        *(("score",) if on_policy and kind.has_topk else ()),
+        "query",
+        "trainer",
+        "dataset",
+        "train",
+    )
+
+
+EVAL_KEYS = (("policies",), ("prompts", "baseline", "generate"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +70,11 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(ModelLoading):
     """`[engine]`: what samples and scores."""
 
-    name: Literal["transformers", "vllm"] = "transformers"
-    """transformers (anywhere) or vllm (throughput)."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 (transformers)."""
-    dtype: str = "auto"
-    """auto, float32, bfloat16, float16."""
-    batch_size: int = 32
-    """Rollouts decoded together (transformers)."""
-    max_model_len: int = 0
-    """Most tokens of prompt and response; 0: the model's own."""
+    name: str = "transformers"
+    """transformers (anywhere), vllm (throughput), or one that another package registers."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the engine, as a table: args.gpu_memory_utilization = 0.4."""
     keep: int = 2
@@ -75,29 +82,13 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(SamplingParams, PromptUse):
     """`[stage.NAME.generate]`: how the stage samples."""
 
-    n: int = 1
-    """Rollouts per prompt."""
-    max_tokens: int = 512
-    """Most response tokens."""
-    temperature: float = 1.0
-    """Divides the logits; 0: greedy."""
-    top_p: float = 1.0
-    """Nucleus mass."""
-    top_k: int = 0
-    """Sample among the k likeliest tokens; 0: all."""
-    top_logprobs: int = 0
-    """Keep the policy's own top-k logprobs; warmup and opd need them."""
     chat_template: str = ""
     """File of a chat template used instead of the tokenizer's."""
-    no_chat_template: bool = False
-    """Feed the messages' plain text."""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the chat template: chat_template_kwargs.enable_thinking = false."""
-    skip_too_long: bool = False
-    """Leave out prompts that do not fit."""
     chunk: int = 256
     """Rollouts per commit."""
 
@@ -110,7 +101,7 @@ class Score:
     """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
     top_logprobs: int = 0
     """Entries a token with support own; with policy 0: as many as were kept."""
-    engine: Literal["", "transformers", "vllm"] = ""
+    engine: str = ""
     """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""
 
 
@@ -118,14 +109,18 @@ class Score:
 class Stage:
     """`[stage.NAME]`: one stage. Stages may name each other wherever a policy is asked for."""
 
-    kind: Kind
-    """grpo, warmup, opd, sft, replay or eval."""
+    kind: str
+    """grpo, warmup, opd, sft, replay or eval; with `query`, the kind that its header declares."""
+    query: str = ""
+    """A .sql file that makes the stage's datasets; its path starts at the recipe's folder."""
+    trainer: str = ""
+    """Trainer of the stage's datasets; empty: the one of the stage's kind."""
     start: str = ""
     """Policy or stage that training starts from; every kind but eval."""
     teacher: str = ""
     """Policy or stage that teaches: warmup, opd, sft."""
     role: Role = "student"
-    """Whose rollouts a grpo stage's are: teacher in Stage 1."""
+    """Role of the policy that samples and is trained: teacher in Stage 1 (grpo)."""
     prompts: str = ""
     """SQL condition on table prompts, e.g. split = 'train'; empty: all."""
     rounds: int = 1

@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
-import queries
-from cli.recipes.parse import WORDS, is_a
-from cli.recipes.schema import OPTIONAL_KEYS, REQUIRED_KEYS, Recipe, Stage
-from cli.train import TRAINERS
+from cli.recipes.schema import EVAL, EVAL_KEYS, Recipe, Stage, optional_keys, required_keys
+from cli.recipes.stage_kind import is_scored, kind_of, query_of, trainer_of
+from queries import kinds
+from queries.kinds import Kind
 from s2d_store import ids
+from s2d_store.engines import registry as engines
 from s2d_store.errors import InputError, S2DError
+from s2d_store.strict_toml import expected, fits
 from trainers.config import TrainerConfig
 
 # What a stage fills in by itself.
@@ -137,15 +139,19 @@ def _sorted(recipe: Recipe) -> list[str]:
 def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
     title, kind = f"[stage.{name}]", stage.kind
     blank = Stage(kind=kind)
+    required: tuple[str, ...] = EVAL_KEYS[0]
+    optional: tuple[str, ...] = EVAL_KEYS[1]
+    if kind != EVAL:
+        required, optional = required_keys(kind_of(stage)), optional_keys(kind_of(stage))
     for field in fields(Stage):
         given = getattr(stage, field.name) != getattr(blank, field.name)
-        if given and field.name not in ("kind", *REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind]):
+        if given and field.name not in ("kind", *required, *optional):
             raise InputError(
                 f"{title} has {field.name}, which a stage of kind {kind} does not take",
-                f"it takes {', '.join((*REQUIRED_KEYS[kind], *OPTIONAL_KEYS[kind]))}",
+                f"it takes {', '.join((*required, *optional))}",
                 "docs/recipes.md explains every key",
             )
-    for key in REQUIRED_KEYS[kind]:
+    for key in required:
         if not getattr(stage, key):
             raise InputError(
                 f"{title} lacks {key}", f"a stage of kind {kind} needs it", f"{key} = ..."
@@ -164,7 +170,8 @@ def _check_stage(recipe: Recipe, name: str, stage: Stage) -> None:
     for key, least in (("rounds", 1), ("prompts_per_round", 0)):
         if getattr(stage, key) < least:
             raise InputError(f"{title}: {key} is {getattr(stage, key)}", f"at least {least}")
-    if kind in TRAINERS:
+    if kind != EVAL:
+        _check_scoring(title, stage, recipe)
         _check_dataset(title, stage)
         _check_sampling(title, stage, recipe)
         trainer_config(title, stage, "dataset", "student", "output")
@@ -174,36 +181,31 @@ def _check_references(
     title: str, stage: Stage, stages: Mapping[str, Stage | None], recipe: Recipe
 ) -> None:
     treatment, sampled = stages["treatment"], stages["rollouts_of"]
-    if stage.treatment and (treatment is None or treatment.kind != "grpo"):
-        raise InputError(
-            f"{title}: treatment {stage.treatment!r} is no grpo stage", _of_kinds(recipe, "grpo")
-        )
-    if stage.rollouts_of and (sampled is None or sampled.kind not in ("warmup", "sft")):
-        raise InputError(
-            f"{title}: rollouts_of {stage.rollouts_of!r} is no warmup or sft stage",
-            _of_kinds(recipe, "warmup", "sft"),
-        )
+    if stage.treatment and (treatment is None or not _is(treatment, _learns_from_labels)):
+        raise _other_kind(title, recipe, "treatment", stage.treatment, _learns_from_labels)
+    if stage.rollouts_of and (sampled is None or not _is(sampled, _is_sampled_by_teacher)):
+        raise _other_kind(title, recipe, "rollouts_of", stage.rollouts_of, _is_sampled_by_teacher)
     for ref in stage.bridge:
-        if ref not in recipe.stage or recipe.stage[ref].kind not in ("opd", "warmup"):
-            raise InputError(
-                f"{title}: bridge {ref!r} is no opd or warmup stage",
-                _of_kinds(recipe, "opd", "warmup"),
-            )
+        if ref not in recipe.stage or not _is(recipe.stage[ref], _is_bridge):
+            raise _other_kind(title, recipe, "bridge", ref, _is_bridge)
     for ref in (stage.start, stage.teacher, *stage.policies):
-        if ref in recipe.stage and recipe.stage[ref].kind == "eval":
+        if ref in recipe.stage and recipe.stage[ref].kind == EVAL:
             raise InputError(f"{title} names {ref!r}, an eval stage, which makes no policy")
     if stage.baseline and stage.baseline not in stage.policies:
         raise InputError(
             f"{title}: baseline {stage.baseline!r} is not one of its policies",
             f"they are {', '.join(stage.policies)}",
         )
-    given_ids = stage.kind == "opd" and stage.score.support == "policy"
-    if given_ids and (stage.score.engine or recipe.engine.name) == "vllm":
-        raise InputError(
-            f"{title} has vLLM score the ids that the student ranked highest",
-            "vLLM scores its own top k alone",
-            "score.engine = 'transformers', or score.support = 'own' with score.top_logprobs",
-        )
+
+
+def _check_scoring(title: str, stage: Stage, recipe: Recipe) -> None:
+    """Refuse what the engines cannot do, and a teacher without ids to score."""
+    sampler, scorer = recipe.engine.name, stage.score.engine or recipe.engine.name
+    given_ids = is_scored(stage) and stage.score.support == "policy"
+    with of_recipe(title, "generate"):
+        engines.require_capable(sampler, k=stage.generate.top_logprobs)
+    with of_recipe(title, "score"):
+        engines.require_capable(scorer, k=stage.score.top_logprobs, given_ids=given_ids)
     if given_ids and stage.generate.top_logprobs < 1:
         raise InputError(
             f"{title} keeps no top-k of the student",
@@ -212,15 +214,35 @@ def _check_references(
         )
 
 
-def _of_kinds(recipe: Recipe, *kinds: str) -> str:
-    found = [name for name, stage in recipe.stage.items() if stage.kind in kinds]
-    return f"the recipe has {', '.join(found) or 'none'}"
+def _learns_from_labels(kind: Kind) -> bool:
+    return kind.labels == "derived" and kind.policy == "on"
+
+
+def _is_sampled_by_teacher(kind: Kind) -> bool:
+    return kind.rollouts == "teacher"
+
+
+def _is_bridge(kind: Kind) -> bool:
+    return kind.has_topk and not kind.control
+
+
+def _is(stage: Stage, of_kind: Callable[[Kind], bool]) -> bool:
+    return stage.kind != EVAL and of_kind(kind_of(stage))
+
+
+def _other_kind(
+    title: str, recipe: Recipe, key: str, ref: str, of_kind: Callable[[Kind], bool]
+) -> InputError:
+    wanted = " or ".join(name for name, kind in kinds.shipped().items() if of_kind(kind))
+    found = [name for name, stage in recipe.stage.items() if _is(stage, of_kind)]
+    return InputError(
+        f"{title}: {key} {ref!r} is no {wanted} stage",
+        f"the recipe has {', '.join(found) or 'none'}",
+    )
 
 
 def _check_dataset(title: str, stage: Stage) -> None:
-    query = queries.find(stage.kind)
-    assert query is not None, "every kind of training stage has its query"
-    known = [param.name for param in query.params if param.name not in _FILLED]
+    known = [param.name for param in query_of(stage).params if param.name not in _FILLED]
     for key in stage.dataset:
         if key not in known:
             own = "the stage fills it in" if key in _FILLED else "its query has no such parameter"
@@ -256,31 +278,28 @@ def trainer_config(
     Raises:
         InputError: a setting that it lacks, or a value that it refuses.
     """
-    config_class = TRAINERS[stage.kind][0]
-    known = [field.name for field in fields(config_class) if field.name not in _FILLED_TRAIN]
-    for key in stage.train:
+    trainer = trainer_of(stage)
+    hints = get_type_hints(trainer.config)
+    known = [f.name for f in fields(trainer.config) if f.name not in _FILLED_TRAIN]
+    for key, value in stage.train.items():
         if key not in known:
             raise InputError(
-                f"{title}: train.{key} is no setting of s2d train {stage.kind}",
+                f"{title}: train.{key} is no setting of s2d train {trainer.name}",
                 f"allowed: {', '.join(known)}",
                 "docs/cli.md explains them",
             )
-        _check_type(f"{title}: train.{key}", get_type_hints(config_class)[key], stage.train[key])
+        # The config itself says which words it takes.
+        kind = str if get_origin(hints[key]) is Literal else hints[key]
+        if not fits(kind, value):
+            raise InputError(
+                f"{title}: train.{key} is {value!r}",
+                f"it must be {expected(kind)}",
+                "docs/cli.md explains every setting",
+            )
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in stage.train.items()}
-    make: Callable[..., TrainerConfig] = config_class
+    make: Callable[..., TrainerConfig] = trainer.config
     with of_recipe(f"{title}: train"):
         return make(dataset=dataset, student=student, output=output, **given, **filled)
-
-
-def _check_type(title: str, kind: Any, value: Any) -> None:
-    several = get_origin(kind) is tuple
-    item = get_args(kind)[0] if several else str if get_origin(kind) is Literal else kind
-    fits = isinstance(value, list) if several else is_a(value, item)
-    if not fits or (several and not all(is_a(entry, item) for entry in value)):
-        expected = f"a list of {WORDS[item]}s" if several else f"a {WORDS[item]}"
-        raise InputError(
-            f"{title} is {value!r}", f"it must be {expected}", "docs/cli.md explains every setting"
-        )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from s2d_store.policies.registry import Registered
 from s2d_store.runs import record, training
 from s2d_store.storage.reserved_paths import refuse_store_path
 from s2d_store.store import Store
-from trainers.config import TrainerConfig
+from trainers.registry import Trainer
 
 # Told by the command, not settings of the training.
 GIVEN = ("dataset", "student", "output")
@@ -28,8 +28,7 @@ OnUpdate = Callable[[Mapping[str, Any]], None]
 
 def train_from_store(
     store: Store,
-    trainer: str,
-    config_class: type[TrainerConfig],
+    trainer: Trainer,
     *,
     dataset: str,
     student: str,
@@ -47,8 +46,7 @@ def train_from_store(
 
     Args:
         store: the store.
-        trainer: warmup, opd, grpo, replay or sft.
-        config_class: its config.
+        trainer: who trains; see `trainers.registry`.
         dataset: name of a locked dataset.
         student: registered name or id, local folder, or hub id.
         output: folder for checkpoints and the final model.
@@ -64,31 +62,30 @@ def train_from_store(
     lock = read_lock(store, dataset)
     refuse_store_path(store.root, output)
     require_torch()
-    train = getattr(import_module(f"trainers.{trainer}"), f"train_{trainer}")
-    entry = import_module("trainers.run")
+    train, entry = trainer.load(), import_module("trainers.run")
     entry.check_kind(lock["name"], lock["kind"], trainer)
     policy = registry.find(store, student)
     training.check_student(policy, lock)
-    config = config_class(
+    config = trainer.config(
         dataset=str(local_folder(store, dataset)),
         student=policy.location,
         output=str(output),
         **settings,
     )
-    entry.check(config, trainer)
+    entry.check(config, trainer.name)
     if int(os.environ.get("RANK", "0")) > 0:
         train(config)
         return None
     # Only what decides the weights, and not where files lie: the same run may go on with other
     # checkpoints or trackers, or from a copied store.
     decisive = {k: v for k, v in config.identity().items() if k not in GIVEN}
-    unless = defaults(config_class)
-    run = training.run_id(trainer, lock, policy, non_default(decisive, unless))
+    unless = defaults(trainer.config)
+    run = training.run_id(trainer.name, lock, policy, non_default(decisive, unless))
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     training.require_name(store, name or output.name, run)
-    guard, stage = Guard.open(store, budget), stage or trainer
+    guard, stage = Guard.open(store, budget), stage or trainer.name
     charges.before_training(guard, store, run, stage, lock, policy)
-    asked = {"trainer": trainer, "output": str(output.absolute()), "name": name or output.name}
+    asked = {"trainer": trainer.name, "output": str(output.absolute()), "name": name or output.name}
     parents = [lock["dataset_id"]]
     with record.record_run(store, run, "train", stored, parents, stage, unless, asked):
         with training.UpdateRecorder(store, run, lock["dataset_id"]) as recorder:

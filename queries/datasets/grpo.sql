@@ -1,5 +1,9 @@
 -- question: which groups of rollouts, with which advantages, make a GRPO stage?
 -- grain: one row per use of a rollout, `row` is its place in training order
+-- needs: advantage, labelled, response_logprobs
+-- labels: derived
+-- policy: on
+-- rollouts: own
 -- params:
 --   policy: POLICY -- the version of the policy that training starts from
 --   verifier: VARCHAR = math-verify -- whose rewards count

@@ -1,5 +1,9 @@
 -- question: which rollouts of the student, scored by the teacher, make on-policy distillation (stage 2b)?
 -- grain: one row per use of a rollout, `row` is its place in training order
+-- needs: scorer_policy_id, support, k, response_logprobs
+-- labels: none
+-- policy: on
+-- rollouts: own
 -- params:
 --   student: POLICY -- the version of the student that training starts from
 --   teacher: POLICY -- the policy whose scores to train on

@@ -1,5 +1,10 @@
 -- question: which stored bridge rollouts, replayed, may match a Stage 3 dataset and spend no label?
 -- grain: one row per use that a rollout may have, `slot` is its place by length
+-- needs: scorer_policy_id, support, k, response_logprobs
+-- labels: none
+-- policy: off
+-- rollouts: any
+-- control: treatment
 -- params:
 --   treatment: VARCHAR -- the dataset to match: the newest of that name, or an id
 --   bridge: VARCHAR = opd,warmup -- datasets whose rollouts to draw from: kinds, names or ids, comma-separated

@@ -1,5 +1,9 @@
 -- question: which samples of a policy, in which order, make a plain supervised baseline?
 -- grain: one row per use of a rollout, `row` is its place in training order
+-- needs:
+-- labels: chosen
+-- policy: off
+-- rollouts: teacher
 -- params:
 --   policy: POLICY -- the policy that sampled the rollouts, as a rule the teacher
 --   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated

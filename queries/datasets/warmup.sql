@@ -1,5 +1,9 @@
 -- question: which teacher rollouts, in which order, make the forward-KL warmup (stage 2a)?
 -- grain: one row per use of a rollout, `row` is its place in training order
+-- needs: scorer_policy_id, support, k, response_logprobs
+-- labels: chosen
+-- policy: off
+-- rollouts: teacher
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
 --   scorer: POLICY = NULL -- whose top-k to train on; NULL: the teacher's own

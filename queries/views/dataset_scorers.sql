@@ -9,5 +9,6 @@ UNION ALL
 SELECT DISTINCT d.dataset_id, t.scorer_policy_id
 FROM raw.dataset_rows AS d
 INNER JOIN raw.datasets AS s USING (dataset_id)
+INNER JOIN dataset_traits AS k USING (dataset_id)
 INNER JOIN raw.topk AS t USING (rollout_id)
-WHERE (s.lock -> '$.scorers') IS NULL AND (s.lock ->> '$.kind') <> 'grpo'
+WHERE (s.lock -> '$.scorers') IS NULL AND coalesce(k.has_topk, true)

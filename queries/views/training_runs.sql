@@ -3,8 +3,8 @@
 -- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
 -- n_parameters are those that a token uses: fewer than all in a mixture of experts.
 -- policy_id is null until the run has made a policy; one that notes no update is the run's end. The
--- role is that of most of the rollouts where the run learned from a GRPO dataset, since those are the
--- trained policy's own; all other kinds of datasets are for students.
+-- role is that of most of the rollouts where the run learned from a dataset of the trained policy's
+-- own; all other kinds of datasets are for students.
 WITH taken AS (
     SELECT DISTINCT run_id, dataset_id
     FROM raw.updates
@@ -12,9 +12,9 @@ WITH taken AS (
 sampled_as AS (
     SELECT d.dataset_id, r.role, count(*) AS rows
     FROM raw.dataset_rows AS d
-    INNER JOIN raw.datasets AS s USING (dataset_id)
+    INNER JOIN dataset_traits AS s USING (dataset_id)
     INNER JOIN raw.rollouts AS r USING (rollout_id)
-    WHERE (s.lock ->> '$.kind') = 'grpo'
+    WHERE s.rollouts = 'own'
     GROUP BY d.dataset_id, r.role
 ),
 own_role AS (

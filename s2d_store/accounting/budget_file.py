@@ -15,9 +15,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +23,12 @@ from typing import Any
 import duckdb
 
 import queries
-from s2d_store.errors import BudgetError, InputError, NotFoundError
+from s2d_store.errors import BudgetError, InputError
 from s2d_store.sql import connection
 from s2d_store.storage import location
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
+from s2d_store.strict_toml import TomlFile
 
 FILE_NAME = "budget.toml"
 METRICS = (
@@ -117,21 +116,12 @@ class Budget:
             InputError: not TOML, an unknown key or scope, or a limit that is no amount.
         """
         path = location.parse_location(path)
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NotFoundError(
-                f"no budget file {path}", fix="pass --budget FILE, or unset S2D_BUDGET"
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"budget file {path} is not TOML", str(error)) from error
+        file = TomlFile(f"budget file {path}")
+        document = file.read(path, "pass --budget FILE, or unset S2D_BUDGET")
         purpose = document.pop("purpose", "train")
         if purpose not in PURPOSES:
-            raise InputError(
-                f"budget file {path}: purpose is {purpose!r}",
-                "it is 'train' (evaluation is free) or 'any'",
-            )
-        return cls(tuple(_limits(path, document)), purpose, path)
+            raise file.wrong("purpose", purpose, "'train' (evaluation is free) or 'any'")
+        return cls(tuple(_limits(file, document)), purpose, path)
 
     @classmethod
     def find(cls, store: Store, file: str = "") -> Budget:
@@ -202,54 +192,38 @@ def amount(value: float) -> str:
     return f"{int(value):,}"
 
 
-def _limits(path: Place, document: Mapping[str, Any]) -> Iterable[Limit]:
+def _limits(file: TomlFile, document: Mapping[str, Any]) -> Iterable[Limit]:
     for scope, table in document.items():
         if scope not in SCOPES:
-            raise _unknown(path, scope, ("purpose", *SCOPES))
+            raise file.unknown(scope, ("purpose", *SCOPES))
         if scope == "experiment":
-            yield from _table(path, scope, "", table)
+            yield from _table(file, scope, "", table)
             continue
         names = table if isinstance(table, dict) else {}
         if not names or not all(isinstance(value, dict) for value in names.values()):
             raise InputError(
-                f"budget file {path}: [{scope}] does not say which {scope} it limits",
+                f"{file.title}: [{scope}] does not say which {scope} it limits",
                 "limits of a role, stage or run stand under its name",
                 f"[{scope}.NAME]",
             )
         for name, limits in names.items():
             if scope == "role" and name not in ROLES:
-                raise _unknown(path, f"role.{name}", [f"role.{role}" for role in ROLES])
-            yield from _table(path, scope, name, limits)
+                raise file.unknown(f"role.{name}", [f"role.{role}" for role in ROLES])
+            yield from _table(file, scope, name, limits)
 
 
-def _table(path: Place, scope: str, name: str, table: Any) -> Iterable[Limit]:
+def _table(file: TomlFile, scope: str, name: str, table: Any) -> Iterable[Limit]:
     title = f"{scope}.{name}" if name else scope
     if not isinstance(table, dict):
-        raise InputError(
-            f"budget file {path}: {title} is {table!r}, not a table of limits", fix=f"[{title}]"
-        )
+        raise file.wrong(title, table, f"a table of limits: [{title}]")
     for metric, value in table.items():
         if metric not in METRICS:
-            raise _unknown(path, metric, METRICS, f" in [{title}]")
+            raise file.unknown(metric, METRICS, f" in [{title}]")
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
-            raise InputError(
-                f"budget file {path}: {metric} in [{title}] is {value!r}",
-                "a limit is a number, 0 or more",
-            )
+            raise file.wrong(f"{metric} in [{title}]", value, "a number, 0 or more")
         if metric != "flops" and value != int(value):
-            raise InputError(
-                f"budget file {path}: {metric} in [{title}] is {value!r}",
-                "it counts whole labels, tokens or updates",
+            raise file.wrong(
+                f"{metric} in [{title}]", value, "a whole number of labels, tokens or updates"
             )
         yield Limit(scope, name, metric, value if metric == "flops" else int(value))
-
-
-def _unknown(path: Place, key: str, allowed: Iterable[str], where: str = "") -> InputError:
-    allowed = list(allowed)
-    close = difflib.get_close_matches(key, allowed, 1)
-    return InputError(
-        f"budget file {path} has an unknown key {key!r}{where}"
-        + (f"; did you mean {close[0]!r}?" if close else ""),
-        f"allowed: {', '.join(allowed)}",
-    )

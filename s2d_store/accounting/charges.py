@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from queries import kinds
 from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.policies.registry import Registered
 from s2d_store.sql import connection
@@ -179,7 +180,8 @@ def before_training(
         "trained_tokens": counts["response_tokens"] - int(done[1]),
         "flops": 3 * forward_flops(start, forward),
     }
-    # The same rule as view training_runs: only GRPO learns from the policy's own rollouts.
-    own = role[0] if role and lock["kind"] == "grpo" else "student"
+    # The same rule as view training_runs.
+    own_rollouts = kinds.of(lock["kind"], lock["query_sql"]).rollouts == "own"
+    own = role[0] if role and own_rollouts else "student"
     prompts = {"labels": [prompt for (prompt,) in labels]}
     guard.check(f"training run {run}", [PlannedSpend(run, stage, own, "train", amounts, prompts)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
 from s2d_store.datasets import lock_file
 from s2d_store.datasets.build import verify
-from s2d_store.errors import NotFoundError, S2DError
+from s2d_store.errors import NotFoundError, S2DError, did_you_mean
 from s2d_store.sql import connection
 from s2d_store.store import Store
 
@@ -101,10 +100,8 @@ def choose(store: Store, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -
         elif matching := [dataset_id for dataset_id, known in recorded.items() if known == name]:
             ids.append(matching[-1])
         else:
-            close = difflib.get_close_matches(name, list(recorded.values()), 1)
             raise NotFoundError(
-                f"no dataset {name!r} in this store"
-                + (f"; did you mean {close[0]!r}?" if close else ""),
+                f"no dataset {name!r} in this store{did_you_mean(name, recorded.values())}",
                 f"built: {', '.join(sorted(set(recorded.values()))) or 'none'}",
                 "s2d dataset list",
             )

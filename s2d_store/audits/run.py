@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import queries
 from queries import Query
 from s2d_store.audits import locks_rebuild, topk_consistency
 from s2d_store.audits.base import Found, Scope
-from s2d_store.errors import InputError, NotFoundError, QueryError
+from s2d_store.errors import InputError, NotFoundError, QueryError, did_you_mean
 from s2d_store.sql import connection, read_only
 from s2d_store.sql import parameters as query_params
 from s2d_store.store import Store
@@ -101,9 +100,8 @@ def find(name: str) -> Audit:
             raise InputError(
                 str(error), fix="start the file as queries/audits/label_splits.sql does"
             ) from error
-    close = difflib.get_close_matches(name, known, 1)
     raise NotFoundError(
-        f"no audit named {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"no audit named {name!r}{did_you_mean(name, known)}",
         fix="s2d audit --list shows them",
     )
 
@@ -175,18 +173,14 @@ def _given(
 def _no_taker(chosen: Sequence[Audit], name: str, param: str) -> InputError:
     names = [a.query.name for a in chosen]
     if name and name not in names:
-        close = difflib.get_close_matches(name, names, 1)
         return InputError(
-            f"parameter {name}.{param} is for an audit that is not run"
-            + (f"; did you mean {close[0]!r}?" if close else ""),
+            f"parameter {name}.{param} is for an audit that is not run{did_you_mean(name, names)}",
             f"audits of this call: {', '.join(names)}",
         )
     known = sorted({p.name for a in chosen if name in ("", a.query.name) for p in a.query.params})
-    close = difflib.get_close_matches(param, known, 1)
     return InputError(
         f"{f'audit {name}' if name else 'no audit of this call'} "
-        f"{'has no' if name else 'has a'} parameter {param!r}"
-        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"{'has no' if name else 'has a'} parameter {param!r}{did_you_mean(param, known)}",
         f"parameters: {', '.join(known) or 'none'}",
         "s2d audit --list NAME shows an audit's parameters",
     )

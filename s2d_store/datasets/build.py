@@ -115,6 +115,7 @@ def _describe(
         "format_version": FORMAT_VERSION,
         "name": name,
         "kind": query.kind,
+        "traits": query.traits.traits(),
         "query": query.name,
         "query_sql": query.sql,
         "params": dict(values),

@@ -22,17 +22,13 @@ from s2d_store.sql import parameters as query_params
 from s2d_store.tables.fetch_rows import Source
 from s2d_store.tables.snapshot import Snapshot
 
-# A supervised baseline trains on tokens alone; a warmup's loss asks for the teacher's logprobs
-# alone; the ratios of all others need the sampling policy's.
-WITHOUT_LOGPROBS, NEED_LOGPROBS = ("sft",), ("grpo", "opd", "replay")
-
 
 @dataclass(frozen=True)
 class Plan:
     """A dataset before its tokens are fetched; light columns alone.
 
     Attributes:
-        kind: its kind.
+        has_logprobs: whether the sampling policy's logprobs go into the rows.
         rows: the query's rows by `row`, with prompt_id, prompt_tokens and response_tokens joined
             on, and where the heavy columns lie: of each origin PREFIX_file (index into `files`),
             PREFIX_position and PREFIX_created_at.
@@ -42,7 +38,7 @@ class Plan:
         files: Parquet files of the tables, which the indices refer to.
     """
 
-    kind: str
+    has_logprobs: bool
     rows: pa.Table
     columns: tuple[str, ...]
     origins: tuple[Origin, ...]
@@ -73,9 +69,9 @@ def plan_dataset(
     Raises:
         QueryError: the SQL fails, or would write.
         DatasetError: columns lack or clash, rows are not 0..n-1, updates fall, rollouts or scores
-            that are not stored or lack what the kind needs, or no rows at all; of kind replay, the
+            that are not stored or lack what the kind needs, or no rows at all; of a control, the
             treatment is not matched.
-        NotFoundError: of kind replay, there is no such treatment.
+        NotFoundError: of a control, there is no such treatment.
     """
     read_only.only_reads(query.sql)
     with connection.errors():
@@ -84,7 +80,7 @@ def plan_dataset(
     if query.kind == "replay" and replay_match.SLOT in selected.column_names:
         selected = replay_match.match(con, values, selected)
     check_names(query, tuple(selected.column_names))
-    if query.kind == "replay":
+    if query.traits.control:
         replay_match.check(con, query, values, selected)
     selected = validate_rows(query, values, selected)
     columns = tuple(selected.column_names)
@@ -103,7 +99,7 @@ def plan_dataset(
     kept = ["prompt_id", "prompt_tokens", "response_tokens"]
     kept += [f"{o.prefix}_{what}" for o in held for what in ("file", "position", "created_at")]
     rows |= {name: located.column(name) for name in kept}
-    return Plan(query.kind, pa.table(rows), columns, held, fingerprint, snap.files)
+    return Plan(query.traits.has_logprobs, pa.table(rows), columns, held, fingerprint, snap.files)
 
 
 def _check_located(query: Query, selected: pa.Table, located: pa.Table, has_ref: bool) -> None:
@@ -143,10 +139,10 @@ def _has_logprobs(
     selected: pa.Table,
     located: pa.Table,
 ) -> bool:
-    if query.kind in WITHOUT_LOGPROBS:
+    if not query.traits.has_logprobs:
         return False
     lacking = without_logprobs(con, snap, located, selected.column("rollout_id"))
-    if lacking and query.kind in NEED_LOGPROBS:
+    if lacking and (query.traits.policy == "on" or query.traits.control):
         raise DatasetError(
             f"{len(lacking)} rollouts that query {query.name} selects lack logprobs of tokens that "
             f"their policy sampled, e.g. {lacking[0]}",

@@ -9,19 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from queries import Query
+from queries import Query, kinds
 from s2d_store.errors import DatasetError
 
 REQUIRED = ("row", "update", "rollout_id")
 # What a dataset's rows begin with.
 LEAD = ("row", "update", "rollout_id", "prompt_id")
 TOPK_COLUMNS = ("scorer_policy_id", "support", "k")
-BY_KIND: Mapping[str, tuple[str, ...]] = {
-    "warmup": TOPK_COLUMNS,
-    "opd": TOPK_COLUMNS,
-    "replay": TOPK_COLUMNS,
-    "grpo": ("advantage", "labelled"),
-}
 TYPES = {
     "row": pa.int64(),
     "update": pa.int32(),
@@ -93,16 +87,17 @@ def check_names(query: Query, columns: tuple[str, ...]) -> None:
     Raises:
         DatasetError: naming the columns.
     """
-    wanted = dict.fromkeys(REQUIRED + BY_KIND.get(query.kind, ()))
+    wanted = dict.fromkeys(REQUIRED + query.traits.columns)
     if set(TOPK_COLUMNS) & set(columns):
         wanted |= dict.fromkeys(TOPK_COLUMNS)
     missing = [name for name in wanted if name not in columns]
     if missing:
-        example = query.kind if query.kind in BY_KIND else "warmup"
+        example = query.kind if query.kind in kinds.shipped() else "warmup"
+        own = ", ".join(query.traits.columns)
         raise DatasetError(
             f"query {query.name} lacks the column{'s'[: len(missing) > 1]} {', '.join(missing)}",
-            f"a dataset query gives {', '.join(REQUIRED)}, for top-k {', '.join(TOPK_COLUMNS)}, "
-            f"and of kind grpo {', '.join(BY_KIND['grpo'])}; it gave {', '.join(columns)}",
+            f"a dataset query gives {', '.join(REQUIRED)}, for top-k {', '.join(TOPK_COLUMNS)}"
+            f"{f', and of kind {query.kind} {own}' if own else ''}; it gave {', '.join(columns)}",
             f"add them to the SELECT, as queries/datasets/{example}.sql does",
         )
     clash = sorted(set(ADDED) & set(columns))

@@ -64,16 +64,17 @@ def check(
 
     Args:
         con: a connection to the snapshot that the query ran on.
-        query: a dataset query of kind replay.
-        values: its parameters; `treatment` is a dataset's name or id, `tolerance` the largest
-            relative difference of response tokens in an update and in all.
+        query: a dataset query whose kind is a control.
+        values: its parameters; the one that `control` names (`treatment`) is a dataset's name or
+            id, `tolerance` the largest relative difference of response tokens in an update and in
+            all.
         rows: what it gave, with rollout_id and update.
 
     Raises:
         NotFoundError: no such treatment.
         DatasetError: it cannot be matched; says what is missing and which parameter helps.
     """
-    name = str(values.get("treatment") or "")
+    name = str(values.get(query.traits.control) or "")
     treated_rows, treated_tokens = _treatment(con, query, name)
     control_rows, control_tokens = _control(con, rows, len(treated_rows))
     _check_rows(query, values, name, treated_rows, control_rows, control_tokens, treated_tokens)
@@ -93,9 +94,9 @@ def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple
     """Rows and response tokens of each update, int64 (U,) each."""
     if not name:
         raise DatasetError(
-            f"replay query {query.name} has no parameter treatment",
+            f"replay query {query.name} has no parameter {query.traits.control}",
             "a control is checked against the dataset that it stands beside",
-            "--   treatment: VARCHAR -- the dataset to match",
+            f"--   {query.traits.control}: VARCHAR -- the dataset to match",
         )
     with connection.errors():
         counts = con.execute(queries.internal("dataset_amounts"), {"dataset": name}).fetchall()

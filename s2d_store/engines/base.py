@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from s2d_store.encoding.topk import FloatArray, IntArray, TopK
+if TYPE_CHECKING:
+    from s2d_store.encoding.topk import FloatArray, IntArray, TopK
 
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How response tokens are drawn.
-
-    Attributes:
-        temperature: divides the logits before sampling; 0 is greedy.
-        top_p: nucleus mass in (0, 1].
-        top_k: keep the k likeliest tokens before sampling; 0 keeps all. Not the k of stored top-k.
-        max_tokens: most response tokens of a rollout.
-    """
+    """Sampling: how response tokens are drawn."""
 
     temperature: float = 1.0
+    """Divides the logits before sampling; 0 is greedy."""
     top_p: float = 1.0
+    """Nucleus mass to sample from, in (0, 1]."""
     top_k: int = 0
+    """Sample from the k likeliest tokens; 0: all. Not the k of stored logprobs."""
     max_tokens: int = 512
+    """Most response tokens."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,26 @@ class Sample:
     topk: TopK | None
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do, whatever the model.
+
+    Attributes:
+        scores_given_ids: whether `score` takes requests with a support of their own.
+        max_logprobs: the largest K it can keep; None: as many as the vocabulary has entries.
+    """
+
+    scores_given_ids: bool
+    max_logprobs: int | None = None
+
+
 class Engine(Protocol):
     """One loaded model. Engines are context managers' payloads: callers always `close()` them.
 
+    Callers check what it yields (`output_checks.check_topk`) before they store it.
+
     Attributes:
-        name: `transformers` or `vllm`.
+        name: as it is registered: `transformers`, `vllm`.
         version: version of the library behind it.
         vocab_size: size of the model's output distribution; the largest possible k.
         max_model_len: most tokens of prompt and response together.
@@ -101,7 +114,7 @@ class Engine(Protocol):
         """Yield one `Sample` per request as it finishes, in any order; `top_logprobs` = K.
 
         Raises:
-            EngineError: K above what the engine allows, or output that fails its checks.
+            EngineError: K above what the engine allows.
         """
         ...
 

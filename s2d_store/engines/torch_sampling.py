@@ -17,13 +17,7 @@ from torch import Tensor
 from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.engines.base import SamplingParams, ScoreRequest
 from s2d_store.errors import EngineError
-
-# What model families do to logits after the output projection, by config field.
-LOGIT_TRANSFORMS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma
-    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
-    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
-}
+from s2d_store.numerics import LogitTransform
 
 
 def rollout_uniforms(seeds_B: Sequence[int], n_tokens: int) -> NDArray[np.float64]:
@@ -165,25 +159,6 @@ def split_topk(topk: TopK, counts: Sequence[int]) -> Iterator[tuple[slice, TopK]
         start += count
 
 
-def predicting_positions(
-    prompt_lengths: Sequence[int], response_lengths: Sequence[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the distributions of response tokens stand in right-padded sequences.
-
-    Response token t stands at prompt + t, and its distribution one position earlier. This is the
-    only place where scoring shifts by one.
-
-    Returns:
-        row and column, int64 (N,) each, of all response tokens one rollout after another.
-    """
-    rows = np.repeat(np.arange(len(response_lengths)), response_lengths)
-    columns = [
-        np.arange(prompt - 1, prompt - 1 + response)
-        for prompt, response in zip(prompt_lengths, response_lengths, strict=True)
-    ]
-    return rows, np.concatenate(columns)
-
-
 def length_batches(
     requests: Sequence[ScoreRequest], max_batch_tokens: int
 ) -> Iterator[list[ScoreRequest]]:
@@ -215,17 +190,11 @@ def output_head(model: Any) -> Callable[[Tensor], Tensor]:
     Raises:
         EngineError: the model does something to its logits that s2d does not know.
     """
-    projection, config = model.get_output_embeddings(), model.config.get_text_config()
-    steps = [
-        (transform, float(value))
-        for field, transform in LOGIT_TRANSFORMS.items()
-        if (value := getattr(config, field, None))
-    ]
+    projection = model.get_output_embeddings()
+    transform = LogitTransform.from_config(model.config.get_text_config())
 
     def head(hidden_NH: Tensor) -> Tensor:
-        logits_NV: Tensor = projection(hidden_NH)
-        for transform, value in steps:
-            logits_NV = transform(logits_NV, value)
+        logits_NV: Tensor = transform(projection(hidden_NH))
         return logits_NV
 
     probe = torch.zeros((1, 2), dtype=torch.int64, device=projection.weight.device)

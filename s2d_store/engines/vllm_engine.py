@@ -6,7 +6,6 @@ Dimensions: T response tokens of one rollout, K top-k entries.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +28,6 @@ from s2d_store.engines.output_checks import (
     check_lengths,
     check_sampling,
     check_token_ids,
-    check_topk,
 )
 from s2d_store.engines.vllm_logprobs import (
     SPARE_ENTRIES,
@@ -38,7 +36,7 @@ from s2d_store.engines.vllm_logprobs import (
     without_padding,
 )
 from s2d_store.engines.vllm_process import CtrlC, inside_vllm
-from s2d_store.errors import EngineError, InputError
+from s2d_store.errors import EngineError, InputError, did_you_mean
 from s2d_store.policies.tokenizer import load_tokenizer, read_vocabulary
 
 # Requests handed over at a time: enough to keep every slot of the scheduler filled.
@@ -129,7 +127,7 @@ class VllmEngine:
 
         Raises:
             InputError: bad parameters, or a prompt that leaves no room for `max_tokens`.
-            EngineError: K above what the engine was opened for, or output that fails its checks.
+            EngineError: K above what the engine was opened for, or output of another form.
         """
         check_sampling(params)
         self._check_k(top_logprobs)
@@ -147,7 +145,7 @@ class VllmEngine:
         Raises:
             InputError: a sequence that does not fit, or an empty prompt.
             EngineError: K above what the engine was opened for, a request with a given support, or
-                output that fails its checks.
+                output of another form.
         """
         self._check_k(k)
         if self._caches_prefixes:
@@ -209,7 +207,6 @@ class VllmEngine:
             tokens = np.array(completion.token_ids, dtype=np.int32)
             check_token_ids(request.rollout_id, tokens, self._n_tokens)
             topk = self._last_positions(request.rollout_id, completion.logprobs, tokens, k)
-            self._check(request.rollout_id, topk, tokens)
             yield Sample(
                 rollout_id=request.rollout_id,
                 response_token_ids=tokens,
@@ -246,7 +243,6 @@ class VllmEngine:
                 sampled = output.outputs[0].logprobs
                 last = self._last_positions(request.rollout_id, sampled, tokens[cut:], k)
                 topk = joined(topk, last)
-            self._check(request.rollout_id, topk, tokens)
             yield request.rollout_id, topk
 
     def _run(
@@ -315,16 +311,6 @@ class VllmEngine:
         check_token_ids(request.rollout_id, request.prompt_token_ids, self.vocab_size)
         check_token_ids(request.rollout_id, response, self.vocab_size)
 
-    def _check(self, rollout_id: str, topk: TopK, tokens: np.ndarray[Any, Any]) -> None:
-        check_topk(
-            rollout_id,
-            topk,
-            len(tokens),
-            support="own",
-            vocab_size=self.vocab_size,
-            response_token_ids=tokens,
-        )
-
 
 def finish_reason(rollout_id: str, said: str | None) -> FinishReason:
     """What vLLM calls the end of a rollout, if it is one that can be stored.
@@ -362,10 +348,8 @@ def _check_engine_args(engine_args: Mapping[str, object]) -> None:
                 f"use {RESERVED[name]}",
             )
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
             raise InputError(
-                f"vLLM has no engine argument {name!r}"
-                + (f"; did you mean {close[0]!r}?" if close else ""),
+                f"vLLM has no engine argument {name!r}{did_you_mean(name, names)}",
                 "names are those of vllm.EngineArgs",
                 "correct --engine-arg",
             )

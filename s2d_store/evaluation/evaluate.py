@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 
 import queries
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.evaluation import checks as checks
+from s2d_store.evaluation.eval_config import EvalConfig as EvalConfig
 from s2d_store.policies import registry
 from s2d_store.rollouts.generate import generate
-from s2d_store.rollouts.generate_config import GenerateConfig, run_of
+from s2d_store.rollouts.generate_config import run_of
 from s2d_store.rollouts.grade import VerifyConfig, verify
 from s2d_store.rollouts.progress import OnProgress, ignore
 from s2d_store.rollouts.selection import Prompt, check_counts, select_prompts
@@ -32,33 +33,6 @@ from s2d_store.verifiers.registry import needs_answer, verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 """Given what is being done, a context whose value follows its progress."""
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """One eval command.
-
-    Attributes:
-        policies: registered names or ids, local folders, or hub ids; the report keeps their order.
-        settings: how rollouts are sampled and graded; its policy, role, purpose, run and round are
-            filled in here.
-        role: teacher or student; empty takes the role that a policy's first rollouts have in the
-            store, or student.
-        k: tries of pass@k; none takes n.
-        baseline: the policy that each other one is compared with; empty compares every pair.
-        allow_trained: evaluate on prompts that were trained on.
-        resamples: bootstrap resamples behind each interval.
-        resample_seed: their seed.
-    """
-
-    policies: tuple[str, ...]
-    settings: GenerateConfig
-    role: Literal["", "teacher", "student"] = ""
-    k: tuple[int, ...] = ()
-    baseline: str = ""
-    allow_trained: bool = False
-    resamples: int = 2000
-    resample_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from s2d_store.accounting.guard import Guard, Meter
 from s2d_store.engines.base import Engine
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k
+from s2d_store.engines.registry import require_capable
 from s2d_store.errors import InputError
 from s2d_store.policies import registry
 from s2d_store.policies.chat_template import render_chat, render_plain
@@ -70,6 +71,7 @@ def generate(
             was finished by then stays.
     """
     check_config(config)
+    require_capable(config.engine, k=config.top_logprobs)
     guard = Guard.open(store, config.budget)
     policy = registry.find(store, config.policy, config.revision)
     identity = identity_of(config, policy)

@@ -8,79 +8,56 @@ from typing import Any, Literal
 from s2d_store import ids
 from s2d_store.config_identity import defaults, non_default
 from s2d_store.engines.base import SamplingParams
-from s2d_store.engines.output_checks import check_sampling
 from s2d_store.errors import InputError
 from s2d_store.policies.chat_template import RESERVED_KWARGS, template_hash
 from s2d_store.policies.registry import Registered
-from s2d_store.rollouts.selection import check_counts
+from s2d_store.rollouts.settings import EngineChoice, PromptUse
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(EngineChoice, PromptUse):
     """One generate command. Only what changes the rollouts themselves is the run's identity:
     a larger `n`, `limit` or other prompts extend the same run.
-
-    Attributes:
-        policy: registered name or id, a local folder, or a hub id.
-        role: teacher or student.
-        revision: hub revision, with a hub id.
-        purpose: train or eval.
-        stage: stage of the experiment that budgets count this run for; empty for none.
-        n: rollouts per prompt.
-        params: how tokens are drawn.
-        top_logprobs: the policy's own top-k kept in the same pass; 0 for none.
-        seed: every rollout's own seed derives from it.
-        round: on-policy round.
-        where: SQL condition on table prompts; empty for all.
-        limit: most prompts, by prompt_id; 0 for all.
-        prompts_per_round: of those, take that many whose turn it is in `round`; 0 for all.
-        run: run id; empty derives it from the configuration.
-        engine: transformers or vllm.
-        device: auto, cpu, cuda, ... (transformers engine).
-        dtype: auto, float32, bfloat16, ...
-        batch_size: rollouts decoded together (transformers engine).
-        engine_args: further arguments of the vLLM engine.
-        max_model_len: most tokens of prompt and response; 0 for the model's own.
-        chat_template: Jinja text used instead of the tokenizer's; empty for its own.
-        no_chat_template: feed the messages' plain text.
-        chat_template_kwargs: further variables of the template, such as enable_thinking.
-        skip_too_long: leave out prompts that do not fit instead of refusing.
-        chunk_rows: rollouts per commit.
-        verifier: grade each chunk with this verifier before its commit; empty for none.
-        verify_workers: processes that grade.
-        verify_deadline_s: seconds per verdict may take.
-        budget: budget file; empty takes the store's own budget.toml, if any.
     """
 
     policy: str
+    """Registered name or id, local folder, or hub id."""
     role: Literal["teacher", "student"]
+    """teacher or student."""
     revision: str | None = None
+    """Hub revision."""
     purpose: Literal["train", "eval"] = "train"
+    """train or eval."""
     stage: str = ""
-    n: int = 1
+    """Stage that budgets count this run for."""
     params: SamplingParams = field(default_factory=SamplingParams)
-    top_logprobs: int = 0
+    """How tokens are drawn."""
     seed: int = 0
+    """Every rollout's own seed derives from it."""
     round: int = 0
+    """On-policy round."""
     where: str = ""
+    """SQL condition on prompts: split = 'train'."""
     limit: int = 0
+    """Most prompts, by prompt_id; 0: all."""
     prompts_per_round: int = 0
+    """Of these prompts, the N whose turn it is in --round; 0: all."""
     run: str = ""
-    engine: str = "transformers"
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int = 32
-    engine_args: tuple[tuple[str, object], ...] = ()
-    max_model_len: int = 0
+    """Run id; default: derived from the settings."""
     chat_template: str = ""
-    no_chat_template: bool = False
+    """Chat template (a file of Jinja text) instead of the model's."""
     chat_template_kwargs: tuple[tuple[str, object], ...] = ()
-    skip_too_long: bool = False
+    """Further variables of the chat template: '{"enable_thinking": false}'."""
     chunk_rows: int = 256
+    """Rollouts per commit."""
     verifier: str = ""
+    """Grade each chunk with this verifier before its commit; empty: none."""
     verify_workers: int = 2
+    """Grading processes; 0: one per core."""
     verify_deadline_s: float = 5.0
+    """Seconds a verdict may take before its worker is killed."""
     budget: str = ""
+    """Budget file; default: the store's own budget.toml, if any."""
 
 
 def check_config(config: GenerateConfig) -> None:
@@ -89,6 +66,9 @@ def check_config(config: GenerateConfig) -> None:
     Raises:
         InputError: a number out of range, or a role or purpose that is unknown.
     """
+    from s2d_store.engines.output_checks import check_sampling
+    from s2d_store.rollouts.selection import check_counts
+
     check_sampling(config.params)
     check_counts(
         ("--n", config.n, 1),

@@ -19,6 +19,7 @@ from s2d_store.rollouts.first_verdicts import Graded, checked_start
 from s2d_store.rollouts.grade_items import pending_items
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.settings import VerifyConfig as VerifyConfig
 from s2d_store.rollouts.withdraw import require_standing
 from s2d_store.runs import record
 from s2d_store.sql import connection
@@ -28,34 +29,6 @@ from s2d_store.verifiers.pool import VerifierPool
 
 # What planning reads, and charging for it.
 _READS = "graded_rollouts prompts rewards rollouts runs withdrawals"
-
-
-@dataclass(frozen=True)
-class VerifyConfig:
-    """One verify command.
-
-    Attributes:
-        verifier: what `registry.load_verifier` takes.
-        where: SQL condition on view graded_rollouts; empty for all.
-        limit: most rollouts; 0 for all.
-        workers: grading processes.
-        deadline_s: seconds per verdict may take.
-        chunk_rows: verdicts per commit.
-        budget: budget file; empty takes the store's own budget.toml, if any.
-        retry: grade again, as a further attempt, where the newest one judged nothing (timeout,
-            error).
-        rollouts: of those that match, only these ids; None for all.
-    """
-
-    verifier: str = "math-verify"
-    where: str = ""
-    limit: int = 0
-    workers: int = 2
-    deadline_s: float = 5.0
-    chunk_rows: int = 4096
-    budget: str = ""
-    retry: bool = False
-    rollouts: tuple[str, ...] | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from s2d_store import ids
@@ -60,7 +61,7 @@ def rollout_tables(
     """Rows of table rollouts and, where the engine kept it, of table topk.
 
     Raises:
-        EngineError: a top-k that fails its checks; names the rollout and position.
+        EngineError: logprobs that fail their checks; names the rollout and position.
     """
     samples = [f.sample for f in done]
     n, now = len(done), datetime.now(UTC)
@@ -105,20 +106,26 @@ def rollout_tables(
         "sampled_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
     }
     tables = {"rollouts": pa.table(columns)}
+    for sample in samples:
+        check_topk(
+            sample.rollout_id,
+            sample.topk or _of_sampled_tokens(sample),
+            len(sample.response_token_ids),
+            support="own",
+            vocab_size=context.vocab_size,
+            response_token_ids=sample.response_token_ids,
+        )
     scored = [(s.rollout_id, s.topk) for s in samples if s.topk is not None]
     if scored:
-        for sample in samples:
-            if sample.topk is not None:
-                check_topk(
-                    sample.rollout_id,
-                    sample.topk,
-                    len(sample.response_token_ids),
-                    support="own",
-                    vocab_size=context.vocab_size,
-                    response_token_ids=sample.response_token_ids,
-                )
         tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id)
     return tables
+
+
+def _of_sampled_tokens(sample: Sample) -> TopK:
+    """A top 0: the sampled tokens' logprobs alone."""
+    none = np.empty((len(sample.response_token_ids), 0))
+    ids, logprobs = none.astype(np.int32), none.astype(np.float32)
+    return TopK(ids, logprobs, sample.response_logprobs)
 
 
 def _group_id(context: RunContext, prompt_id: str) -> str:

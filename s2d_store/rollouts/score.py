@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import duckdb
 import numpy as np
@@ -19,6 +18,7 @@ from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
+from s2d_store.engines.registry import require_capable
 from s2d_store.errors import InputError, StoreError
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
@@ -26,48 +26,16 @@ from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
+from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.tables.fetch_rows import Source, fetch_rows
 from s2d_store.tables.snapshot import Snapshot
 
-Support = Literal["own", "policy"]
 # What planning reads, and charging for it.
 _READS = "graded_rollouts policy_topk topk policies rollouts runs"
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """One score command.
-
-    Attributes:
-        scorer: registered name or id of the policy that scores, a folder, or a hub id.
-        revision: hub revision, with a hub id.
-        k: entries per token, with `support = own`; with `support = policy` 0 takes the largest
-            top-k that the sampling policy stored.
-        support: `own` for the scorer's top k, `policy` for the sampling policy's top-k ids.
-        where: SQL condition on view graded_rollouts; empty for all.
-        limit: most rollouts; 0 for all.
-        engine, device, dtype, batch_size, engine_args, max_model_len: see GenerateConfig.
-        chunk_rows: rollouts per commit.
-        budget: budget file; empty takes the store's own budget.toml, if any.
-    """
-
-    scorer: str
-    revision: str | None = None
-    k: int = 0
-    support: Support = "own"
-    where: str = ""
-    limit: int = 0
-    engine: str = "transformers"
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int = 32
-    engine_args: tuple[tuple[str, object], ...] = ()
-    max_model_len: int = 0
-    chunk_rows: int = 256
-    budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +58,8 @@ def score(
     """Score what is missing and store it in chunks; every row is checked before its commit.
 
     Raises:
-        InputError: another tokenizer, nothing to score, or no stored top-k to take the ids from.
+        InputError: another tokenizer, nothing to score, no stored top-k to take the ids from, or an
+            engine that cannot score given ids.
         EngineError: k is too large, or logprobs that fail their checks.
         BudgetError: it would go over the budget; nothing started.
     """
@@ -102,6 +71,7 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
     scorer = registry.find(store, config.scorer, config.revision)
     identity = {

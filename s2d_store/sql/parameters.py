@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import duckdb
 
 import queries
 from queries import NULL, Param, Query
-from s2d_store.errors import InputError, NotFoundError
+from s2d_store.errors import InputError, NotFoundError, did_you_mean
 
 _LEAST = {"BIGINT": -(2**63), "COUNT": 1}
 NAMED = 8
@@ -32,10 +31,8 @@ def resolve(
     names = [p.name for p in query.params]
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
             raise InputError(
-                f"query {query.name} has no parameter {name!r}"
-                + (f"; did you mean {close[0]!r}?" if close else ""),
+                f"query {query.name} has no parameter {name!r}{did_you_mean(name, names)}",
                 f"it takes {', '.join(names) or 'none'}",
                 f"s2d query --list {query.name}",
             )
@@ -89,18 +86,17 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     wanted = f"a {param.type}"
-    close: list[str] = []
+    hint_at = ""
     if param.choices:
         wanted = f"one of {', '.join(param.choices)}"
-        close = difflib.get_close_matches(text, param.choices, 1)
+        hint_at = did_you_mean(text, param.choices)
     elif param.type == "COUNT":
         wanted = "a whole number of at least 1"
     hint = f"--param {param.name}={param.default or '...'}"
     if param.nullable:
         hint = f"--param {param.name}=..., or leave it out: NULL"
     return InputError(
-        f"parameter {param.name}={text!r} of query {query.name} is not {wanted}"
-        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"parameter {param.name}={text!r} of query {query.name} is not {wanted}{hint_at}",
         param.doc,
         hint,
     )
@@ -124,10 +120,8 @@ def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
         if name_or_id in (policy_id, name):
             return policy_id, name
     names = [name for _, name in rows]
-    close = difflib.get_close_matches(name_or_id, names, 1)
     raise NotFoundError(
-        f"no policy {name_or_id!r} in this store"
-        + (f"; did you mean {close[0]!r}?" if close else ""),
+        f"no policy {name_or_id!r} in this store{did_you_mean(name_or_id, names)}",
         _registered(names),
         "s2d policies list, or s2d policies add NAME LOCATION",
     )

@@ -64,7 +64,7 @@ def test_a_file_is_read_in_its_order(tmp_path: Path) -> None:
         ("[role.techer]\nlabels = 1", "unknown key 'role.techer'; did you mean 'role.teacher'"),
         ("[role]\nlabels = 1", r"\[role\] does not say which role it limits"),
         ("stage = 3", r"\[stage\] does not say which stage it limits"),
-        ("experiment = 3", "experiment is 3, not a table of limits"),
+        ("experiment = 3", "experiment is 3"),
         ("[experiment]\nlabels = -1", "labels in .experiment. is -1"),
         ("[experiment]\nlabels = true", "labels in .experiment. is True"),
         ("[experiment]\nlabels = '5'", "labels in .experiment. is '5'"),

@@ -28,7 +28,6 @@ from s2d_store.engines.torch_sampling import (
     draw_tokens,
     inverse_cdf,
     length_batches,
-    predicting_positions,
     rollout_uniforms,
 )
 from s2d_store.errors import EngineError, InputError
@@ -179,7 +178,7 @@ def test_the_flat_check_finds_the_rollout() -> None:
         ({"temperature": math.inf}, "--temperature"),
         ({"top_p": 0.0}, "--top-p"),
         ({"top_p": 1.1}, "--top-p"),
-        ({"top_k": -1}, "--top-logprobs"),
+        ({"top_k": -1}, "--top-k"),
         ({"max_tokens": 0}, "--max-tokens"),
     ],
 )
@@ -282,12 +281,6 @@ def test_length_batches_keep_to_the_limit_and_lose_nothing() -> None:
     assert all(max(row) * len(row) <= 100 or len(row) == 1 for row in lengths)
     assert all(len({r.support is None for r in b}) == 1 for b in batches)
     assert len(batches) < 30
-
-
-def test_predicting_positions_stand_one_before_each_response_token() -> None:
-    rows, columns = predicting_positions([3, 1], [2, 3])
-    assert rows.tolist() == [0, 0, 1, 1, 1]
-    assert columns.tolist() == [2, 3, 0, 1, 2]
 
 
 def test_open_transformers(tmp_path: Path) -> None:

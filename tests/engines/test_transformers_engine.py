@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from s2d_store.engines import transformers_engine as module
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.output_checks import check_topk
 from s2d_store.engines.torch_sampling import output_head
 from s2d_store.engines.transformers_engine import TransformersEngine
 from s2d_store.errors import EngineError, InputError
@@ -345,12 +346,21 @@ def test_ids_outside_the_vocabulary_are_refused(engine: TransformersEngine) -> N
         list(engine.score([ScoreRequest("a", [1], good, np.array([[1, 2]], np.int32))], 2))
 
 
-def test_logits_that_are_not_numbers_are_reported_and_not_stored(tmp_path: Path) -> None:
+def test_logits_that_are_not_numbers_are_found_by_the_check_before_storing(tmp_path: Path) -> None:
     engine = TransformersEngine(str(save_tiny_model(tmp_path / "model")), device="cpu")
     with torch.no_grad():
         engine._model.get_output_embeddings().weight[7] = float("nan")
+    (sample,) = engine.sample(requests_of(engine, 1), SamplingParams(max_tokens=3), 2)
+    assert sample.topk is not None
     with pytest.raises(EngineError, match=r"r0, position 0: .*nan"):
-        list(engine.sample(requests_of(engine, 1), SamplingParams(max_tokens=3), 2))
+        check_topk(
+            sample.rollout_id,
+            sample.topk,
+            len(sample.response_token_ids),
+            support="own",
+            vocab_size=engine.vocab_size,
+            response_token_ids=sample.response_token_ids,
+        )
 
 
 def test_memory_exhaustion_says_what_to_lower(

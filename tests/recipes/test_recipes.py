@@ -231,7 +231,7 @@ def test_every_key_is_explained() -> None:
     from dataclasses import fields
 
     from cli.recipes import schema
-    from trainers.config_options import field_help
+    from s2d_store.config_fields import field_help
 
     for table in (
         schema.Recipe,

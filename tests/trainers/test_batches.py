@@ -14,6 +14,7 @@ from torch import Tensor
 
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, TrainingError
+from s2d_store.numerics import predicting_positions, ranges
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.tiny_models import save_tiny_model
 from trainers.batches import (
@@ -26,7 +27,6 @@ from trainers.batches import (
 )
 from trainers.config import WarmupConfig
 from trainers.losses.support import Support
-from trainers.shift import predicting_positions, ranges
 from trainers.student import Student, _choose_layout
 from trainers.update import own_micro_batches
 

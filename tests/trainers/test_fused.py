@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from s2d_store.numerics import LogitTransform
 from trainers import fused
 from trainers.fused import fused_sums
-from trainers.head import LogitTransform
 from trainers.losses import Tail
 from trainers.losses.forward_kl import forward_kl
 from trainers.losses.reverse_kl import reverse_kl

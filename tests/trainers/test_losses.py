@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.head import LogitTransform
+from s2d_store.numerics import LogitTransform
 from trainers.losses import Tail
 from trainers.losses.forward_kl import forward_kl_dense
 from trainers.losses.tail import teacher_tail

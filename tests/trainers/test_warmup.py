@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import trainers.update
+from s2d_store.config_fields import field_help
 from s2d_store.errors import DatasetError, InputError, TrainingError
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.processes import environment, run_together
 from tests.support.tiny_models import save_tiny_model
+from trainers.__main__ import main
 from trainers.config import (
     GRPOConfig,
     OPDConfig,
@@ -25,9 +27,9 @@ from trainers.config import (
     TrainerConfig,
     WarmupConfig,
 )
-from trainers.config_options import field_help, parse_config
+from trainers.config_options import parse_config
 from trainers.schedule import lr_factor
-from trainers.warmup import main, train_warmup
+from trainers.warmup import train_warmup
 
 N_UPDATES = 8
 
@@ -240,7 +242,7 @@ def test_kill_9_while_a_checkpoint_is_written(
 def test_two_processes_give_the_weights_of_one(
     place: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    run_together(["-m", "trainers.warmup", *arguments(config_for(place, tmp_path / "two"))])
+    run_together(["-m", "trainers", "warmup", *arguments(config_for(place, tmp_path / "two"))])
     expected = final_weights(uninterrupted)
     for name, tensor in final_weights(tmp_path / "two").items():
         torch.testing.assert_close(tensor, expected[name], atol=2e-5, rtol=1e-3)
@@ -274,7 +276,7 @@ def test_final_weights_have_the_students_own_type(
 
 
 def test_config_and_arguments_do_not_import_torch() -> None:
-    code = "import sys, trainers.config_options; assert 'torch' not in sys.modules"
+    code = "import sys, trainers.__main__; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
 
 
@@ -437,11 +439,23 @@ def test_every_config_field_is_explained() -> None:
 def test_main_prints_errors_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = main(
-        ["--dataset", str(tmp_path), "--student", "x", "--output", "y", "--betas", "0.9", "0.99"]
-    )
-    assert status == 1
+    given = [
+        "--dataset",
+        str(tmp_path),
+        "--student",
+        "x",
+        "--output",
+        "y",
+        "--betas",
+        "0.9",
+        "0.99",
+    ]
+    assert main(["warmup", *given]) == 1
     assert "fix: s2d dataset build" in capsys.readouterr().err
+    assert main(["warmpu", *given]) == 1
+    assert "no trainer is named 'warmpu'; did you mean 'warmup'?" in capsys.readouterr().err
+    assert (main([]), main(["--help"])) == (2, 0)
+    assert capsys.readouterr().out.count("usage: python -m trainers {warmup,opd,") == 2
 
 
 @pytest.mark.parametrize("schedule,last", [("constant", 1.0), ("linear", 0.25), ("cosine", 0.1464)])

@@ -1,7 +1,7 @@
 -- Whose gold answers the named datasets use: one row per role, stage, dataset and labelled prompt.
 -- The stage is that of the runs that trained on the dataset; while none has, that of the newest
 -- trained one of its kind and role, or its kind. The role is that of the policy trained: the
--- rollouts' own for GRPO, else the student's.
+-- rollouts' where they are the trained policy's own, else the student's.
 -- stage (written role/stage), dataset_id, name, prompt_id.
 CREATE MACRO labels_by_stage(wanted) AS TABLE
     WITH labelled AS (
@@ -13,7 +13,7 @@ CREATE MACRO labels_by_stage(wanted) AS TABLE
     datasets AS (
         SELECT
             a.dataset_id, a.name, a.kind, a.created_at,
-            CASE WHEN a.kind = 'grpo' THEN r.role ELSE 'student' END AS role
+            CASE WHEN a.rollouts = 'own' THEN r.role ELSE 'student' END AS role
         FROM audited_datasets(wanted) AS a
         INNER JOIN (
             SELECT dataset_id, min(rollout_id) AS rollout_id FROM labelled GROUP BY dataset_id

@@ -17,7 +17,7 @@ CREATE MACRO replay_pairs(control, treatment) AS TABLE
                 coalesce(treatment, lock ->> '$.params.treatment') AS wanted,
                 (lock ->> '$.params.tolerance')::DOUBLE AS stated_tolerance
             FROM audited_datasets(control)
-            WHERE kind = 'replay' OR treatment IS NOT NULL
+            WHERE control_of IS NOT NULL OR treatment IS NOT NULL
         ) AS c
         LEFT JOIN raw.datasets AS t
             ON c.wanted IN (t.name, t.dataset_id)

@@ -1,4 +1,4 @@
--- How far the rollouts of OPD and GRPO datasets lag behind the policy that trains on them: the one
+-- How far the rollouts of on-policy datasets lag behind the policy that trains on them: the one
 -- that a run started from, else the one that the lock names, else the newest that sampled a row.
 -- dataset, kind, learner, policy, rows, first_update, last_update, example (a rollout_id), lag
 -- (null: no policy that the learner's training passed through), stated_max_lag.
@@ -10,7 +10,7 @@ CREATE MACRO row_lags(wanted) AS TABLE
         FROM raw.dataset_rows AS d
         INNER JOIN raw.rollouts AS r USING (rollout_id)
         WHERE d.dataset_id IN (
-            SELECT dataset_id FROM audited_datasets(wanted) WHERE kind IN ('opd', 'grpo')
+            SELECT dataset_id FROM audited_datasets(wanted) WHERE on_policy
         )
         GROUP BY d.dataset_id, r.policy_id
     ),

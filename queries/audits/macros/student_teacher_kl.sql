@@ -1,5 +1,6 @@
 -- KL, both ways where stored, of students and teachers: `student` is an id, or NULL: every policy
--- whose rollouts stand in the named OPD datasets; `teacher` is an id, or NULL: any.
+-- whose rollouts stand in the named on-policy datasets with a teacher's scores; `teacher` is an id,
+-- or NULL: any.
 -- student, teacher, direction, rollouts, tokens, kl, standard_error.
 CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
     WITH students AS (
@@ -11,7 +12,7 @@ CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
                 SELECT s.policy_id
                 FROM dataset_sources AS s
                 INNER JOIN audited_datasets(wanted) AS a USING (dataset_id)
-                WHERE a.kind = 'opd'
+                WHERE a.on_policy AND a.has_topk
             )
         END
     ),
