@@ -91,15 +91,15 @@ def queries_page() -> str:
     parts = [
         NOTE,
         "# The named queries\n",
-        "Run one with `s2d query NAME --param name=value`. A parameter whose default is `NULL` filters "
-        "nothing unless it is given; `--param name=` gives NULL too.\n",
+        "Run one with `s2d query NAME --param name=value`. A parameter whose default is `NULL` "
+        "filters nothing unless it is given; `--param name=` gives NULL too.\n",
     ]
     for query in queries.catalog().values():
         parts.append(f"## `{query.name}`\n\n{query.question} Grain: {query.grain}.\n")
         parts.append(f"Columns: {', '.join(f'`{name}`' for name in query.columns)}.\n")
         rows = [
-            f"| `{p.name}` | {_cell(p.type)} | {'required' if p.default is None else f'`{p.default}`'} "
-            f"| {_cell(p.doc)} |"
+            f"| `{p.name}` | {_cell(p.type)} "
+            f"| {'required' if p.default is None else f'`{p.default}`'} | {_cell(p.doc)} |"
             for p in query.params
         ]
         head = "| parameter | type | default | meaning |\n| --- | --- | --- | --- |\n"
