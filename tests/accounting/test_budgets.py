@@ -30,7 +30,7 @@ def budget(store: Store, text: str) -> Budget:
     return Budget.find(store)
 
 
-def spent(store: Store, by: str, purpose: str = "train") -> dict[Any, tuple[Any, ...]]:
+def spent(store: Store, by: str, purpose: str | None = "train") -> dict[Any, tuple[Any, ...]]:
     """labels, graded, generated, scored, trained, updates by name."""
     sql = queries.catalog()[f"spent_by_{by}"].sql
     relation = store.sql(sql, {"purpose": purpose})
