@@ -81,6 +81,14 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
     times["group advantages"] = median_seconds(
         lambda: con.sql(f"SELECT sum(advantage) FROM ({ADVANTAGES})").fetchall(), repeats
     )
+    scored = con.sql("SELECT rollout_id FROM topk ORDER BY rollout_id LIMIT 1000").fetchall()
+    names = [connection.literal(rollout) for (rollout,) in scored]
+    for count in (1, len(names)):
+        within = ", ".join(names[:count])
+        text = f"SELECT max(kl), max(token) FROM tokens WHERE rollout_id IN ({within})"
+        times[f"view tokens, {count:,} rollouts"] = median_seconds(
+            lambda text=text: con.sql(text).fetchall(), repeats
+        )
     return times
 
 

@@ -104,8 +104,8 @@ def queries_page() -> str:
         parts.append(f"## `{query.name}`\n\n{query.question} Grain: {query.grain}.\n")
         parts.append(f"Columns: {', '.join(f'`{name}`' for name in query.columns)}.\n")
         rows = [
-            f"| `{p.name}` | {_cell(p.type)} | "
-            f"{'required' if p.default is None else f'`{p.default}`'} | {_cell(p.doc)} |"
+            f"| `{p.name}` | {_cell(p.type)} "
+            f"| {'required' if p.default is None else f'`{p.default}`'} | {_cell(p.doc)} |"
             for p in query.params
         ]
         head = "| parameter | type | default | meaning |\n| --- | --- | --- | --- |\n"

@@ -94,7 +94,7 @@ def _wrong_type(query: Query, param: Param, text: str) -> InputError:
         wanted = "a whole number of at least 1"
     hint = f"--param {param.name}={param.default or '...'}"
     if param.nullable:
-        hint = f"--param {param.name}=..., or leave it out: NULL"
+        hint = f"--param {param.name}=..., or nothing after the = for NULL"
     return InputError(
         f"parameter {param.name}={text!r} of query {query.name} is not {wanted}{hint_at}",
         param.doc,

@@ -30,7 +30,7 @@ def budget(store: Store, text: str) -> Budget:
     return Budget.find(store)
 
 
-def spent(store: Store, by: str, purpose: str = "train") -> dict[Any, tuple[Any, ...]]:
+def spent(store: Store, by: str, purpose: str | None = "train") -> dict[Any, tuple[Any, ...]]:
     """labels, graded, generated, scored, trained, updates by name."""
     sql = queries.catalog()[f"spent_by_{by}"].sql
     relation = store.sql(sql, {"purpose": purpose})
@@ -117,7 +117,7 @@ def test_spending_by_role_stage_and_run_adds_up_by_hand(whole: Store) -> None:
         "grpo": (4, 2, 20, 0, 40, 2),
         "other": (0, 0, 30, 0, 0, 0),
     }
-    by_run = spent(whole, "run", "any")
+    by_run = spent(whole, "run", None)
     assert by_run["verify"] == (0, 10, 0, 0, 0, 0), "a b c d e x f g, and v w of evaluation"
     assert by_run["score"] == (0, 0, 0, 20, 0, 0)
     assert by_run["train-f"] == (4, 0, 0, 0, 40, 2)
@@ -130,7 +130,7 @@ def test_totals_count_each_label_once_and_evaluation_on_request(whole: Store) ->
     ((*amounts, flops),) = whole.sql(sql, {"purpose": "train"}).fetchall()
     assert amounts == [7, 8, 150, 40, 130, 7]
     assert flops == pytest.approx(FORWARD * (15 + 4) + BACKWARD * 13)
-    ((*amounts, flops),) = whole.sql(sql, {"purpose": "any"}).fetchall()
+    ((*amounts, flops),) = whole.sql(sql, {"purpose": None}).fetchall()
     assert amounts == [7, 10, 170, 40, 130, 7]
     assert flops == pytest.approx(FORWARD * (17 + 4) + BACKWARD * 13)
 
