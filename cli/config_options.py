@@ -18,6 +18,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "n": ("--n", "-n"),
     "round": ("--round",),
     "chunk_rows": ("--chunk",),
+    "workers": ("--n-workers",),
     "deadline_s": ("--deadline",),
     "verify_deadline_s": ("--deadline",),
     "chat_template": ("--template",),

@@ -91,7 +91,7 @@ def test_the_page_runs_as_it_stands(installed: Path, cli: Cli) -> None:
     given = ("--dataset", "again", "--student", "student", "--output", "again", "--gamma", "0.5")
     trained = cli("train", "focal", *given)
     assert trained.code == 0 and "4 updates" in trained.out, trained.err
-    verified = cli("verify", "--verifier", "ends-with", "--workers", "1")
+    verified = cli("verify", "--verifier", "ends-with", "--n-workers", "1")
     assert verified.code == 0 and "rollouts graded" in verified.out, verified.err
     found = cli("audit", installed / "long_answers.sql")
     assert found.code == 1 and "long_answers" in found.out, found.err
