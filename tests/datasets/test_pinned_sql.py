@@ -14,6 +14,7 @@ import queries
 from s2d_store.audits import locks_rebuild
 from s2d_store.datasets.build import build, read_lock, verify
 from s2d_store.datasets.lock_file import dataset_id, with_checksum
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError, S2DError
 from s2d_store.maintenance.restore_dataset import restore
 from s2d_store.store import Store
@@ -76,7 +77,7 @@ def test_a_lock_of_version_1_is_rebuilt_with_the_installed_views(
     edit(locked, "p", as_version_1)
     found = verify(locked, "p")
     assert found.matches and "version 1" in found.hint
-    assert sum(rows.n_rows for rows in locked.dataset("p").updates()) == 12
+    assert sum(rows.n_rows for rows in open_dataset(locked, "p").updates()) == 12
     install_other_views(monkeypatch)
     found = verify(locked, "p")
     assert found.files == found.locked != found.rebuilt, "nothing pins the views of such a lock"

@@ -10,6 +10,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import build, materialise, read_lock, verify
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError
 from s2d_store.store import Store
 from tests.support import synthetic
@@ -96,7 +97,7 @@ def test_a_mask_comes_with_any_rollout_that_has_one(made: Store, copy_rows: bool
     assert [row["response_logprobs"] for row in rows] == [[-0.5, -0.25, -0.125], [-0.5, 0.0, -1.0]]
     assert verify(made, "w").matches
     build(made, "plain", query(" WHERE rollout_id = 'a'"), {}, copy_rows=copy_rows)
-    assert "response_mask" not in made.dataset("plain").columns
+    assert "response_mask" not in open_dataset(made, "plain").columns
 
 
 def test_both_forms_hold_the_same_masks(made: Store) -> None:
@@ -117,14 +118,14 @@ def test_unknown_logprobs_are_refused_where_the_loss_needs_them(made: Store) -> 
     with pytest.raises(DatasetError, match=r"2 rollouts .* lack logprobs .*, e\.g\. c"):
         build(made, "w", query(few, kind="grpo", more=more), {})
     build(made, "known", query(few + " AND rollout_id < 'c'", kind="grpo", more=more), {})
-    assert "response_logprobs" in made.dataset("known").columns
+    assert "response_logprobs" in open_dataset(made, "known").columns
 
 
 def test_other_kinds_leave_unknown_logprobs_out(made: Store) -> None:
     build(made, "w", query(" WHERE rollout_id <> 'e'"), {})
-    assert "response_logprobs" not in made.dataset("w").columns
+    assert "response_logprobs" not in open_dataset(made, "w").columns
     build(made, "s", query(" WHERE rollout_id <> 'e'", kind="sft"), {})
-    assert "response_logprobs" not in made.dataset("s").columns
+    assert "response_logprobs" not in open_dataset(made, "s").columns
 
 
 def test_a_reference_policys_logprobs_come_along(made: Store) -> None:
@@ -135,7 +136,7 @@ def test_a_reference_policys_logprobs_come_along(made: Store) -> None:
     add_ref(made, "b", 2, [-4.0, -5.0, -6.0])
     add_ref(made, "b", 1, [-4.0, -5.0, -6.0])
     build(made, "w", query(" WHERE rollout_id IN ('a', 'b')", more=more), {})
-    rows = next(made.dataset("w").updates(columns=["ref_logprobs"]))
+    rows = next(open_dataset(made, "w").updates(columns=["ref_logprobs"]))
     values, offsets = rows.lists["ref_logprobs"]
     np.testing.assert_array_equal(values, np.float32([-1, -2, -3, -4, -5, -6]))
     assert offsets.tolist() == [0, 3, 6]
