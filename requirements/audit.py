@@ -114,7 +114,7 @@ def audit(found: Mapping[str, str]) -> tuple[list[str], list[str]]:
     entries = look_up(found, AUDIT_S)
     unknown = [entry["name"] for entry in entries if "skip_reason" in entry]
     vulnerable = [
-        f"{entry['name']}=={entry['version']}: {advisory['id']}, mended in "
+        f"{entry['name']}=={entry['version']}: {advisory['id']}, repaired in "
         f"{', '.join(advisory['fix_versions']) or 'no release yet'}"
         for entry in entries
         for advisory in entry.get("vulns", ())
@@ -124,7 +124,7 @@ def audit(found: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 
 def main() -> int:
-    """Print what was found; 1 where something must be mended."""
+    """Print what was found; 1 where something must be repaired."""
     lists, wrong = {}, []
     for name in LISTS:
         lists[name], faults = pins(name, (FOLDER / name).read_text())

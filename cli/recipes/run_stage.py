@@ -316,7 +316,10 @@ class _Round:
         given |= {key: _text(value) for key, value in stage.dataset.items()}
         # Another order, and another choice of what is replayed, in every round.
         seed = task.seed * 1000 + self.index
-        lock = build(work.store, self.name, query, given, seed, work.recipe.budget)
+        recipe = work.recipe
+        lock = build(
+            work.store, self.name, query, given, seed, recipe.budget, copy_rows=recipe.materialise
+        )
         counts = lock["counts"]
         work.say(f"  {counts['rows']} rows in {counts['updates']} updates")
 

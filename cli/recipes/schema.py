@@ -177,5 +177,8 @@ class Recipe:
     """Command that starts trainers in processes of their own: ["accelerate", "launch"]."""
     keep_rounds: KeepRounds = "last"
     """last: a round's weights and checkpoints are deleted once the next is done; all: none are."""
+    materialise: bool = True
+    """Copy a round's tokens beside its lock, which then holds even where rollouts were lost and
+    sampled again; false: only name where they lie, for rounds of many GB."""
     engine: Engine = field(default_factory=Engine)
     """`[engine]`."""

@@ -154,7 +154,8 @@ def test_policies_are_registered_with_parents_and_listed(
     assert cli("policies", "add", "base", student_folder, *at).out == first.out
     assert cli("policies", "add", "tuned", child, "--parent", "base", *at).code == 0
     rows = [line.split() for line in cli("policies", "list", *at).out.splitlines()]
-    assert [(row[0], row[3]) for row in rows] == [
+    parent = rows[0].index("parent")
+    assert [(row[0], row[parent]) for row in rows] == [
         ("name", "parent"),
         ("base", "-"),
         ("tuned", "base"),

@@ -120,20 +120,6 @@ def test_sql_and_files_give_what_was_committed(tmp_path: Path) -> None:
     assert bits(logit_steps.decode(raw).column("logprobs")) == bits(both.column("logprobs"))
 
 
-def test_a_store_of_format_1_keeps_its_files_plain(tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(Path(__file__).parents[1] / "formats" / "v1", tmp_path / "store")
-    store = Store.open(tmp_path / "store")
-    before = store.snapshot().files["topk"]
-    made = table(entries([4], [6], 7, 7))
-    store.commit({"topk": made})
-    (new,) = set(store.snapshot().files["topk"]) - set(before)
-    assert "logit_steps" not in pq.read_schema(new).names
-    found = store.sql("SELECT logprobs FROM topk WHERE rollout_id = 'r000'").to_arrow_table()
-    assert bits(found.column(0)) == bits(made.column("logprobs"))
-
-
 def test_every_leaf_is_compressed_at_its_level(tmp_path: Path) -> None:
     made = logit_steps.encode(table(entries([40], [16], 8, 7)))
     parquet_writer.write(tmp_path / "x.parquet", [made], made.schema)
@@ -145,6 +131,7 @@ def test_every_leaf_is_compressed_at_its_level(tmp_path: Path) -> None:
         "prompt_id",
         "messages.list.element.role",
         "messages.list.element.content",
+        "messages.list.element.extra",
     }
 
 

@@ -153,7 +153,7 @@ def bridge(
 
 
 # Nothing is graded on the way to the bridge's end but the warmup's rollouts, in another process.
-TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "math-verify"))
+TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "exact-match"))
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -162,7 +162,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(
 ) -> None:
     """At every step of a round in turn, before it or after it, and taken up again each time."""
     file = recipe("b", *TWO_ROUNDS)
-    shutil.copytree(bridge.half / "store", file.parent / "store")
+    for name in ("store", "policies"):  # policies beside a store are found from where it lies
+        shutil.copytree(bridge.half / name, file.parent / name)
     for step in ("_sample", "_score", "_build", "_train"):
         whole = getattr(rounds._Round, step)
 
