@@ -51,7 +51,10 @@ _WORK = (
 )
 PROMPTS, N, CHUNK, EVENT_SHARE, KILL_AGAIN = 4, 4, 4, 0.5, 1 / 3
 # What two runs of one command may differ in.
-VARYING = ("created_at", "entered_at", "seconds", "lock", "location", "code_version")
+VARYING = (
+    *("created_at", "entered_at", "seconds", "lock", "location", "code_version"),
+    *("argv", "versions"),
+)
 STATES = ("nothing new visible", "inside a write", "between commits")
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from s2d_store.datasets.build import drop
 from s2d_store.datasets.export import export
 from s2d_store.datasets.lock_file import folder_of, read_lock, with_checksum
+from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError, InputError, S2DError
 from s2d_store.ids import check_name
@@ -55,7 +56,7 @@ HOSTILE = {
 def test_a_hostile_name_is_refused_wherever_it_becomes_a_folder(store: Store, name: str) -> None:
     with pytest.raises(InputError, match="is not a usable name"):
         folder_of(store, name)
-    for use in (read_lock, drop, Store.dataset):
+    for use in (read_lock, drop, open_dataset):
         with pytest.raises(InputError, match="is not a usable name"):
             use(store, name)
     with pytest.raises(InputError, match="is not a usable name"), store.run_lock(name):
