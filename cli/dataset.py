@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,13 @@ from cli.options import DEFAULT_STORE, BudgetOption, ParamOption, StoreOption, o
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
+SpillOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for rows that wait for their place; without it, under the store.",
+        metavar="DIR",
+    ),
+]
 SpillOption = Annotated[
     Path | None,
     typer.Option(
@@ -83,6 +91,8 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
     print(f"locked   {found.locked}\nfiles    {found.files}\nrebuilt  {found.rebuilt}")
     if not found.matches:
         print(f"dataset {name} does not match its lock")
+        if found.hint:
+            print(f"  {found.hint}")
         if found.hint:
             print(f"  {found.hint}")
         raise typer.Exit(1)

@@ -28,7 +28,7 @@ STRING_LIST = pa.list_(pa.string())
 MESSAGES = pa.list_(
     pa.struct([("role", pa.string()), ("content", pa.string()), ("extra", pa.string())])
 )
-# From response token `start` on, `policy_id` sampled.
+# From response token `start` on, `policy_id` sampled; null: from a token unknown on.
 SPANS = pa.list_(pa.struct([("start", pa.int32()), ("policy_id", pa.string())]))
 # `length` response tokens from `start` on; `message` is JSON.
 TURNS = pa.list_(
@@ -90,10 +90,18 @@ PROMPTS = _table(
     "one row per prompt",
     ("prompt_id",),
     (),
-    ("prompt_id", STRING, "hash of the messages, and of the tools where there are any"),
+    (
+        "prompt_id",
+        STRING,
+        "hash of the messages, and of the tools where there are any; else of what is known",
+    ),
     ("source", STRING, "where it came from, e.g. gsm8k"),
     ("split", STRING, "train, test, or any name of the user's"),
-    ("messages", MESSAGES, "chat messages in order; extra: a message's other fields, as JSON"),
+    (
+        "messages",
+        MESSAGES,
+        "chat messages in order; extra: other fields, as JSON; empty where only ids are known",
+    ),
     ("tools", STRING, "tool definitions that the chat template renders, as JSON", True),
     ("answer", STRING, "gold answer as text; null = unlabelled", True),
     ("answer_type", STRING, "text, number (plain decimal), list or none"),
@@ -118,7 +126,8 @@ POLICIES = _table(
     (
         "location",
         STRING,
-        "folder or hub id; relative paths start at the store; see relocations",
+        "folder or hub id; relative paths start at the store; see relocations; outside: the name "
+        "that its own system gave it",
         True,
     ),
     ("revision", STRING, "hub revision", True),
@@ -233,7 +242,12 @@ ROLLOUTS = _table(
         "T logprobs after temperature, truncation and penalties, as the sampler had them",
         True,
     ),
-    ("policy_spans", SPANS, "where the policy's version changed within the response", True),
+    (
+        "policy_spans",
+        SPANS,
+        "where the policy's version changed within the response; start null: at a token unknown",
+        True,
+    ),
     ("turns", TURNS, "spans of the response by message", True),
     ("messages", STRING, "the conversation with tool calls, ids and names, as JSON", True),
     ("response_text", STRING, "the decoded response without special tokens", True),
@@ -241,7 +255,7 @@ ROLLOUTS = _table(
     ("prompt_tokens", INT32, "length of prompt_token_ids", True),
     ("response_tokens", INT32, "T", True),
     ("sampled_tokens", INT32, "of T, those that the policy sampled", True),
-    ("created_at", TIMESTAMP, "when it was sampled"),
+    ("created_at", TIMESTAMP, "when it was sampled; where that is not known, imported"),
 )
 
 REWARDS = _table(
@@ -286,7 +300,11 @@ TOPK = _table(
     ("scorer_policy_id",),
     ("rollout_id", STRING, "the rollout"),
     ("scorer_policy_id", STRING, "the policy whose logprobs these are"),
-    ("support", STRING, "own: the scorer's top k; policy: the sampling policy's top-k ids"),
+    (
+        "support",
+        STRING,
+        "own: the scorer's top k; policy: the sampling policy's top-k ids; given: others' ids",
+    ),
     ("k", INT32, "entries per token"),
     ("token_ids", INT32_LIST, "T*k ids, row-major by token"),
     (

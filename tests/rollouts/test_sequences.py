@@ -145,6 +145,11 @@ def test_a_row_of_somebody_elses_is_checked(change: dict[str, Any], says: str) -
         check_row("x", row, vocab_size=9)
 
 
+def test_the_token_where_the_weights_changed_may_be_unknown() -> None:
+    spans = [{"start": 0, "policy_id": "o"}, {"start": None, "policy_id": "o2"}]
+    check_row("x", columns("x", TURNS) | {"policy_spans": spans})
+
+
 tokens = st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=6)
 
 

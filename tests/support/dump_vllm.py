@@ -1,0 +1,281 @@
+"""Files of vLLM's batch runner: a request and its response are one entry, a choice is a rollout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.dump_rows import NOW, Entry, Facts, Format, Record, Rows, Stored, moment, without
+from tests.support.dump_texts import lines
+
+BODY = "out.response.body"
+SAMPLING = {"temperature": "temperature", "top_p": "top_p", "seed": "seed"}
+SAMPLING |= {"max_tokens": "max_tokens"}
+TOKEN = "token_id:"
+
+
+def _read(folder: Path) -> tuple[list[Entry], Record]:
+    asked = {e.record["custom_id"]: e.record for e in lines(folder, "in.jsonl")}
+    return [
+        Entry(e.file, e.line, {"in": asked[e.record["custom_id"]], "out": e.record})
+        for e in lines(folder, "out.jsonl")
+    ], {}
+
+
+def _facts(record: Record) -> Facts:
+    facts: Facts = {
+        "in.body.model": lambda s: s[0].policy["location"],
+        "in.body.messages": lambda s: s[0].prompt_messages,
+    }
+    for name, column in SAMPLING.items():
+        if name in _asked(record):
+            facts[f"in.body.{name}"] = lambda s, column=column: (
+                s[0].number(column) if column in ("temperature", "top_p") else s[0].rollout[column]
+            )
+    body = record["out"]["response"]["body"]
+    if body is None:
+        return facts
+    facts |= {
+        f"{BODY}.model": lambda s: s[0].policy["location"],
+        f"{BODY}.created": lambda s: int(s[0].rollout["created_at"].timestamp()),
+    }
+    if body["prompt_logprobs"]:
+        return facts | _scored_facts(body)
+    if record["in"]["custom_id"].startswith("chat-noids"):
+        assert len(body["choices"]) == 1
+        facts |= _named_facts(f"{BODY}.choices.0.logprobs.content", body["choices"][0])
+    else:
+        facts[f"{BODY}.prompt_token_ids"] = lambda s: s[0].rollout["prompt_token_ids"]
+    for part, choice in enumerate(body["choices"]):
+        facts |= _choice_facts(f"{BODY}.choices.{part}", part, choice)
+        if not record["in"]["custom_id"].startswith("chat-noids"):
+            facts |= _token_facts(f"{BODY}.choices.{part}", part, choice)
+    return facts
+
+
+def _asked(record: Record) -> set[str]:
+    """Sampling parameters of the request: those that have a column are gone from a rest."""
+    custom = record["in"]["custom_id"]
+    if custom.startswith("bad"):
+        return {"max_tokens"}
+    if custom.startswith("score"):
+        return {"max_tokens", "temperature"}
+    plain = {"temperature", "seed", "max_tokens"}
+    return plain if custom.startswith("chat-noids") else plain | {"top_p"}
+
+
+def _choice_facts(path: str, part: int, choice: Record) -> Facts:
+    facts: Facts = {
+        f"{path}.index": lambda s: s[part].rollout["sample_index"],
+        f"{path}.message": lambda s: s[part].messages[-1],
+        f"{path}.finish_reason": lambda s: s[part].rollout["finish_reason"],
+    }
+    for t in range(len(choice["logprobs"]["content"]) if choice["logprobs"] else 0):
+        facts[f"{path}.logprobs.content.{t}.logprob"] = lambda s, t=t: s[part].rollout[
+            "response_logprobs"
+        ][t]
+    return facts
+
+
+def _token_facts(path: str, part: int, choice: Record) -> Facts:
+    return {f"{path}.token_ids": lambda s: s[part].rollout["response_token_ids"]}
+
+
+def _named_facts(path: str, choice: Record) -> Facts:
+    """Tokens named by id, `token_id:N`, with the entries of a top-k that the server sent."""
+    facts: Facts = {}
+    for t, token in enumerate(choice["logprobs"]["content"]):
+        facts[f"{path}.{t}.token"] = lambda s, t=t: (
+            f"{TOKEN}{s[0].rollout['response_token_ids'][t]}"
+        )
+        k = len(token["top_logprobs"])
+        for j in range(k):
+            top = f"{path}.{t}.top_logprobs.{j}"
+            facts[f"{top}.token"] = lambda s, at=t * k + j: (
+                f"{TOKEN}{s[0].topk[0]['token_ids'][at]}"
+            )
+            facts[f"{top}.logprob"] = lambda s, at=t * k + j: s[0].topk[0]["logprobs"][at]
+    return facts
+
+
+def _scored_facts(body: Record) -> Facts:
+    """Part 0 is the given sequence, scored; part 1 the one token sampled after it."""
+    path = f"{BODY}.choices.0"
+    facts: Facts = {
+        f"{BODY}.prompt_token_ids": lambda s: (
+            s[0].rollout["prompt_token_ids"] + s[0].rollout["response_token_ids"]
+        ),
+        f"{path}.message": lambda s: s[1].messages[-1],
+        f"{path}.finish_reason": lambda s: s[1].rollout["finish_reason"],
+        f"{path}.token_ids": lambda s: s[1].rollout["response_token_ids"][
+            s[1].rollout["parent_tokens"] :
+        ],
+    }
+    for t, entries in enumerate(body["prompt_logprobs"][1:]):
+        for token in entries:
+            facts[f"{BODY}.prompt_logprobs.{t + 1}.{token}.logprob"] = lambda s, t=t, token=token: (
+                _scored(s[0], t)[int(token)]
+            )
+    return facts
+
+
+def _scored(stored: Stored, t: int) -> dict[int, float]:
+    """The stored logprobs at response token t by token id, the token itself among them."""
+    (topk,) = stored.topk
+    cut = slice(t * topk["k"], (t + 1) * topk["k"])
+    found = dict(zip(topk["token_ids"][cut], topk["logprobs"][cut], strict=True))
+    return {stored.rollout["response_token_ids"][t]: topk["sampled_logprobs"][t]} | found
+
+
+def _add(rows: Rows, entry: Entry, _: Record) -> None:
+    asked, response = entry.record["in"]["body"], entry.record["out"]["response"]
+    body = response["body"]
+    policy = rows.policy(asked["model"])
+    rest = without(entry.record, _facts(entry.record))
+    shared: dict[str, Any] = {
+        "group": entry.record["in"]["custom_id"],
+        "prompt": rows.prompt(asked["messages"]),
+        "policy": policy,
+        "engine": "vllm",
+        "engine_version": "0.32.0",
+        "created_at": NOW if body is None else moment(body["created"]),
+    } | {column: asked.get(name) for name, column in SAMPLING.items()}
+    if body is None:
+        rows.rollout(entry, rest, finish_reason="error", **shared)
+    elif body["prompt_logprobs"]:
+        _add_scored(rows, entry, rest, shared)
+    else:
+        for part, choice in enumerate(body["choices"]):
+            _add_choice(rows, entry, None if part else rest, part, choice, shared)
+
+
+def _add_choice(
+    rows: Rows, entry: Entry, rest: Record | None, part: int, choice: Record, shared: Record
+) -> None:
+    asked, body = entry.record["in"]["body"], entry.record["out"]["response"]["body"]
+    content = choice["logprobs"]["content"]
+    named = choice["token_ids"] is None
+    tokens = [_id(token) for token in content] if named else choice["token_ids"]
+    rollout = rows.rollout(
+        entry,
+        rest,
+        part=part,
+        sample_index=choice["index"],
+        prompt_token_ids=body["prompt_token_ids"],
+        response_token_ids=tokens,
+        response_logprobs=[token["logprob"] for token in content],
+        messages=json.dumps([*asked["messages"], choice["message"]]),
+        response_text=choice["message"]["content"],
+        finish_reason=choice["finish_reason"],
+        **shared,
+    )
+    if named:
+        # The sampled token first, then by rank: whole top-k only where it is one of them.
+        tops = [top for token in content for top in token["top_logprobs"]]
+        _add_topk(
+            rows,
+            rollout,
+            "given",
+            len(tops) // len(content),
+            [(_id(top), top["logprob"]) for top in tops],
+            [token["logprob"] for token in content],
+            shared["policy"],
+        )
+
+
+def _add_scored(rows: Rows, entry: Entry, rest: Record, shared: Record) -> None:
+    """A given sequence as a rollout that the policy sampled nothing of, and the token after it."""
+    body = entry.record["out"]["response"]["body"]
+    (choice,) = body["choices"]
+    first, *given = body["prompt_token_ids"]
+    entries = body["prompt_logprobs"][1:]
+    logprobs = [at[str(token)]["logprob"] for token, at in zip(given, entries, strict=True)]
+    parent = rows.rollout(
+        entry,
+        rest,
+        prompt_token_ids=[first],
+        response_token_ids=given,
+        response_mask=[False] * len(given),
+        sampled_tokens=0,
+        response_logprobs=logprobs,
+        messages=json.dumps(entry.record["in"]["body"]["messages"]),
+        **shared,
+    )
+    k = min(map(len, entries))
+    ranked = [
+        (int(token), top["logprob"])
+        for at in entries
+        for token, top in sorted(at.items(), key=lambda item: item[1]["rank"])[:k]
+    ]
+    _add_topk(rows, parent, "own", k, ranked, logprobs, shared["policy"])
+    rows.rollout(
+        entry,
+        None,
+        part=1,
+        parent_rollout_id=parent,
+        parent_tokens=len(given),
+        prompt_token_ids=[first],
+        response_token_ids=given + choice["token_ids"],
+        response_mask=[False] * len(given) + [True] * len(choice["token_ids"]),
+        sampled_tokens=len(choice["token_ids"]),
+        messages=json.dumps([*entry.record["in"]["body"]["messages"], choice["message"]]),
+        response_text=choice["message"]["content"],
+        finish_reason=choice["finish_reason"],
+        **shared,
+    )
+
+
+def _add_topk(
+    rows: Rows,
+    rollout: str,
+    support: str,
+    k: int,
+    entries: list[tuple[int, float]],
+    sampled: list[float],
+    scorer: str,
+) -> None:
+    row = {
+        "rollout_id": rollout,
+        "scorer_policy_id": scorer,
+        "support": support,
+        "k": k,
+        "token_ids": [token for token, _ in entries],
+        "logprobs": [logprob for _, logprob in entries],
+        "sampled_logprobs": sampled,
+        "run_id": rows.run_id,
+        "created_at": NOW,
+    }
+    rows.add("topk", row)
+
+
+def _id(token: Record) -> int:
+    return int(token["token"].removeprefix(TOKEN))
+
+
+ASKED = "n logprobs top_logprobs return_token_ids prompt_logprobs return_tokens_as_token_ids"
+ASKED += " add_generation_prompt"
+SAID = "id object service_tier system_fingerprint usage prompt_text kv_transfer_params metrics"
+SAID += " ec_transfer_params"
+# Null where the tokens are named in the logprobs; logprobs of a sampled token that were not asked.
+CHOICE = "stop_reason routed_experts index token_ids"
+
+VLLM_BATCH = Format(
+    "vllm_batch",
+    "0.32.0",
+    _read,
+    _add,
+    _facts,
+    frozenset({"in.custom_id", "in.method", "in.url", "out.id", "out.custom_id", "out.error"})
+    | {"out.response.status_code", "out.response.request_id", f"{BODY}.prompt_token_ids"}
+    | {f"in.body.{name}" for name in ASKED.split()}
+    | {f"{BODY}.{name}" for name in SAID.split()}
+    | {f"{BODY}.prompt_logprobs.*.*.{name}" for name in ("rank", "decoded_token")}
+    | {f"{BODY}.choices.*.{name}" for name in CHOICE.split()}
+    | {f"{BODY}.choices.*.logprobs.content.*.{name}" for name in ("token", "bytes")}
+    # Of entries that are told apart by text alone.
+    | {
+        f"{BODY}.choices.*.logprobs.content.*.top_logprobs.*.{name}"
+        for name in ("token", "logprob", "bytes")
+    },
+)
