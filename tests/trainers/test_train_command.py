@@ -148,7 +148,7 @@ def test_warmup_registers_its_policy_and_records_every_update(
         "JOIN policies AS q ON q.policy_id = p.parent_policy_id"
     ).fetchall()
     assert (name, parent, update) == ("run", "student", 4)
-    assert Path(location) == tmp_path / "run" / "final"
+    assert (store.root / location).resolve() == tmp_path / "run" / "final", "kept from the store on"
     ((stage, status, parents),) = store.sql(
         "SELECT stage, status, parents FROM runs WHERE run_id = $run", {"run": run}
     ).fetchall()
