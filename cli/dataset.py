@@ -19,13 +19,6 @@ SpillOption = Annotated[
         metavar="DIR",
     ),
 ]
-SpillOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for rows that wait for their place; without it, under the store.",
-        metavar="DIR",
-    ),
-]
 
 
 @app.command()

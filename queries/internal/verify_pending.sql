@@ -5,7 +5,7 @@
 --   version: VARCHAR -- its version
 --   needs_answer: BOOLEAN -- leave out rollouts of prompts without a gold answer
 --   retry: BOOLEAN -- grade again where the newest attempt judged nothing
---   limit: BIGINT -- most rollouts; 0 for all
+--   most: BIGINT -- most rollouts; 0 for all
 -- columns: rollout_id, attempt, labelled
 -- Temporary table _wanted holds the rollouts asked for: rollout_id, prompt_id.
 WITH done AS (
@@ -27,4 +27,4 @@ WHERE
     AND (coalesce(p.answer_type <> 'none', false) OR NOT $needs_answer)
     AND (d.rollout_id IS NULL OR ($retry AND d.outcome IN ('timeout', 'error')))
 ORDER BY w.rollout_id
-LIMIT CASE WHEN $limit > 0 THEN $limit ELSE 9e18::BIGINT END
+LIMIT CASE WHEN $most > 0 THEN $most ELSE 9e18::BIGINT END

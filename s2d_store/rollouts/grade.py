@@ -134,7 +134,7 @@ def _plan(
                 "version": pool.version,
                 "needs_answer": pool.needs.answer,
                 "retry": config.retry,
-                "limit": config.limit,
+                "most": config.limit,
             },
         )
         ((wanted, unlabelled, without_text, pending),) = con.execute(
