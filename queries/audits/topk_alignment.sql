@@ -5,7 +5,9 @@
 --   tolerance: DOUBLE = 0.1 -- root mean square difference, nats, allowed to a policy's two scores
 -- columns: rollout_id, scorer, support, k, fault, response_tokens, scored_tokens, difference
 -- Where the scorer is the policy that sampled, its scores must be the logprobs kept at sampling, up
--- to the arithmetic of another engine; scores that are shifted by a token differ by far more.
+-- to the arithmetic of another engine; scores that are shifted by a token differ by far more. A rollout
+-- whose policy's logprobs are not all known is not compared. (list_distance refuses a chunk of rows
+-- for a NULL in any list of it, so its lists are made anew without any.)
 WITH joined AS (
     SELECT
         t.rollout_id,
@@ -18,11 +20,13 @@ WITH joined AS (
             WHEN
                 t.scorer_policy_id = r.policy_id
                 AND len(t.sampled_logprobs) = len(r.response_logprobs)
-                THEN list_distance(
-                    sampled_only(t.sampled_logprobs, r.response_mask),
-                    sampled_only(r.response_logprobs, r.response_mask)
-                ) / sqrt(coalesce(r.sampled_tokens, r.response_tokens))
-        END AS difference,
+                THEN list_filter(
+                    sampled_only(t.sampled_logprobs, r.response_mask), lambda x: x IS NOT NULL
+                )
+        END AS scored,
+        list_filter(
+            sampled_only(r.response_logprobs, r.response_mask), lambda x: x IS NOT NULL
+        ) AS kept,
         len(r.response_logprobs) AS logprobs,
         len(r.response_token_ids) AS ids
     FROM (SELECT rollout_id, scorer_policy_id, support, k, sampled_logprobs FROM raw.topk) AS t
@@ -30,6 +34,15 @@ WITH joined AS (
     WHERE
         $datasets IS NULL
         OR t.rollout_id IN (SELECT rollout_id FROM chosen_rollouts($datasets))
+),
+compared AS (
+    SELECT
+        * EXCLUDE (scored, kept),
+        CASE
+            WHEN len(scored) = len(kept) AND len(kept) > 0
+                THEN list_distance(scored, kept) / sqrt(len(kept))
+        END AS difference
+    FROM joined
 ),
 judged AS (
     SELECT
@@ -41,7 +54,7 @@ judged AS (
             WHEN scored_tokens <> response_tokens THEN 'scores are not one per token'
             WHEN difference > $tolerance THEN 'the policy disagrees with its own logprobs'
         END AS fault
-    FROM joined
+    FROM compared
 )
 SELECT
     j.rollout_id, coalesce(p.name, j.scorer_policy_id) AS scorer, j.support, j.k, j.fault,
