@@ -5,9 +5,8 @@
 --   tolerance: DOUBLE = 0.1 -- root mean square difference, nats, allowed to a policy's two scores
 -- columns: rollout_id, scorer, support, k, fault, response_tokens, scored_tokens, difference
 -- Where the scorer is the policy that sampled, its scores must be the logprobs kept at sampling, up
--- to the arithmetic of another engine; scores that are shifted by a token differ by far more. A rollout
--- whose policy's logprobs are not all known is not compared. (list_distance refuses a chunk of rows
--- for a NULL in any list of it, so its lists are made anew without any.)
+-- to the arithmetic of another engine; scores that are shifted by a token differ by far more. Compared
+-- are the tokens that it sampled and whose logprob is known.
 WITH joined AS (
     SELECT
         t.rollout_id,
@@ -20,13 +19,10 @@ WITH joined AS (
             WHEN
                 t.scorer_policy_id = r.policy_id
                 AND len(t.sampled_logprobs) = len(r.response_logprobs)
-                THEN list_filter(
-                    sampled_only(t.sampled_logprobs, r.response_mask), lambda x: x IS NOT NULL
+                THEN sampled_difference(
+                    t.sampled_logprobs, r.response_logprobs, r.response_mask
                 )
-        END AS scored,
-        list_filter(
-            sampled_only(r.response_logprobs, r.response_mask), lambda x: x IS NOT NULL
-        ) AS kept,
+        END AS difference,
         len(r.response_logprobs) AS logprobs,
         len(r.response_token_ids) AS ids
     FROM (SELECT rollout_id, scorer_policy_id, support, k, sampled_logprobs FROM raw.topk) AS t
@@ -34,15 +30,6 @@ WITH joined AS (
     WHERE
         $datasets IS NULL
         OR t.rollout_id IN (SELECT rollout_id FROM chosen_rollouts($datasets))
-),
-compared AS (
-    SELECT
-        * EXCLUDE (scored, kept),
-        CASE
-            WHEN len(scored) = len(kept) AND len(kept) > 0
-                THEN list_distance(scored, kept) / sqrt(len(kept))
-        END AS difference
-    FROM joined
 ),
 judged AS (
     SELECT
@@ -54,7 +41,7 @@ judged AS (
             WHEN scored_tokens <> response_tokens THEN 'scores are not one per token'
             WHEN difference > $tolerance THEN 'the policy disagrees with its own logprobs'
         END AS fault
-    FROM compared
+    FROM joined
 )
 SELECT
     j.rollout_id, coalesce(p.name, j.scorer_policy_id) AS scorer, j.support, j.k, j.fault,
