@@ -5,7 +5,8 @@
 --   tolerance: DOUBLE = 0.1 -- root mean square difference, nats, allowed to a policy's two scores
 -- columns: rollout_id, scorer, support, k, fault, response_tokens, scored_tokens, difference
 -- Where the scorer is the policy that sampled, its scores must be the logprobs kept at sampling, up
--- to the arithmetic of another engine; scores that are shifted by a token differ by far more.
+-- to the arithmetic of another engine; scores that are shifted by a token differ by far more. Compared
+-- are the tokens that it sampled and whose logprob is known.
 WITH joined AS (
     SELECT
         t.rollout_id,
@@ -18,10 +19,9 @@ WITH joined AS (
             WHEN
                 t.scorer_policy_id = r.policy_id
                 AND len(t.sampled_logprobs) = len(r.response_logprobs)
-                THEN list_distance(
-                    sampled_only(t.sampled_logprobs, r.response_mask),
-                    sampled_only(r.response_logprobs, r.response_mask)
-                ) / sqrt(coalesce(r.sampled_tokens, r.response_tokens))
+                THEN sampled_difference(
+                    t.sampled_logprobs, r.response_logprobs, r.response_mask
+                )
         END AS difference,
         len(r.response_logprobs) AS logprobs,
         len(r.response_token_ids) AS ids

@@ -72,7 +72,9 @@ def consistency(scope: Scope) -> Found:
         responses = _responses(scope, files)
         for file in files:
             scorer = _scorer(file)
-            name, vocab_size = policies.get(scorer, (scorer, np.iinfo(np.int32).max))
+            name, vocab_size = policies.get(scorer, (scorer, None))
+            # Of a served or outside policy it may be unknown.
+            vocab_size = vocab_size or np.iinfo(np.int32).max
             for table in prefetch(_tables(file, chosen), "read-ahead-group"):
                 examined += table.num_rows
                 for row in _faults(table, responses, vocab_size):

@@ -230,3 +230,52 @@ def test_a_policy_s_logprob_that_is_missing_is_refused_by_grpo_alone(
     assert "gap" in result.err
     update = rows_of(tooled, cli, "sft", "correct_only=false")
     assert sorted(update.scalars["rollout_id"].tolist()) == ["gap", "whole"]
+
+
+def test_audits_compare_the_sampled_tokens_of_a_policy_of_unknown_vocabulary(
+    tooled: Store, cli: Cli
+) -> None:
+    """Rows with nulls and rows without any lie in one chunk of the query that compares them."""
+    outside = policy("outside") | {"kind": "outside", "vocab_size": None, "location": None}
+    rows = tooled.sql("SELECT * FROM rollouts").to_arrow_table().to_pylist()
+    scores, again = [], []
+    for row in rows:
+        again.append(
+            row
+            | {"rollout_id": f"{row['rollout_id']}-outside", "policy_id": outside["policy_id"]}
+            | {"run_id": "elsewhere"}
+        )
+        tokens = row["response_token_ids"]
+        scores.append(
+            {
+                "rollout_id": again[-1]["rollout_id"],
+                "scorer_policy_id": outside["policy_id"],
+                "support": "given",
+                "k": 1,
+                "token_ids": tokens,
+                "logprobs": [-0.01 * token for token in tokens],
+                "sampled_logprobs": [-0.01 * token for token in tokens],
+                "run_id": "elsewhere",
+                "created_at": row["created_at"],
+            }
+        )
+    nothing = again[0] | {"rollout_id": "scored alone", "sampled_tokens": 0}
+    again.append(nothing | {"response_mask": [False] * nothing["response_tokens"]})
+    scores.append(scores[0] | {"rollout_id": "scored alone"})
+    written = list(scores[0])
+    tooled.commit(
+        {
+            "policies": table("policies", [outside]),
+            "rollouts": table("rollouts", again),
+            "topk": table("topk", scores).select(written),
+        }
+    )
+    for audit in ("topk_alignment", "topk_consistency"):
+        result = cli("audit", audit)
+        assert result.code == 0, result.out + result.err
+        assert "5" in result.out
+    wrong = scores[2] | {"rollout_id": again[2]["rollout_id"], "k": 2, "token_ids": [20, 1, 27, 1]}
+    wrong |= {"logprobs": [-2.0, -3.0, -2.0, -3.0], "sampled_logprobs": [-2.0, -2.0]}
+    tooled.commit({"topk": table("topk", [wrong]).select(written)})
+    result = cli("audit", "topk_alignment")
+    assert result.code == 1 and "the policy disagrees with its own logprobs" in result.out
