@@ -1,0 +1,1 @@
+"""How the tables' widest columns lie in files: encoders, and their inverses."""

@@ -1,0 +1,269 @@
+"""Which whole steps give a row's logprobs back: what the encoder of top-k has to find out.
+
+Dimensions: R rows, N tokens, E entries; see topk_codec.py for the formula that steps stand in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2d_store.encoding.arrays import Bools, Offsets
+from s2d_store.encoding.topk_layout import Floats, Ints, Layout, layout_of, runs
+
+# bfloat16 logits above 1/16 are multiples of the first, float16 logits above 1/128 of the second.
+UNITS = (2.0**-12, 2.0**-18)
+# Up to this many, their product with a unit is exact in float32.
+MOST_STEPS = 1 << 24
+# An entry kept by itself takes 8 bytes, one of a row of floats 3 more than one in steps.
+_MOST_EXACT = 1 / 8
+# From here on it is worth looking whether a finer unit leaves fewer.
+_MANY_EXACT = 1 / 64
+_COARSEST_EXPONENT = 20
+# Numbers from this on do not fit two bits.
+LARGE = 3
+
+Positions = NDArray[np.int64]
+
+
+@dataclass
+class Steps:
+    """What is found of R rows, N tokens and E entries.
+
+    Attributes:
+        units: float32 (R,); 0 where a row keeps its logprobs.
+        descending: bool (R,), True where no entry of any token is above the one before it.
+        tops_N: float32, each token's largest entry.
+        exponents_N: uint8: a token's unit is its row's times two to this.
+        numbers_E: uint8: gaps of steps in rows that descend, else steps; LARGE where they are that
+            or more.
+        large: int64 positions among E, ascending, of such numbers, and the numbers, int32.
+        exact: int64 positions among E, ascending, of entries that steps do not give back.
+    """
+
+    units: Floats
+    descending: Bools
+    tops_N: Floats
+    exponents_N: NDArray[np.uint8]
+    numbers_E: NDArray[np.uint8]
+    large: tuple[Positions, Ints]
+    exact: Positions
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one layout, or some of a row's tokens: where they stand, and whether they descend."""
+
+    tokens: slice
+    entries: slice
+    layout: Layout
+    descending: bool
+
+
+def below(tops: Floats, steps: Ints | Floats, units: np.float32 | Floats) -> Floats:
+    """Logprobs: each product is exact, each difference rounded to float32 once."""
+    made = steps.astype(np.float32)
+    made *= units
+    return np.subtract(tops, made, out=made)
+
+
+def find(
+    logprobs_E: Floats,
+    kinds_R: Ints,
+    counts_N: Ints | None,
+    tokens: Offsets,
+    entries: Offsets,
+    lossy_nats: float,
+) -> Steps:
+    """Find steps for the rows of some kind; see `topk_layout.runs` for the arguments."""
+    n_rows = len(kinds_R)
+    made = Steps(
+        units=np.zeros(n_rows, np.float32),
+        descending=np.zeros(n_rows, np.bool_),
+        tops_N=np.zeros(tokens[-1], np.float32),
+        exponents_N=np.zeros(tokens[-1], np.uint8),
+        numbers_E=np.zeros(len(logprobs_E), np.uint8),
+        large=(np.zeros(0, np.int64), np.zeros(0, np.int32)),
+        exact=np.zeros(0, np.int64),
+    )
+    for run in runs(kinds_R, made.descending.copy(), tokens, entries, counts_N):
+        down_E = run.layout.descends(logprobs_E[run.entries])
+        for row in range(run.rows.start, run.rows.stop):
+            start = run.entries.start
+            made.descending[row] = down_E[entries[row] - start : entries[row + 1] - start].all()
+    exact: list[Positions] = []
+    large = _Large()
+    for run in runs(kinds_R, made.descending, tokens, entries, counts_N):
+        descending = bool(made.descending[run.rows.start])
+        whole = _Part(run.tokens, run.entries, run.layout, descending)
+        bad = _fill(made, logprobs_E, whole, UNITS[0], large)
+        made.units[run.rows] = UNITS[0]
+        cuts = np.searchsorted(bad, entries[run.rows.start : run.rows.stop + 1])
+        for i in np.flatnonzero(np.diff(cuts)).tolist():
+            row = run.rows.start + i
+            of_tokens = slice(int(tokens[row]), int(tokens[row + 1]))
+            of_entries = slice(int(entries[row]), int(entries[row + 1]))
+            layout = layout_of(int(kinds_R[row]), of_tokens, counts_N)
+            part = _Part(of_tokens, of_entries, layout, descending)
+            own = bad[cuts[i] : cuts[i + 1]]
+            unit, rest = _best(made, logprobs_E, part, own, large, lossy_nats)
+            made.units[row] = unit
+            exact.append(rest)
+    if exact:
+        made.exact = np.concatenate(exact)
+    made.large = large.whole()
+    return made
+
+
+class _Large:
+    """Large numbers and where they stand, as they are found; a part that is filled again counts as
+    it was filled last.
+    """
+
+    def __init__(self) -> None:
+        self._at: list[Positions] = []
+        self._numbers: list[Ints] = []
+        self._again = False
+
+    def add(self, at: Positions, numbers: Ints) -> None:
+        self._at.append(at)
+        self._numbers.append(numbers)
+
+    def replace(self, entries: slice, found: _Large) -> None:
+        """Put other numbers in place of all that were found there."""
+        self._again = True
+        for i, at in enumerate(self._at):
+            if len(at) and at[0] < entries.stop and at[-1] >= entries.start:
+                kept = (at < entries.start) | (at >= entries.stop)
+                self._at[i], self._numbers[i] = at[kept], self._numbers[i][kept]
+        self.add(*found.whole())
+
+    def whole(self) -> tuple[Positions, Ints]:
+        """All of them by position."""
+        at = np.concatenate([np.zeros(0, np.int64), *self._at])
+        numbers = np.concatenate([np.zeros(0, np.int32), *self._numbers])
+        if self._again:
+            order = np.argsort(at, kind="stable")
+            at, numbers = at[order], numbers[order]
+        return at, numbers
+
+
+def _fill(
+    made: Steps, logprobs_E: Floats, part: _Part, unit: float, large: _Large, exact: bool = True
+) -> Positions:
+    """Write a part's tops, exponents and numbers in steps of `unit`, the large ones to `large`.
+
+    Returns:
+        positions of entries that this does not give back, ascending; where not `exact`, none.
+    """
+    bad: list[Positions] = []
+    tops_N, exponents_N = made.tops_N[part.tokens], made.exponents_N[part.tokens]
+    numbers_E, wanted_E = made.numbers_E[part.entries], logprobs_E[part.entries]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities: not given back
+        for of_tokens, of_entries, layout in part.layout.blocks():
+            wanted = wanted_E[of_entries]
+            tops = layout.first(wanted) if part.descending else layout.largest(wanted)
+            gaps = layout.spread(tops) - layout.shaped(wanted)
+            gaps *= np.float32(1 / unit)
+            steps = np.rint(gaps, out=gaps).astype(np.int32)
+            if exact:
+                back = below(layout.spread(tops), steps, np.float32(unit))
+                good = back.view(np.int32) == layout.shaped(wanted).view(np.int32)
+                if not good.all() or steps.max() > MOST_STEPS:
+                    good &= (steps >= 0) & (steps <= MOST_STEPS)
+                    at = np.flatnonzero(~good.reshape(-1))
+                    bad.append(at + (part.entries.start + of_entries.start))
+                    # What is kept by itself repeats the entry before it: gaps stay at least 0.
+                    steps.reshape(-1)[at] = 0
+                    if part.descending:
+                        steps = layout.running_max(steps.reshape(-1))
+                    tops = np.where(np.isfinite(tops), tops, np.float32(0))
+            steps = steps.reshape(-1)
+            bits = layout.any_bit(steps)
+            exponents = np.full(len(bits), _COARSEST_EXPONENT, np.uint8)
+            np.log2(bits & -bits, out=exponents, where=bits != 0, casting="unsafe")
+            np.minimum(exponents, _COARSEST_EXPONENT, out=exponents)
+            if part.descending:
+                steps = layout.differences(steps)
+            shaped = layout.shaped(steps)
+            shaped >>= layout.spread(exponents.astype(np.int32))
+            at = np.flatnonzero(steps >= LARGE)
+            large.add(at + (part.entries.start + of_entries.start), steps[at])
+            np.minimum(steps, LARGE, out=numbers_E[of_entries], casting="unsafe")
+            tops_N[of_tokens], exponents_N[of_tokens] = tops, exponents
+    return np.concatenate(bad) if bad else np.zeros(0, np.int64)
+
+
+def _best(
+    made: Steps,
+    logprobs_E: Floats,
+    row: _Part,
+    bad: Positions,
+    large: _Large,
+    lossy_nats: float,
+) -> tuple[float, Positions]:
+    """Write the steps of a row that UNITS[0] does not give back as a whole.
+
+    Args:
+        made: the row's steps of UNITS[0] stand in it.
+        logprobs_E: every entry.
+        row: the row.
+        bad: what UNITS[0] does not give back.
+        large: large numbers so far, the row's among them.
+        lossy_nats: see `topk_codec.encode`.
+
+    Returns:
+        its unit, 0 where it is to keep its logprobs, and positions of entries kept by themselves.
+    """
+    unit, size = UNITS[0], row.entries.stop - row.entries.start
+    most = size * _MOST_EXACT
+    if len(bad) > size * _MANY_EXACT:
+        # One token tells apart logits that were never rounded, at next to no cost.
+        if not len(_fill(made, logprobs_E, _first_token(row), UNITS[1], _Large())):
+            finer_large = _Large()
+            finer = _fill(made, logprobs_E, row, UNITS[1], finer_large)
+            if len(finer) < len(bad):
+                unit, bad = UNITS[1], finer
+                large.replace(row.entries, finer_large)
+        if unit == UNITS[0] and len(bad) <= most:
+            _fill(made, logprobs_E, row, unit, _Large())
+    if len(bad) <= most:
+        return unit, bad
+    rounded_large = _Large()
+    unit = _rounded(made, logprobs_E, row, rounded_large, lossy_nats)
+    large.replace(row.entries, rounded_large)
+    return unit, np.zeros(0, np.int64)
+
+
+def _first_token(row: _Part) -> _Part:
+    layout, size = row.layout.first_token()
+    tokens = slice(row.tokens.start, row.tokens.start + 1)
+    entries = slice(row.entries.start, row.entries.start + size)
+    return _Part(tokens, entries, layout, row.descending)
+
+
+def _rounded(
+    made: Steps, logprobs_E: Floats, row: _Part, large: _Large, nats: float
+) -> float:
+    """Write a row's nearest steps of the largest unit that leaves all within `nats`; that unit, or
+    0 if none does.
+    """
+    unit = 2.0 ** np.floor(np.log2(2 * nats)) if nats else 0.0
+    wanted = logprobs_E[row.entries]
+    layout = row.layout
+    tops = layout.largest(wanted)
+    if not np.isfinite(wanted).all():
+        return 0.0
+    gaps = layout.spread(tops) - layout.shaped(wanted)
+    farthest = float(gaps.max(initial=0))
+    while unit > UNITS[0] and farthest < MOST_STEPS * unit:
+        steps = np.rint(gaps * np.float32(1 / unit))
+        # float32 rounds what comes back once more.
+        back = below(layout.spread(tops), steps, np.float32(unit)).astype(np.float64)
+        if np.abs(back - layout.shaped(wanted)).max(initial=0) <= nats:
+            _fill(made, logprobs_E, row, unit, large, exact=False)
+            return float(unit)
+        unit /= 2
+    return 0.0
