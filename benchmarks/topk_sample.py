@@ -1,6 +1,6 @@
 """Capture real top-k logprobs once, for the benchmarks that take them.
 
-    python -m benchmarks.topk_sample --model runs/gsm8k/teacher --texts gsm8k_train.jsonl --out sample.npz
+    python -m benchmarks.topk_sample --model FOLDER --texts gsm8k_train.jsonl --out sample.npz
 
 The model scores reference solutions of GSM8K under its chat template, as `s2d score` would. It runs
 in float32 (this works on any CPU) and its logits are rounded to bfloat16, as those of a bfloat16

@@ -1,7 +1,7 @@
-"""Flat NumPy arrays <-> columns of binary values and of lists, without copies where none is needed.
+"""Flat NumPy arrays <-> columns of binary values and of lists, copied only where it is needed.
 
-A value of a column is a slice of the flat array; a null is an empty slice. Buffers are taken as they
-are: pyarrow's own conversions from and to NumPy import pandas, which takes a sixth of a second.
+A value of a column is a slice of the flat array; a null is an empty slice. Buffers are taken as
+they are: pyarrow's own conversions from and to NumPy import pandas, which takes a sixth of a second.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ def offsets_of(lengths_R: NDArray[Any]) -> Offsets:
     return made
 
 
-def kept_slices(flat: NDArray[Any], offsets: Offsets, keep_R: Bools) -> tuple[NDArray[Any], Offsets]:
+def kept_slices(
+    flat: NDArray[Any], offsets: Offsets, keep_R: Bools
+) -> tuple[NDArray[Any], Offsets]:
     """The slices of the rows to keep, end to end; the others are empty."""
     if keep_R.all():
         return flat, offsets
+    if not keep_R.any():
+        return flat[:0], np.zeros_like(offsets)
     lengths = np.diff(offsets)
     return flat[np.repeat(keep_R, lengths)], offsets_of(np.where(keep_R, lengths, 0))
 
@@ -47,9 +51,7 @@ def binary_array(flat: NDArray[np.uint8], offsets: Offsets, valid_R: Bools) -> p
 def list_column(values: pa.Array, offsets: Offsets, valid_R: Bools) -> pa.ListArray:
     """Slices as lists, null where they are not valid (and then empty)."""
     buffers = [_bitmap(valid_R), pa.py_buffer(offsets.astype(np.int32))]
-    return pa.Array.from_buffers(
-        pa.list_(values.type), len(valid_R), buffers, children=[values]
-    )
+    return pa.Array.from_buffers(pa.list_(values.type), len(valid_R), buffers, children=[values])
 
 
 def _bitmap(valid_R: Bools | None) -> pa.Buffer | None:
@@ -86,6 +88,7 @@ def _bits(buffer: pa.Buffer, offset: int, length: int) -> Bools:
 
 def flat_binary(array: pa.Array) -> tuple[NDArray[np.uint8], Offsets]:
     """Bytes of a binary column end to end, and offsets (R + 1,) from 0; a null is empty."""
+    array = array if pa.types.is_binary(array.type) else array.cast(pa.binary())
     data = array.buffers()[2]
     ends = _ends(array)
     if data is None:
@@ -95,6 +98,8 @@ def flat_binary(array: pa.Array) -> tuple[NDArray[np.uint8], Offsets]:
 
 def flat_list(array: pa.Array) -> tuple[NDArray[Any], Offsets]:
     """Numbers of a list column end to end, and offsets (R + 1,) from 0; a null is empty."""
+    if not pa.types.is_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
     ends = _ends(array)
     values = numbers(array.values.slice(ends[0], ends[-1] - ends[0]))
     return _without_nulls(array, values, ends - ends[0])

@@ -21,6 +21,7 @@ Dimensions: R rows, T tokens of one row, N tokens of all, K entries of a token, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -163,7 +164,7 @@ def token_ids(
     ids_E = np.empty(len(codes_E), np.int32)
     changes = np.flatnonzero(names[1:] != names[:-1]) + 1
     cuts = [0, *changes.tolist(), len(names)] if len(names) else [0]
-    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+    for a, b in pairwise(cuts):
         ids_E[offsets[a] : offsets[b]] = ranks[names[a]].decode(
             codes_E[offsets[a] : offsets[b]],
             lows[low_offsets[a] : low_offsets[b]],
@@ -207,6 +208,8 @@ def logprobs(
         for of_tokens, of_entries, layout in run.layout.blocks():
             steps = whole[of_entries]
             at = np.flatnonzero(steps == LARGE)
+            if taken + len(at) > last:
+                raise ValueError("large_numbers are fewer than numbers say")
             steps[at] = large[taken : taken + len(at)]
             taken += len(at)
             if flags[run.rows.start]:
@@ -218,7 +221,7 @@ def logprobs(
             )
             values_E[run.entries][of_entries] = made.reshape(-1)
         if taken != last:
-            raise ValueError("the large_numbers of a row are not as many as its numbers say")
+            raise ValueError("large_numbers are more than numbers say")
     _put_exact(values_E, entries, exact_entries)
     if in_steps.all():
         return list_column(number_array(values_E), entries, in_steps)

@@ -25,7 +25,9 @@ _BLOCK_ENTRIES = 1 << 15
 class Layout(Protocol):
     """Entries by token; arrays of E entries are flat."""
 
-    n_tokens: int
+    @property
+    def n_tokens(self) -> int:
+        """N."""
 
     def blocks(self) -> Iterator[tuple[slice, slice, Layout]]:
         """Parts that fit a core's cache: tokens, entries, and the part's own layout."""
@@ -131,7 +133,7 @@ class Ragged:
     counts_N: NDArray[np.int64]
 
     @property
-    def n_tokens(self) -> int:  # type: ignore[override]
+    def n_tokens(self) -> int:
         """N."""
         return len(self.counts_N)
 

@@ -109,16 +109,20 @@ class RankTable:
             if len(far_ids):
                 has_low &= codes != FAR
             at = np.flatnonzero(has_low)
+            if taken + len(at) > len(lows):
+                raise ValueError("rank_lows are fewer than rank_codes say")
             # The low half of each, as bytes: little-endian, whatever the machine is.
             both.view(np.uint8)[_LOW_BYTE::2][at] = lows[taken : taken + len(at)]
             taken += len(at)
             np.take(self._id_of_code, both, out=ids, mode="clip")
             if ids.min() < 0:
                 raise ValueError(f"rank table {self.ranks_id} lacks a rank that a row names")
-        is_far_E = codes_E == FAR if len(far_ids) else None
         if taken != len(lows):
-            raise ValueError("rank_lows are not as many as rank_codes say")
-        if is_far_E is not None:
+            raise ValueError("rank_lows are more than rank_codes say")
+        if len(far_ids):
+            is_far_E = codes_E == FAR
+            if np.count_nonzero(is_far_E) != len(far_ids):
+                raise ValueError("far_ids are not as many as rank_codes say")
             ids_E[is_far_E] = far_ids
         return ids_E
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
@@ -30,7 +30,7 @@ def _close() -> None:
         con.close()
 
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 IDS = (
     "topk_token_ids",
@@ -79,6 +79,8 @@ def register(con: duckdb.DuckDBPyConnection, find: Callable[[str | None], RankTa
         find: returns the rank table of a name; called once a name, by a thread of DuckDB's, and so
             must not use `con`.
     """
+    from duckdb.func import ARROW, SPECIAL
+
     ranks = _OnDemand(find)
 
     # DuckDB counts a function's parameters, so each is written out.
@@ -94,11 +96,13 @@ def register(con: duckdb.DuckDBPyConnection, find: Callable[[str | None], RankTa
     def sampled(a: Column, b: Column, c: Column, d: Column) -> pa.Array:
         return topk_codec.sampled_logprobs(*map(_whole, (a, b, c, d)))
 
-    for (name, arguments, result), function in ((IDS, ids), (LOGPROBS, logprobs), (SAMPLED, sampled)):
+    for (name, arguments, result), function in (
+        (IDS, ids),
+        (LOGPROBS, logprobs),
+        (SAMPLED, sampled),
+    ):
         made: Any = function
-        con.create_function(
-            name, made, list(arguments), result, type="arrow", null_handling="special"
-        )
+        con.create_function(name, made, list(arguments), result, type=ARROW, null_handling=SPECIAL)
     _open.add(con)
 
 

@@ -88,6 +88,7 @@ def find(
         large=(np.zeros(0, np.int64), np.zeros(0, np.int32)),
         exact=np.zeros(0, np.int64),
     )
+    kinds_R, never_rounded = _split(logprobs_E, kinds_R, counts_N, tokens, entries)
     for run in runs(kinds_R, made.descending.copy(), tokens, entries, counts_N):
         down_E = run.layout.descends(logprobs_E[run.entries])
         for row in range(run.rows.start, run.rows.stop):
@@ -111,6 +112,12 @@ def find(
             unit, rest = _best(made, logprobs_E, part, own, large, lossy_nats)
             made.units[row] = unit
             exact.append(rest)
+    for row, kind in never_rounded if lossy_nats else ():
+        of_tokens = slice(int(tokens[row]), int(tokens[row + 1]))
+        of_entries = slice(int(entries[row]), int(entries[row + 1]))
+        part = _Part(of_tokens, of_entries, layout_of(kind, of_tokens, counts_N), False)
+        made.units[row] = _rounded(made, logprobs_E, part, large, lossy_nats)
+        large.out_of_order()
     if exact:
         made.exact = np.concatenate(exact)
     made.large = large.whole()
@@ -131,6 +138,10 @@ class _Large:
         self._at.append(at)
         self._numbers.append(numbers)
 
+    def out_of_order(self) -> None:
+        """Say that what was added last may stand before what was added earlier."""
+        self._again = True
+
     def replace(self, entries: slice, found: _Large) -> None:
         """Put other numbers in place of all that were found there."""
         self._again = True
@@ -148,6 +159,35 @@ class _Large:
             order = np.argsort(at, kind="stable")
             at, numbers = at[order], numbers[order]
         return at, numbers
+
+
+def _split(
+    logprobs_E: Floats, kinds_R: Ints, counts_N: Ints | None, tokens: Offsets, entries: Offsets
+) -> tuple[Ints, list[tuple[int, int]]]:
+    """Tell apart rows of logits that were never rounded, by their first token, at next to no cost.
+
+    Returns:
+        kinds, 0 at those rows too; the rows, with their kinds.
+    """
+    rows = np.flatnonzero((kinds_R != 0) & (np.diff(entries) > 0))
+    sizes = kinds_R[rows].astype(np.int64)
+    if counts_N is not None:
+        sizes = np.where(sizes < 0, counts_N[tokens[rows]], sizes)
+    if not len(rows):
+        return kinds_R, []
+    places = np.arange(sizes.max())
+    has = places < sizes[:, None]
+    firsts = logprobs_E[entries[rows][:, None] + np.where(has, places, 0)]
+    tops = firsts.max(axis=1)[:, None]
+    some = np.zeros(len(rows), np.bool_)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for unit in UNITS:
+            steps = np.rint((tops - firsts) * np.float32(1 / unit))
+            good = (below(tops, steps, np.float32(unit)) == firsts) & has
+            some |= 4 * good.sum(axis=1) >= 3 * sizes
+    kinds = kinds_R.copy()
+    kinds[rows[~some]] = 0
+    return kinds, [(row, int(kinds_R[row])) for row in rows[~some].tolist()]
 
 
 def _fill(
@@ -191,7 +231,7 @@ def _fill(
             shaped >>= layout.spread(exponents.astype(np.int32))
             at = np.flatnonzero(steps >= LARGE)
             large.add(at + (part.entries.start + of_entries.start), steps[at])
-            np.minimum(steps, LARGE, out=numbers_E[of_entries], casting="unsafe")
+            numbers_E[of_entries] = np.minimum(steps, LARGE, out=steps)
             tops_N[of_tokens], exponents_N[of_tokens] = tops, exponents
     return np.concatenate(bad) if bad else np.zeros(0, np.int64)
 
@@ -244,9 +284,7 @@ def _first_token(row: _Part) -> _Part:
     return _Part(tokens, entries, layout, row.descending)
 
 
-def _rounded(
-    made: Steps, logprobs_E: Floats, row: _Part, large: _Large, nats: float
-) -> float:
+def _rounded(made: Steps, logprobs_E: Floats, row: _Part, large: _Large, nats: float) -> float:
     """Write a row's nearest steps of the largest unit that leaves all within `nats`; that unit, or
     0 if none does.
     """
