@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.topk_codec import encoded_bytes
 from benchmarks.topk_sample import encode_pair
 from s2d_store import topk
 from s2d_store.encoding import topk_ranks
@@ -47,7 +48,7 @@ def sharpen(model: Any, pairs: list[Pair], epochs: int) -> float:
             logprobs = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
             own = logprobs[len(prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])
             (-own.sum() / 400).backward()
-            total, tokens = total - float(own.sum()), tokens + len(response)
+            total, tokens = total - float(own.detach().sum()), tokens + len(response)
             if at % 3 == 2:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -109,8 +110,6 @@ def measure(
     ks: list[int],
 ) -> list[dict[str, Any]]:
     """Rows of the table for one teacher."""
-    from benchmarks.topk_codec import encoded_bytes
-
     rows = []
     for k in ks:
         entries = []

@@ -1,7 +1,7 @@
 """Flat NumPy arrays <-> columns of binary values and of lists, copied only where it is needed.
 
 A value of a column is a slice of the flat array; a null is an empty slice. Buffers are taken as
-they are: pyarrow's own conversions from and to NumPy import pandas, which takes a sixth of a second.
+they are: pyarrow's own conversions from and to NumPy import pandas, which takes 0.15 s.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 This file alone knows how; docs/format3-topk.md has it as formulas. Ids are ranks by frequency
 (topk_ranks.py). Logprobs of a model whose logits are rounded (bfloat16, float16) differ within a
 token by whole multiples of a power of two, so they are kept as whole steps below the token's
-greatest: in a row that descends within every token, as gaps from one entry to the next; elsewhere
-as the steps themselves. Such a number takes two bits, and those above 2 stand in a list.
+greatest: in a row that descends within every token, as gaps from one entry to the next, of two bits
+each; elsewhere as the steps themselves, of eight. Numbers too large for that stand in a list.
 
     unit[t]         = logit_unit * 2 ** unit_exponents[t]
     steps[t, j]     = numbers[t, 0] + ... + numbers[t, j]   where `descending`, else numbers[t, j]
@@ -44,7 +44,15 @@ from s2d_store.encoding.arrays import (
 )
 from s2d_store.encoding.topk_layout import Floats, Ints, runs
 from s2d_store.encoding.topk_ranks import FAR, IDENTITY, N_SHORT, RankTable
-from s2d_store.encoding.topk_steps import LARGE, MOST_STEPS, UNITS, Steps, below, find
+from s2d_store.encoding.topk_steps import (
+    LARGE_GAP,
+    LARGE_STEP,
+    MOST_STEPS,
+    UNITS,
+    Steps,
+    below,
+    find,
+)
 from s2d_store.lists import flat_lists
 
 EXACT_ENTRIES = pa.list_(pa.struct([("entry", pa.int32()), ("logprob", pa.float32())]))
@@ -65,6 +73,10 @@ _NEEDED = {
 _FOUR = (np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3).astype(np.int32)
 _FOUR_AT_ONCE = np.ascontiguousarray(_FOUR).view(np.complex128).reshape(256)
 
+# Exponents -> powers of two; none is above 20.
+_POWERS = np.ldexp(np.float32(1), np.minimum(np.arange(256), 127)).astype(np.float32)
+
+Bytes = NDArray[np.uint8]
 RankTables = Mapping[str | None, RankTable]
 
 
@@ -197,22 +209,24 @@ def logprobs(
     packed, packed_offsets = flat_binary(codes)
     exponents_N, _ = flat_binary(unit_exponents)
     ks, counts_N, entries = _shape(numbers(k), counts, tokens, in_steps)
-    numbers_E = _unpacked(packed, packed_offsets, entries)
+    flags = numbers(descending)
+    numbers_E = _unpacked(packed, packed_offsets, entries, flags)
     values_E = numbers_E.view(np.float32)
     units = numbers(logit_unit)
-    units_N = np.ldexp(np.repeat(units, np.diff(tokens)), exponents_N)
-    flags = numbers(descending)
+    units_N = np.repeat(units, np.diff(tokens)) * _POWERS[exponents_N]
     for run in runs(ks, flags, tokens, entries, counts_N):
         whole, top_N, unit_N = numbers_E[run.entries], tops_N[run.tokens], units_N[run.tokens]
+        descends = bool(flags[run.rows.start])
+        limit = LARGE_GAP if descends else LARGE_STEP
         taken, last = large_offsets[run.rows.start], large_offsets[run.rows.stop]
         for of_tokens, of_entries, layout in run.layout.blocks():
             steps = whole[of_entries]
-            at = np.flatnonzero(steps == LARGE)
+            at = np.flatnonzero(steps == limit)
             if taken + len(at) > last:
                 raise ValueError("large_numbers are fewer than numbers say")
             steps[at] = large[taken : taken + len(at)]
             taken += len(at)
-            if flags[run.rows.start]:
+            if descends:
                 steps = layout.sums(steps)
             made = below(
                 layout.spread(top_N[of_tokens]),
@@ -310,8 +324,8 @@ def _logprob_columns(
     made: Steps, logprobs_E: Floats, offsets: Offsets, tokens: Offsets
 ) -> dict[str, pa.Array]:
     in_steps = made.units > 0
-    codes_E, entries = kept_slices(made.numbers_E, offsets, in_steps)
-    packed, packed_offsets = _packed(codes_E, entries)
+    numbers_E, entries = kept_slices(made.numbers_E, offsets, in_steps)
+    packed, packed_offsets = _packed(numbers_E, entries, made.descending)
     large_at, large = made.large
     large_offsets = np.searchsorted(large_at, offsets)
     tops_N, token_offsets = kept_slices(made.tops_N, tokens, in_steps)
@@ -336,30 +350,44 @@ def _logprob_columns(
     }
 
 
-def _packed(codes_E: NDArray[np.uint8], offsets: Offsets) -> tuple[NDArray[np.uint8], Offsets]:
-    """Four numbers of two bits to a byte, the first lowest; a row begins with a byte of its own."""
+def _packed(numbers_E: Bytes, offsets: Offsets, descending_R: Bools) -> tuple[Bytes, Offsets]:
+    """Rows of numbers as bytes: of rows that descend four to a byte, of others one each."""
     lengths = np.diff(offsets)
-    made = offsets_of((lengths + 3) // 4)
-    if (lengths % 4).any():
-        padded = np.zeros(4 * made[-1], np.uint8)
-        for start, a, b in zip((4 * made).tolist(), offsets[:-1], offsets[1:], strict=False):
-            padded[start : start + b - a] = codes_E[a:b]
-        codes_E = padded
-    four = codes_E.view("<u4")
-    return (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8), made
+    made = offsets_of(np.where(descending_R, (lengths + 3) // 4, lengths))
+    used = descending_R[lengths > 0]
+    if not used.any():
+        return numbers_E, made
+    if used.all() and not (lengths % 4).any():
+        return _four_to_a_byte(numbers_E), made
+    rows = [np.zeros(0, np.uint8)]
+    for a, b, descends in zip(offsets[:-1], offsets[1:], descending_R, strict=True):
+        row = numbers_E[a:b]
+        rows.append(_four_to_a_byte(np.pad(row, (0, -len(row) % 4))) if descends else row)
+    return np.concatenate(rows), made
 
 
-def _unpacked(packed: NDArray[np.uint8], starts: Offsets, entries: Offsets) -> Ints:
+def _four_to_a_byte(numbers_E: Bytes) -> Bytes:
+    """Numbers of two bits, the first in the lowest; a multiple of four of them."""
+    four = np.ascontiguousarray(numbers_E).view("<u4")
+    return np.asarray(four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
+
+
+def _unpacked(packed: Bytes, starts: Offsets, entries: Offsets, descending_R: Bools) -> Ints:
     """The inverse of `_packed`, as int32 (E,)."""
     lengths = np.diff(entries)
-    if ((lengths + 3) // 4 != np.diff(starts)).any():
+    if (np.where(descending_R, (lengths + 3) // 4, lengths) != np.diff(starts)).any():
         raise ValueError("the numbers of a row are not as many as its entries")
-    padded = np.take(_FOUR_AT_ONCE, packed).view(np.int32)
-    if not (lengths % 4).any():
-        return padded
+    used = descending_R[lengths > 0]
+    if not used.any():
+        return packed.astype(np.int32)
+    if used.all() and not (lengths % 4).any():
+        return np.take(_FOUR_AT_ONCE, packed).view(np.int32)
     made_E = np.empty(entries[-1], np.int32)
-    for start, a, b in zip((4 * starts).tolist(), entries[:-1], entries[1:], strict=False):
-        made_E[a:b] = padded[start : start + b - a]
+    for row, descends in enumerate(descending_R.tolist()):
+        own = packed[starts[row] : starts[row + 1]]
+        if descends:
+            own = np.take(_FOUR_AT_ONCE, own).view(np.int32)[: lengths[row]]
+        made_E[entries[row] : entries[row + 1]] = own
     return made_E
 
 

@@ -1,4 +1,4 @@
-"""Declarations of what top-k takes in files: columns, the table of rank tables, Parquet settings."""
+"""What top-k takes in files, declared: columns, the table of rank tables, Parquet settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ FILES_ALONE: tuple[tuple[str, pa.DataType, str, bool], ...] = (
     ("rank_codes", pa.binary(), "a byte for each entry: its rank, or the high part of it", True),
     ("rank_lows", pa.binary(), "low bytes of the ranks whose code is 64 to 254", True),
     ("far_ids", pa.list_(pa.int32()), "ids without a rank, whose code is 255", True),
-    ("top_logprobs", pa.list_(pa.float32()), "T: the largest of each token's logprobs", True),
+    (
+        "top_logprobs",
+        pa.list_(pa.float32()),
+        "T: what a token's steps count from: its largest, or above",
+        True,
+    ),
     ("logit_unit", pa.float32(), "nats, a power of two, above 2^-12 where rounded", True),
     ("unit_exponents", pa.binary(), "T bytes: a token's unit is logit_unit * 2^this", True),
     ("descending", pa.bool_(), "numbers are gaps between entries, else steps below the top", True),
-    ("numbers", pa.binary(), "a number of 2 bits for each entry, four to a byte", True),
-    ("large_numbers", pa.list_(pa.int32()), "numbers of 3 and more, which stand as 3", True),
+    ("numbers", pa.binary(), "a number for each entry: gaps of 2 bits, or steps of 8", True),
+    ("large_numbers", pa.list_(pa.int32()), "numbers that stand as 3 (2 bits) or 255 (8)", True),
     (
         "exact_entries",
         pa.list_(pa.struct([("entry", pa.int32()), ("logprob", pa.float32())])),

@@ -106,9 +106,12 @@ class Even:
 
     def sums(self, values_E: Ints) -> Ints:
         """See `Layout`."""
-        values_NK = self.shaped(values_E)
-        np.cumsum(values_NK, axis=1, out=values_NK)
-        return values_E
+        # One running total over all tokens, less what it was before each: twice as fast as one a
+        # token. It may wrap around; what it grows by within a token does not.
+        totals_E = np.cumsum(values_E, dtype=np.int32)
+        totals_NK = self.shaped(totals_E)
+        totals_NK -= totals_NK[:, :1] - values_E[:: self.k, None]
+        return totals_E
 
     def running_max(self, values_E: Ints) -> Ints:
         """See `Layout`."""

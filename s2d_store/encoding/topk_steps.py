@@ -22,8 +22,8 @@ _MOST_EXACT = 1 / 8
 # From here on it is worth looking whether a finer unit leaves fewer.
 _MANY_EXACT = 1 / 64
 _COARSEST_EXPONENT = 20
-# Numbers from this on do not fit two bits.
-LARGE = 3
+# Numbers from this on are large: gaps, which take two bits, and steps, which take eight.
+LARGE_GAP, LARGE_STEP = 3, 255
 
 Positions = NDArray[np.int64]
 
@@ -35,10 +35,10 @@ class Steps:
     Attributes:
         units: float32 (R,); 0 where a row keeps its logprobs.
         descending: bool (R,), True where no entry of any token is above the one before it.
-        tops_N: float32, each token's largest entry.
+        tops_N: float32, what a token's steps count from: its largest entry, or one above.
         exponents_N: uint8: a token's unit is its row's times two to this.
-        numbers_E: uint8: gaps of steps in rows that descend, else steps; LARGE where they are that
-            or more.
+        numbers_E: uint8: gaps of steps in rows that descend, else steps; LARGE_GAP or LARGE_STEP
+            where they are that or more.
         large: int64 positions among E, ascending, of such numbers, and the numbers, int32.
         exact: int64 positions among E, ascending, of entries that steps do not give back.
     """
@@ -181,10 +181,14 @@ def _split(
     tops = firsts.max(axis=1)[:, None]
     some = np.zeros(len(rows), np.bool_)
     with np.errstate(invalid="ignore", over="ignore"):
-        for unit in UNITS:
-            steps = np.rint((tops - firsts) * np.float32(1 / unit))
-            good = (below(tops, steps, np.float32(unit)) == firsts) & has
-            some |= 4 * good.sum(axis=1) >= 3 * sizes
+        steps = np.rint((tops - firsts) * np.float32(1 / UNITS[0]))
+        # As near as can be if the top was rounded too; one in 60 float32 logits is by chance.
+        near = np.abs(tops - steps * UNITS[0] - firsts) <= 2 * np.spacing(np.abs(firsts))
+        some |= 2 * (near & has).sum(axis=1) >= sizes
+        steps = np.rint((tops - firsts) * np.float32(1 / UNITS[1]))
+        # Half of float32 logits are multiples of this unit by chance.
+        good = below(tops, steps, np.float32(UNITS[1])) == firsts
+        some |= 4 * (good & has).sum(axis=1) >= 3 * sizes
     kinds = kinds_R.copy()
     kinds[rows[~some]] = 0
     return kinds, [(row, int(kinds_R[row])) for row in rows[~some].tolist()]
@@ -205,12 +209,13 @@ def _fill(
         for of_tokens, of_entries, layout in part.layout.blocks():
             wanted = wanted_E[of_entries]
             tops = layout.first(wanted) if part.descending else layout.largest(wanted)
-            gaps = layout.spread(tops) - layout.shaped(wanted)
-            gaps *= np.float32(1 / unit)
-            steps = np.rint(gaps, out=gaps).astype(np.int32)
+            steps = _steps(layout, wanted, tops, unit)
             if exact:
-                back = below(layout.spread(tops), steps, np.float32(unit))
-                good = back.view(np.int32) == layout.shaped(wanted).view(np.int32)
+                good = _given_back(layout, wanted, tops, steps, unit)
+                if not part.descending and not good.all():
+                    tops = _finer_tops(layout, wanted, tops, steps, good, unit)
+                    steps = _steps(layout, wanted, tops, unit)
+                    good = _given_back(layout, wanted, tops, steps, unit)
                 if not good.all() or steps.max() > MOST_STEPS:
                     good &= (steps >= 0) & (steps <= MOST_STEPS)
                     at = np.flatnonzero(~good.reshape(-1))
@@ -229,11 +234,51 @@ def _fill(
                 steps = layout.differences(steps)
             shaped = layout.shaped(steps)
             shaped >>= layout.spread(exponents.astype(np.int32))
-            at = np.flatnonzero(steps >= LARGE)
+            limit = LARGE_GAP if part.descending else LARGE_STEP
+            at = np.flatnonzero(steps >= limit)
             large.add(at + (part.entries.start + of_entries.start), steps[at])
-            numbers_E[of_entries] = np.minimum(steps, LARGE, out=steps)
+            numbers_E[of_entries] = np.minimum(steps, limit, out=steps)
             tops_N[of_tokens], exponents_N[of_tokens] = tops, exponents
     return np.concatenate(bad) if bad else np.zeros(0, np.int64)
+
+
+def _steps(layout: Layout, wanted_E: Floats, tops_N: Floats, unit: float) -> Ints:
+    """The nearest whole steps below the tops, shaped as the layout says."""
+    gaps = layout.spread(tops_N) - layout.shaped(wanted_E)
+    gaps *= np.float32(1 / unit)
+    return np.rint(gaps, out=gaps).astype(np.int32)
+
+
+def _given_back(
+    layout: Layout, wanted_E: Floats, tops_N: Floats, steps: Ints, unit: float
+) -> Bools:
+    """Which entries come back in every bit, shaped as the layout says."""
+    back = below(layout.spread(tops_N), steps, np.float32(unit))
+    return np.asarray(back.view(np.int32) == layout.shaped(wanted_E).view(np.int32))
+
+
+def _finer_tops(
+    layout: Layout, wanted_E: Floats, tops_N: Floats, steps: Ints, good: Bools, unit: float
+) -> Floats:
+    """What the steps of tokens that are not given back should count from instead.
+
+    Where a model's likeliest token is not among the ids, the largest entry was itself rounded. Each
+    entry says within half a unit in its last place what it was rounded from; what all agree on is
+    kept, moved up by whole steps to where float32 is fine enough to hold it.
+    """
+    exact = layout.shaped(wanted_E).astype(np.float64)
+    half = np.spacing(np.abs(layout.shaped(wanted_E))).astype(np.float64) / 2
+    exact += steps * unit
+    low_N = layout.largest((exact - half).reshape(-1))
+    high_N = -layout.largest((-exact - half).reshape(-1))
+    middle_N, width_N = (low_N + high_N) / 2, high_N - low_N
+    bits_N = layout.any_bit(steps.reshape(-1)).astype(np.int64)
+    grid_N = np.maximum(bits_N & -bits_N, 1) * unit
+    # A float32 this far from 0 lies within a quarter of the width of any number.
+    far_N = np.maximum(np.abs(middle_N) - width_N * 2.0**22, 0)
+    found_N = (middle_N + np.ceil(far_N / grid_N) * grid_N).astype(np.float32)
+    bad_N = layout.any_bit(~good.reshape(-1)) & (width_N > 0) & np.isfinite(found_N)
+    return np.where(bad_N, found_N, tops_N)
 
 
 def _best(
