@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,8 +199,8 @@ def test_what_reaches_a_mass_is_kept_exactly(made: list[Row], mass: float) -> No
             )
             position = iter(pairs)
             assert all(pair in position for pair in own), "in their order"
-            probs = np.exp(before.logprobs[a : a + size].astype(np.float64))
-            probs = np.where(np.isnan(probs), 0, probs)
+            own_logprobs = before.logprobs[a : a + size].astype(np.float64)
+            probs = np.exp(np.minimum(np.where(np.isnan(own_logprobs), -np.inf, own_logprobs), 1))
             likeliest = np.sort(probs)[::-1]
             if 0 < n < size:
                 assert likeliest[:n].sum() >= mass or np.isclose(likeliest[:n].sum(), mass)
@@ -244,6 +246,46 @@ def test_one_infinity_among_many_entries_is_kept_by_itself() -> None:
     exact = stored.column("exact_entries").to_pylist()[0]
     assert [entry["entry"] for entry in exact] == [19, 39, 419]
     assert_same(topk_codec.decode(stored, TABLES), changed)
+
+
+def test_rows_that_lack_the_likeliest_token_are_in_steps_too() -> None:
+    own = model_rows(60, 400, 16)
+    ids, values = (np.asarray(own.column(n).chunk(0).values) for n in ("token_ids", "logprobs"))
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(50, 400), (60, 1)), axis=1)
+    order = (order + 400 * np.arange(60)[:, None]).reshape(-1)
+    sampled = np.asarray(own.column("sampled_logprobs").chunk(0).values)
+    plain = table([Row(350, None, ids[order], values[order], sampled)])
+    stored = topk_codec.encode(plain)
+    assert stored.column("descending").to_pylist() == [False]
+    tops = np.asarray(stored.column("top_logprobs").chunk(0).values)
+    largest = values[order].reshape(60, 350).max(axis=1)
+    assert (tops > largest).any(), "a reference was found above what was rounded"
+    exact = stored.column("exact_entries").to_pylist()[0] or []
+    assert len(exact) < len(ids) / 100
+    assert_same(topk_codec.decode(stored, TABLES), plain)
+
+
+SQL_ALONE = """
+import sys, duckdb
+import pyarrow.parquet as pq
+from s2d_store.encoding import topk_ranks, topk_sql
+con = duckdb.connect()
+topk_sql.register(con, lambda name: topk_ranks.IDENTITY)
+made = con.execute('''SELECT topk_token_ids(ranks_id, rank_codes, rank_lows, far_ids),
+    topk_logprobs(logprobs, k, counts, top_logprobs, logit_unit, descending, unit_exponents,
+        numbers, large_numbers, exact_entries) FROM read_parquet($file)''',
+    {"file": sys.argv[1]}).fetchall()
+assert len(made[0][0]) == len(made[0][1]) == 350, made
+assert "pandas" not in sys.modules
+"""
+
+
+def test_sql_loads_no_pandas_and_leaves_nothing_open(tmp_path: Path) -> None:
+    pq.write_table(topk_codec.encode(model_rows(50, 7, 16)), tmp_path / "rows.parquet")
+    command = [sys.executable, "-c", SQL_ALONE, str(tmp_path / "rows.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The connection is left open: DuckDB would complain of its functions when Python ends.
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("nats", [0.0005, 0.01, 0.125])

@@ -384,10 +384,8 @@ def _unpacked(packed: Bytes, starts: Offsets, entries: Offsets, descending_R: Bo
         return np.take(_FOUR_AT_ONCE, packed).view(np.int32)
     made_E = np.empty(entries[-1], np.int32)
     for row, descends in enumerate(descending_R.tolist()):
-        own = packed[starts[row] : starts[row + 1]]
-        if descends:
-            own = np.take(_FOUR_AT_ONCE, own).view(np.int32)[: lengths[row]]
-        made_E[entries[row] : entries[row + 1]] = own
+        own, made = packed[starts[row] : starts[row + 1]], made_E[entries[row] : entries[row + 1]]
+        made[:] = np.take(_FOUR_AT_ONCE, own).view(np.int32)[: len(made)] if descends else own
     return made_E
 
 

@@ -79,7 +79,8 @@ def _fewest(
     has_TK = places_K < sizes_T[:, None]
     logprobs_TK = np.full(has_TK.shape, -np.inf)
     logprobs_TK[has_TK] = logprobs_E
-    probs_TK = np.exp(np.where(np.isnan(logprobs_TK), -np.inf, logprobs_TK))
+    # Logprobs are at most 0; what a program commits is not checked.
+    probs_TK = np.exp(np.minimum(np.where(np.isnan(logprobs_TK), -np.inf, logprobs_TK), 1))
     order_TK = np.argsort(-probs_TK, axis=1, kind="stable")
     before_TK = np.cumsum(np.take_along_axis(probs_TK, order_TK, 1), axis=1)
     # An entry is kept while those before it fall short of the mass.

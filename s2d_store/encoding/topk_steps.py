@@ -246,7 +246,8 @@ def _steps(layout: Layout, wanted_E: Floats, tops_N: Floats, unit: float) -> Int
     """The nearest whole steps below the tops, shaped as the layout says."""
     gaps = layout.spread(tops_N) - layout.shaped(wanted_E)
     gaps *= np.float32(1 / unit)
-    return np.rint(gaps, out=gaps).astype(np.int32)
+    steps: Ints = np.rint(gaps, out=gaps).astype(np.int32)
+    return steps
 
 
 def _given_back(
