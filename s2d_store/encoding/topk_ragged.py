@@ -81,13 +81,15 @@ def _fewest(
     logprobs_TK[has_TK] = logprobs_E
     # Logprobs are at most 0; what a program commits is not checked.
     probs_TK = np.exp(np.minimum(np.where(np.isnan(logprobs_TK), -np.inf, logprobs_TK), 1))
-    order_TK = np.argsort(-probs_TK, axis=1, kind="stable")
-    before_TK = np.cumsum(np.take_along_axis(probs_TK, order_TK, 1), axis=1)
+    descends = (probs_TK[:, 1:] <= probs_TK[:, :-1]).all()  # as a scorer's own do: nothing to sort
+    order_TK = None if descends else np.argsort(-probs_TK, axis=1, kind="stable")
+    sorted_TK = probs_TK if order_TK is None else np.take_along_axis(probs_TK, order_TK, 1)
     # An entry is kept while those before it fall short of the mass.
-    short_TK = np.ones(has_TK.shape, np.bool_)
-    short_TK[:, 1:] = before_TK[:, :-1] < mass
-    keep_TK = np.zeros(has_TK.shape, np.bool_)
-    np.put_along_axis(keep_TK, order_TK, short_TK, 1)
+    keep_TK = np.ones(has_TK.shape, np.bool_)
+    keep_TK[:, 1:] = np.cumsum(sorted_TK, axis=1)[:, :-1] < mass
+    if order_TK is not None:
+        short_TK = keep_TK.copy()
+        np.put_along_axis(keep_TK, order_TK, short_TK, 1)
     keep_TK &= has_TK
     return keep_TK[has_TK], keep_TK.sum(axis=1).astype(np.int16)
 
