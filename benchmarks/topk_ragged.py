@@ -3,10 +3,10 @@
     python -m benchmarks.topk_ragged --model runs/gsm8k/teacher --texts gsm8k_train.jsonl
 
 Two teachers: the model itself, unsure of much, and the same model trained on the solutions that it
-then scores until it is sure of most tokens. Each is the other's student. The loss is the forward KL with the tail in one bucket; its gradient is that of the
-student's output layer, summed over all tokens, against the gradient of the KL over the whole
-vocabulary. Logits are rounded to bfloat16. Bytes are those of the columns of top-k in a Parquet
-file, over tokens.
+then scores until it is sure of most tokens. Each is the other's student. The loss is the forward KL
+with the tail in one bucket; its gradient is that of the student's output layer, summed over all
+tokens, against the gradient of the KL over the whole vocabulary. Logits are rounded to bfloat16.
+Bytes are those of the columns of top-k in a Parquet file, over tokens.
 """
 
 from __future__ import annotations
