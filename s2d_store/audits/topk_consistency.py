@@ -22,12 +22,14 @@ import queries
 from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
 from s2d_store.datasets.prefetch import prefetch
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.output_checks import check_topk_flat
 from s2d_store.errors import EngineError
 from s2d_store.sql import connection
 from s2d_store.storage.backend import parquet_source
+from s2d_store.tables import rank_tables
+from s2d_store.tables.rank_tables import RankTables
 
 # Response tokens of the audited rollouts held in memory at a time.
 BATCH_TOKENS = 64 << 20
@@ -52,6 +54,8 @@ CONSISTENCY = Query(
 TEXT = queries.internal("chosen_rollouts")
 _KIND = ["k", "support"]  # of rows that are checked at once
 _COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
+# Of these a row has one, with an entry for each token.
+_PER_TOKEN = ("sampled_logprobs.", "sampled_steps.")
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
 _PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
 
@@ -68,12 +72,13 @@ def consistency(scope: Scope) -> Found:
     }
     rows: list[dict[str, Any]] = []
     offending, examined = 0, 0
+    ranks = RankTables(scope.snap.files[rank_tables.NAME])
     for files in _batches(scope.snap.files["topk"]):
         responses = _responses(scope, files)
         for file in files:
             scorer = _scorer(file)
             name, vocab_size = policies.get(scorer, (scorer, np.iinfo(np.int32).max))
-            for table in prefetch(_tables(file, chosen), "read-ahead-group"):
+            for table in prefetch(_tables(file, chosen, ranks), "read-ahead-group"):
                 examined += table.num_rows
                 for row in _faults(table, responses, vocab_size):
                     offending += 1
@@ -98,7 +103,7 @@ def _batches(files: Sequence[str]) -> Iterator[list[str]]:
         metadata = pq.read_metadata(parquet_source(file))
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-        sampled = [c for c in columns if c.path_in_schema.startswith("sampled_logprobs.")]
+        sampled = [c for c in columns if c.path_in_schema.startswith(_PER_TOKEN)]
         size = sum(c.num_values for c in sampled)
         if batch and tokens + size > BATCH_TOKENS:
             yield batch
@@ -126,20 +131,17 @@ def _scorer(file: str) -> str:
     return unquote(match[1])
 
 
-def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, None]:
+def _tables(
+    file: str, chosen: pa.Array | None, ranks: RankTables
+) -> Generator[pa.Table, None, None]:
     with pq.ParquetFile(parquet_source(file)) as parquet:
-        columns = logit_steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
+        columns = topk_codec.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
-            table = _with_slack(parquet.read_row_group(group, columns=columns))
+            table = topk_codec.decode(parquet.read_row_group(group, columns=columns), ranks)
             if chosen is not None:
                 table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
             if table.num_rows:
                 yield table
-
-
-def _with_slack(table: pa.Table) -> pa.Table:
-    """Logprobs as they are read, and by how many nats those of a row were rounded."""
-    return logit_steps.decode(table)
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:

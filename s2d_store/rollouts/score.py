@@ -31,7 +31,9 @@ from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
+from s2d_store.tables import rank_tables
 from s2d_store.tables.fetch_rows import Source, fetch_rows
+from s2d_store.tables.rank_tables import RankTables
 from s2d_store.tables.snapshot import Snapshot
 
 # What planning reads, and charging for it.
@@ -227,7 +229,8 @@ def _run(
             progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
-            for start, heavy in fetch_rows(_sources(pending, config.support), _row_bytes(pending)):
+            sources = _sources(pending, config.support, rank_tables.of_store(store.root))
+            for start, heavy in fetch_rows(sources, _row_bytes(pending)):
                 light = pending.slice(start, heavy.num_rows)
                 requests = {r.rollout_id: r for r in _requests(light, heavy)}
                 for rollout_id, entry in engine.score(list(requests.values()), config.k):
@@ -270,7 +273,7 @@ def _row_bytes(pending: pa.Table) -> NDArray[np.int64]:
     return row_bytes
 
 
-def _sources(pending: pa.Table, support: Support) -> list[Source]:
+def _sources(pending: pa.Table, support: Support, ranks: RankTables) -> list[Source]:
     def source(table: str, columns: Sequence[str]) -> Source:
         encoded = pending.column(f"{table}_file").combine_chunks().dictionary_encode()
         return Source(
@@ -279,6 +282,7 @@ def _sources(pending: pa.Table, support: Support) -> list[Source]:
             pending.column(f"{table}_position").to_numpy(),
             columns,
             {},
+            ranks,
         )
 
     result = [source("rollouts", ("prompt_token_ids", "response_token_ids"))]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from s2d_store.store import Store
-from tests.encoding.test_logit_steps import entries, table
+from tests.support.rounded_topk import entries, table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
 BLOCKS = [textwrap.dedent(block) for block in re.findall(r"(?:^(?: {4}.*)?\n)+", PAGE, re.M)]
