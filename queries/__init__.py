@@ -190,7 +190,7 @@ def internal(name: str) -> str:
 
 @cache
 def raw(name: str) -> str:
-    """SQL by which a table in schema `raw` is read from what its files hold: queries/raw/NAME.sql."""
+    """SQL that makes a table in schema `raw` of what its files hold: queries/raw/NAME.sql."""
     return (ROOT / "raw" / f"{name}.sql").read_text()
 
 

@@ -31,6 +31,7 @@ from s2d_store.tables import (
 )
 from s2d_store.tables.batches import as_stored, partitions
 from s2d_store.tables.manifest import MANIFEST
+from s2d_store.tables.rank_choice import RankChoice
 from s2d_store.tables.snapshot import Snapshot
 
 
@@ -52,7 +53,7 @@ class Store:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
         self.backend = backend_of(root)
-        self._ranks = rank_tables.RankChoice(root)
+        self._ranks = RankChoice(root)
 
     @classmethod
     def init(cls, root: str | Place) -> Store:

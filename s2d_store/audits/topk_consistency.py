@@ -28,7 +28,7 @@ from s2d_store.engines.output_checks import check_topk_flat
 from s2d_store.errors import EngineError
 from s2d_store.sql import connection
 from s2d_store.storage.backend import parquet_source
-from s2d_store.tables import rank_tables
+from s2d_store.tables import rank_choice, rank_tables
 from s2d_store.tables.rank_tables import RankTables
 
 # Response tokens of the audited rollouts held in memory at a time.
@@ -72,7 +72,7 @@ def consistency(scope: Scope) -> Found:
     }
     rows: list[dict[str, Any]] = []
     offending, examined = 0, 0
-    ranks = RankTables(scope.snap.files[rank_tables.NAME])
+    ranks = rank_choice.of_files(scope.snap.files[rank_tables.NAME])
     for files in _batches(scope.snap.files["topk"]):
         responses = _responses(scope, files)
         for file in files:

@@ -40,7 +40,7 @@ from s2d_store.tables import (
 from s2d_store.tables.batches import as_stored
 from s2d_store.tables.journal import NewFile
 from s2d_store.tables.log_entry import Action
-from s2d_store.tables.rank_tables import RankChoice
+from s2d_store.tables.rank_choice import RankChoice
 
 BEFORE = 2
 

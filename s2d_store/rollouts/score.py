@@ -31,7 +31,7 @@ from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
-from s2d_store.tables import rank_tables
+from s2d_store.tables import rank_choice
 from s2d_store.tables.fetch_rows import Source, fetch_rows
 from s2d_store.tables.rank_tables import RankTables
 from s2d_store.tables.snapshot import Snapshot
@@ -229,7 +229,7 @@ def _run(
             progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
-            sources = _sources(pending, config.support, rank_tables.of_store(store.root))
+            sources = _sources(pending, config.support, rank_choice.of_store(store.root))
             for start, heavy in fetch_rows(sources, _row_bytes(pending)):
                 light = pending.slice(start, heavy.num_rows)
                 requests = {r.rollout_id: r for r in _requests(light, heavy)}

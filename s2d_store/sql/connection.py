@@ -20,8 +20,7 @@ from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.sql.functions import create_functions
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import rank_tables
-from s2d_store.tables.rank_tables import RankTables
+from s2d_store.tables import rank_choice, rank_tables
 from s2d_store.tables.snapshot import Snapshot, table_path
 
 # SQL that asks what there is needs all of it.
@@ -115,7 +114,7 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
     if files.get("topk"):
-        topk_sql.register(con, RankTables(files.get(rank_tables.NAME, ())).__getitem__)
+        topk_sql.register(con, rank_choice.of_files(files.get(rank_tables.NAME, ())).__getitem__)
     for name, paths in files.items():
         try:
             _create_raw(con, TABLES[name], paths)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from s2d_store.encoding import topk_codec
 from s2d_store.errors import InputError
 from s2d_store.schema import FILES_ALONE, Table, without_encoding
-from s2d_store.tables.rank_tables import Choose
+from s2d_store.tables.rank_choice import Choose
 
 
 def conform(kind: Table, table: pa.Table) -> pa.Table:

@@ -14,7 +14,7 @@ from s2d_store.errors import InputError, StoreError
 from s2d_store.maintenance.compact import compact
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
-from s2d_store.tables import parquet_writer, rank_tables
+from s2d_store.tables import parquet_writer, rank_choice, rank_tables
 from tests.support.rounded_topk import VOCAB, bits, entries, table
 from tests.support.synthetic import policy
 from tests.support.synthetic import table as rows_of
@@ -63,7 +63,7 @@ def test_sql_and_files_return_what_was_committed(store: Store) -> None:
     assert raw.column("logprobs").null_count == raw.column("numbers").is_valid().to_pylist().count(
         True
     )
-    back = topk_codec.decode(raw, rank_tables.of_store(store.root))
+    back = topk_codec.decode(raw, rank_choice.of_store(store.root))
     assert bits(back.column("logprobs")) == bits(made.column("logprobs"))
 
 
