@@ -5,7 +5,6 @@
 
 Three layouts take turns, each a Parquet file of the same rows:
     floats   ids and float32 logprobs as lists, BYTE_STREAM_SPLIT and zstd: format 1
-    steps    ids as lists, logprobs as whole steps below the top: format 2 (s2d_store/steps.py)
     codec    ranks and gaps (s2d_store/encoding/topk_codec.py)
 `write` and `read` are tokens per CPU second of the process, file and codec together; `encode` and
 `decode` are those of the codec alone (format 2's leaves ids as they are). SQL is the CPU time of
@@ -38,11 +37,11 @@ import pyarrow.parquet as pq
 import queries
 from benchmarks.topk_sample import Sample
 from benchmarks.topk_size import made_rows
-from s2d_store import parquet, steps, topk
-from s2d_store.encoding import topk_codec, topk_columns, topk_ranks, topk_sql
-from s2d_store.engines.base import TopK
+from s2d_store.encoding import topk, topk_codec, topk_ranks, topk_sql
+from s2d_store.encoding.list_columns import flat_lists
+from s2d_store.encoding.topk import TopK
+from s2d_store.tables import parquet_writer
 
-QUERIES = Path(queries.ROOT) / "format3"
 GROUP_TOKENS = 1 << 16
 LONG = 8192
 SQL = {
@@ -65,14 +64,12 @@ class Layout:
 
 
 def layouts(ranks: topk_ranks.RankTable) -> dict[str, Layout]:
-    """The three by name."""
+    """Both by name."""
     tables = {None: topk_ranks.IDENTITY, ranks.ranks_id: ranks}
-    macro = f"raw.topk_logprobs(logprobs, {', '.join(steps.COLUMNS)}, k) AS logprobs"
-    text = (QUERIES / "topk.sql").read_text()
+    text = queries.raw("topk")
     view = text[text.index("SELECT") :].replace("FROM files", "FROM {}")
     return {
         "floats": Layout(lambda rows: rows, lambda rows: rows, "SELECT * FROM {}"),
-        "steps": Layout(steps.stored, steps.plain, f"SELECT * REPLACE ({macro}) FROM {{}}"),
         "codec": Layout(
             lambda rows: topk_codec.encode(rows, ranks),
             lambda rows: topk_codec.decode(rows, tables),
@@ -101,7 +98,7 @@ def write(path: Path, table: pa.Table) -> None:
     """One file, row groups of about GROUP_TOKENS."""
     tokens = sum(table.column("k").to_pylist()) and _tokens(table)
     rows = max(1, GROUP_TOKENS * table.num_rows // max(1, tokens))
-    options = topk_columns.writer_options(table.schema, parquet.writer_options(table.schema))
+    options = parquet_writer.writer_options(table.schema)
     with pq.ParquetWriter(path, table.schema, **options) as writer:
         writer.write_table(table, row_group_size=rows)
 
@@ -126,15 +123,14 @@ def column_bytes(path: Path) -> dict[str, int]:
 def encoded_bytes(table: pa.Table, ranks: topk_ranks.RankTable, path: Path) -> int:
     """Bytes of the columns of top-k as the codec writes them."""
     write(path, topk_codec.encode(table, ranks))
-    names = (*topk_columns.NAMES, "logprobs", "sampled_logprobs", "counts")
+    names = (*topk_codec.COLUMNS, "logprobs", "sampled_logprobs", "counts")
     return sum(size for name, size in column_bytes(path).items() if name in names)
 
 
 def same(found: pa.Table, wanted: pa.Table) -> bool:
     """Whether two tables hold the same bits in their lists of numbers."""
     return all(
-        steps.flat_lists(found.column(name))[0].tobytes()
-        == steps.flat_lists(wanted.column(name))[0].tobytes()
+        flat_lists(found.column(name))[0].tobytes() == flat_lists(wanted.column(name))[0].tobytes()
         for name in ("token_ids", "logprobs", "sampled_logprobs")
     )
 
@@ -153,9 +149,6 @@ def cpu(function: Callable[[], object], turns: int) -> float:
 def connected(files: dict[str, Path], made: dict[str, Layout], ranks: Any) -> Iterator[Any]:
     """DuckDB with a view of each file by its layout's name."""
     con = duckdb.connect(config={"threads": 1})
-    con.execute("CREATE SCHEMA raw")
-    for macro in queries.raw_macros():
-        con.execute(macro)
     topk_sql.register(con, {None: topk_ranks.IDENTITY, ranks.ranks_id: ranks}.__getitem__)
     for name, path in files.items():
         rows = made[name].view.format(f"read_parquet('{path}')")

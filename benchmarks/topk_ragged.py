@@ -23,10 +23,9 @@ import pyarrow as pa
 
 from benchmarks.topk_codec import encoded_bytes
 from benchmarks.topk_sample import encode_pair
-from s2d_store import topk
-from s2d_store.encoding import topk_ranks
+from s2d_store.encoding import topk, topk_ranks
+from s2d_store.encoding.topk import TopK
 from s2d_store.encoding.topk_ragged import keep_mass
-from s2d_store.engines.base import TopK
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -151,6 +151,12 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
     known = known.append_column("response", tokens)
     n_tokens = pc.list_value_length(known.column("sampled_logprobs"))
     known = _keep(known, pc.equal(n_tokens, pc.list_value_length(known.column("response"))))
+    if "counts" in known.column_names and known.column("counts").null_count < known.num_rows:
+        ragged = pc.is_valid(known.column("counts"))
+        for row in range(known.num_rows):
+            if ragged[row].as_py():
+                yield from _ragged_fault(known.slice(row, 1), vocab_size)
+        known = known.filter(pc.invert(ragged))
     kinds = known.select(_KIND).group_by(_KIND).aggregate([])
     for kind in kinds.to_pylist():
         same = known
@@ -164,6 +170,41 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
                 "k": kind["k"],
                 "fault": fault,
             }
+
+
+def _ragged_fault(row: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
+    """The first fault of one row whose tokens have different numbers of entries.
+
+    Tokens with one number of entries are checked together: positions in a fault count these alone.
+    """
+    about = row.select(["rollout_id", *_KIND]).to_pylist()[0]
+    ids_E, logprobs_E, counts_T = (_flat(row, n) for n in ("token_ids", "logprobs", "counts"))
+    sampled_T, response_T = _flat(row, "sampled_logprobs"), _flat(row, "response")
+    if len(counts_T) != len(sampled_T) or len(ids_E) != counts_T.sum() != len(logprobs_E):
+        said = f"{len(ids_E)} ids and {len(logprobs_E)} logprobs"
+        yield about | {"fault": f"{said} for {len(sampled_T)} tokens, not those of its counts"}
+        return
+    of_entry = np.repeat(counts_T, counts_T)
+    for count in np.unique(counts_T).tolist():
+        here = counts_T == count
+        topk = TopK(
+            token_ids=ids_E[of_entry == count].reshape(-1, count),
+            logprobs=logprobs_E[of_entry == count].reshape(-1, count),
+            sampled_logprobs=sampled_T[here],
+        )
+        try:
+            check_topk_flat(
+                [about["rollout_id"]],
+                [int(here.sum())],
+                topk,
+                support=about["support"],
+                vocab_size=vocab_size,
+                response_token_ids=response_T[here],
+            )
+        except EngineError as error:
+            what = _PLACE.sub("", error.what)
+            yield about | {"fault": f"of its tokens with {count} entries, {what}"}
+            return
 
 
 def _keep(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

@@ -23,6 +23,7 @@ from s2d_store.encoding import topk_codec
 from s2d_store.encoding.list_columns import flat_lists
 from s2d_store.encoding.list_take import take
 from s2d_store.encoding.topk_codec import RankTables
+from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.errors import DatasetError
 
@@ -103,7 +104,7 @@ class RowGroups:
                 inside = position[rows[run]] - starts[group]
                 if alone and len(inside) < table.num_rows:
                     table, inside = take(table, inside), np.arange(len(inside))
-                yield topk_codec.decode(table, self._ranks), inside, rows[run]
+                yield pad_to_k(topk_codec.decode(table, self._ranks)), inside, rows[run]
 
     def _footer(self, index: int) -> tuple[pq.FileMetaData, Int64]:
         """A file's metadata and the first row of each of its row groups."""

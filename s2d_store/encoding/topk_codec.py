@@ -62,7 +62,7 @@ LOGPROB_COLUMNS = ("descending", "unit_exponents", "numbers", "large_numbers", "
 SAMPLED_COLUMNS = ("sampled_steps",)
 COLUMNS = (*ID_COLUMNS, *STEP_COLUMNS, *LOGPROB_COLUMNS, *SAMPLED_COLUMNS)
 _NEEDED = {
-    "token_ids": ID_COLUMNS,
+    "token_ids": ("k", "counts", *ID_COLUMNS),
     "logprobs": ("k", "counts", *STEP_COLUMNS, *LOGPROB_COLUMNS),
     "sampled_logprobs": (*STEP_COLUMNS, *SAMPLED_COLUMNS),
 }
@@ -83,7 +83,7 @@ def stored_columns(wanted: Sequence[str], present: Sequence[str]) -> list[str]:
     if COLUMNS[0] not in present:
         return list(wanted)
     needed = [name for column in wanted for name in _NEEDED.get(column, ())]
-    return list(dict.fromkeys([*wanted, *needed]))
+    return list(dict.fromkeys([*wanted, *(name for name in needed if name in present)]))
 
 
 def encode(table: pa.Table, ranks: RankTable = IDENTITY) -> pa.Table:

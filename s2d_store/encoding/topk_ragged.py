@@ -21,6 +21,8 @@ from s2d_store.encoding.arrays import (
 )
 
 Bools = NDArray[np.bool_]
+# As trainers have it, whose losses take no notice of it.
+PAD_ID = -1
 
 
 def keep_mass(table: pa.Table, mass: float) -> pa.Table:
@@ -69,6 +71,42 @@ def keep_mass(table: pa.Table, mass: float) -> pa.Table:
     }
     columns = {name: made.get(name, table.column(name)) for name in table.column_names}
     return pa.table(columns | made)
+
+
+def pad_to_k(table: pa.Table) -> pa.Table:
+    """Rows with k entries at each token: where there are fewer, ids are PAD_ID, logprobs -inf.
+
+    Args:
+        table: `k`, `counts` and of `token_ids` and `logprobs` what is there; without `counts`, or
+            where all of them are null, it is returned as it is.
+    """
+    if "counts" not in table.column_names or table.column("counts").null_count == table.num_rows:
+        return table
+    table = table.combine_chunks()
+    counts = _whole(table, "counts")
+    counts_N, offsets = flat_list(counts)
+    ragged, ks = valid(counts), table.column("k").to_pylist()
+    for name, pad in (("token_ids", PAD_ID), ("logprobs", -np.inf)):
+        if name not in table.column_names:
+            continue
+        values, cuts = flat_list(_whole(table, name))
+        parts = [values[:0]]
+        for row, k in enumerate(ks):
+            own = values[cuts[row] : cuts[row + 1]]
+            if ragged[row]:
+                sizes_T = counts_N[offsets[row] : offsets[row + 1]]
+                has_TK = np.arange(k) < sizes_T[:, None]
+                padded_TK = np.full(has_TK.shape, pad, values.dtype)
+                padded_TK[has_TK] = own
+                own = padded_TK.reshape(-1)
+            parts.append(own)
+        made = list_column(
+            number_array(np.concatenate(parts)),
+            offsets_of(np.array([len(part) for part in parts[1:]], np.int64)),
+            np.ones(table.num_rows, np.bool_),
+        )
+        table = table.set_column(table.column_names.index(name), name, made)
+    return table
 
 
 def _fewest(

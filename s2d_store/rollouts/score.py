@@ -15,6 +15,7 @@ from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.config_identity import defaults, non_default
 from s2d_store.encoding.topk import IntArray, TopK
+from s2d_store.encoding.topk_ragged import PAD_ID
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
@@ -25,7 +26,7 @@ from s2d_store.policies.registry import Registered
 from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.selection import check_counts, check_mass, condition, where_errors
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
@@ -73,6 +74,7 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    check_mass(config.mass)
     require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
     scorer = registry.find(store, config.scorer, config.revision)
@@ -80,6 +82,7 @@ def score(
         "scorer_policy_id": scorer.policy_id,
         "support": config.support,
         "k": config.k,
+        "mass": config.mass,
         "engine": config.engine,
         "dtype": config.dtype,
     }
@@ -225,7 +228,9 @@ def _run(
         _check_fit(pending, engine)
 
         def write(scored: list[tuple[str, TopK]]) -> None:
-            table = records.topk_table(scored, scorer.policy_id, config.support, run_id)
+            table = records.topk_table(
+                scored, scorer.policy_id, config.support, run_id, config.mass
+            )
             progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
@@ -298,6 +303,12 @@ def _requests(light: pa.Table, heavy: pa.Table) -> Iterator[ScoreRequest]:
         support: IntArray | None = None
         if "token_ids" in columns:
             support = columns["token_ids"][i].values.to_numpy().reshape(-1, ks[i])
+            if (support == PAD_ID).any():
+                raise InputError(
+                    f"the top-k of rollout {rollout_id} has fewer than {ks[i]} ids at some tokens",
+                    "it was kept with --mass, and a scorer is given k ids at each token",
+                    "s2d score --support own, or leave it out with --where",
+                )
         yield ScoreRequest(
             rollout_id,
             columns["prompt_token_ids"][i].values.to_pylist(),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from s2d_store.encoding import topk_codec
 from s2d_store.encoding.list_take import take
 from s2d_store.encoding.topk_codec import RankTables
+from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.storage.backend import parquet_source
 from s2d_store.tables.spill import Buckets, require_space
@@ -209,9 +210,8 @@ def _in_order(parts: Sequence[Fetched], source: Source) -> pa.Table:
     # All files of a store have one encoding, so that rows of several are decoded together.
     stored = take(pa.concat_tables([part.table for part in parts]), places[order])
     names = [source.rename.get(name, name) for name in source.columns]
-    return (
-        topk_codec.decode(stored, source.ranks).select(list(source.columns)).rename_columns(names)
-    )
+    plain = pad_to_k(topk_codec.decode(stored, source.ranks))
+    return plain.select(list(source.columns)).rename_columns(names)
 
 
 def _side_by_side(tables: Sequence[pa.Table]) -> pa.Table:

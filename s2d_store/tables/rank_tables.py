@@ -38,7 +38,9 @@ class RankTables(dict[str | None, RankTable]):
         """
         try:
             for file in self._files:
-                rows = pq.read_table(self._source(file), columns=["ranks_id", "token_ids"])
+                # pq.read_table would import pandas.
+                with pq.ParquetFile(self._source(file)) as opened:
+                    rows = opened.read(columns=["ranks_id", "token_ids"])
                 self.update(topk_ranks.from_rows(rows))
         except (OSError, pa.ArrowInvalid, ValueError) as error:
             raise StoreError(
