@@ -80,9 +80,8 @@ def topk_summary(
             part = slice(offsets[rows[0]], offsets[rows[-1] + 1])
             shape = (-1, max(1, int(entries[rows[0]])))
             found.append(summarize(ids[part].reshape(shape), values[part].reshape(shape)))
-    ends = np.concatenate(([0], np.cumsum(np.diff(offsets) // np.maximum(entries, 1)))).astype(
-        np.int32
-    )
+    n_tokens = np.diff(offsets) // np.maximum(entries, 1)
+    ends = np.concatenate(([0], np.cumsum(n_tokens))).astype(np.int32)
     columns = (np.concatenate(column) for column in zip(*found, strict=True))
     lists = [pa.ListArray.from_arrays(pa.array(ends), pa.array(column)) for column in columns]
     return pa.StructArray.from_arrays(lists, names=list(Summary._fields))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from s2d_store import ids, prompts
 from s2d_store.encoding import topk
 from s2d_store.encoding.topk import TopK
+from s2d_store.encoding.topk_ragged import keep_mass
 from s2d_store.schema import TABLES, without_encoding
 from s2d_store.store import Store
 
@@ -117,6 +118,7 @@ def fill(
     purpose: str = "train",
     verifier: str = "math-verify",
     seed: int = 0,
+    mass: float = 1.0,
 ) -> None:
     """Add prompts, one policy, n rollouts per prompt, a reward (right when sample_index is even)
     and own top-k for each."""
@@ -172,7 +174,7 @@ def fill(
     )
     store.commit(
         {
-            "topk": stored,
+            "topk": stored if mass == 1 else keep_mass(stored, mass),
             "rewards": table("rewards", rewards),
             "rollouts": table("rollouts", rollouts),
         }
