@@ -228,7 +228,7 @@ def unnested(entries: list[TopK], ranks: topk_ranks.RankTable, turns: int) -> di
                 "CREATE TABLE vocabularies AS SELECT 'tokenizer' AS tokenizer_fingerprint, "
                 "i::INTEGER AS token_id, 'token ' || i AS token FROM range(49152) AS r(i)"
             )
-            con.execute((QUERIES / "topk_of.sql").read_text())
+            con.execute((queries.ROOT / "macros" / "topk_of.sql").read_text())
             found = {}
             for name, limit in (("first 64", " LIMIT 64"), ("all", "")):
                 text = f"FROM topk_of('{1:016x}'){limit}"

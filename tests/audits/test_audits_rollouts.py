@@ -279,5 +279,5 @@ def test_ragged_top_k_is_checked_by_its_counts(tmp_path: Path) -> None:
     fault = row | {"run_id": "other", "k": 6, "logprobs": [0.5] * len(row["logprobs"])}
     fault["created_at"] = synthetic.NOW
     store.commit({"topk": synthetic.table("topk", [fault])})
-    (found,) = rows.only_failure(store, "topk_consistency").sample
+    (found,) = rows.one(store, "topk_consistency").sample
     assert found["k"] == 6 and found["fault"].startswith("of its tokens with ")
