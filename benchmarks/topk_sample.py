@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from s2d_store.engines.base import TopK
+from s2d_store.encoding.topk import TopK
 
 
 @dataclass(frozen=True)

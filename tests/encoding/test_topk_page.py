@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 RANKS = topk_ranks.named(np.random.default_rng(1).permutation(2_000).astype(np.int32))
 
 
-def page_reader() -> Any:
+def page_reader(folder: Path) -> Any:
     text = (ROOT / "docs" / "format3-topk.md").read_text()
     code = re.findall(r"```python\n(.*?)```", text, re.S)[0]
-    names: dict[str, Any] = {}
-    exec(code, names)
-    return names["read_row"]
+    file = folder / "page.py"
+    file.write_text(code)
+    return runpy.run_path(str(file))["read_row"]
 
 
 def some_rows() -> pa.Table:
@@ -45,8 +46,8 @@ def some_rows() -> pa.Table:
     return pa.concat_tables([own, keep_mass(own, 0.8), foreign, model_rows(9, 7, 0)])
 
 
-def test_the_page_reads_what_the_codec_writes() -> None:
-    plain, read = some_rows(), page_reader()
+def test_the_page_reads_what_the_codec_writes(tmp_path: Path) -> None:
+    plain, read = some_rows(), page_reader(tmp_path)
     stored = topk_codec.encode(plain, RANKS)
     tables = {RANKS.ranks_id: RANKS.token_ids}
     for row, wanted in zip(stored.to_pylist(), plain.to_pylist(), strict=True):
