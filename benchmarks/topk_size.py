@@ -10,14 +10,11 @@ those of a bfloat16 model are; `--logits float32` leaves them. Layouts:
     nested      list<list<...>> of T by K, int32 and float32, zstd (what peers keep)
     floats      table topk as stores of format 1 have it: flat lists of ids and float32 logprobs,
                 BYTE_STREAM_SPLIT and zstd
-    s2d         table topk as `s2d score` writes it: the same, with logprobs in steps where that is
-                lossless (s2d_store/encoding/logit_steps.py)
+    s2d         table topk as `s2d score` writes it: ids as ranks, logprobs as packed steps where
+                that is lossless (s2d_store/encoding/topk_codec.py)
 Bytes are the whole file's, over response tokens; `ids` and `logprobs` are those columns' of it. The
 file is read back and compared bit for bit. `SQL` is the time of DuckDB, one thread, to add up every
 logprob of the file, in units of the same over `floats`: medians of turns.
-
-`--lossy NATS` adds the files of `s2d score --lossy NATS`, with the errors of the logprobs that are
-read back: mean, largest, and the mean weighted by probability, which is what a loss sees.
 """
 
 from __future__ import annotations
@@ -35,11 +32,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from s2d_store.encoding.topk_rounding import Rounding
 
-import queries
 from benchmarks.ingest import made
-from s2d_store.encoding import logit_steps, topk
+from s2d_store.encoding import topk, topk_codec, topk_ranks, topk_sql
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.vllm_logprobs import last_positions
 from s2d_store.schema import TABLES
@@ -126,13 +121,19 @@ def topk_rows(entries: list[TopK]) -> pa.Table:
     return rows.select([n for n in declared.column_names if n in rows.column_names])
 
 
+def rank_table(entries: list[TopK]) -> topk_ranks.RankTable:
+    """The rank table that a store would build of these rows."""
+    ids = pa.chunked_array([topk.to_columns(entries)["token_ids"]])
+    return topk_ranks.build([ids], int(max(e.token_ids.max() for e in entries)) + 1)
+
+
 def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
     """Table topk; bytes of the file, of its ids and of its logprobs."""
-    stored = logit_steps.encode(topk_rows(entries))
+    ranks = rank_table(entries)
+    stored = topk_codec.encode(topk_rows(entries), ranks)
     sizes = {"s2d": parquet_writer.write(path, [stored], stored.schema), "ids": 0, "logprobs": 0}
-    for entry, back in zip(
-        entries, topk.from_columns(logit_steps.decode(pq.read_table(path))), strict=True
-    ):
+    plain = topk_codec.decode(pq.read_table(path), {ranks.ranks_id: ranks})
+    for entry, back in zip(entries, topk.from_columns(plain), strict=True):
         assert entry.logprobs.tobytes() == back.logprobs.tobytes(), "lossless"
         assert np.array_equal(entry.token_ids, back.token_ids), "lossless"
     metadata = pq.read_metadata(path)
@@ -140,34 +141,21 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
             name = chunk.path_in_schema.split(".")[0]
-            if name == "token_ids":
+            if name in topk_codec.ID_COLUMNS:
                 sizes["ids"] += chunk.total_compressed_size
-            elif name == "logprobs" or name in logit_steps.COLUMNS:
+            elif name == "logprobs" or name in topk_codec.COLUMNS:
                 sizes["logprobs"] += chunk.total_compressed_size
     return sizes
-
-
-def write_lossy(entries: list[TopK], path: Path, nats: float) -> dict[str, float]:
-    """Table topk rounded by at most `nats`: bytes of the file, and errors of what it gives back."""
-    stored = Rounding(nats)(topk_rows(entries))
-    size = parquet_writer.write(path, [stored], stored.schema)
-    back = topk.from_columns(logit_steps.decode(pq.read_table(path)))
-    exact, read = (
-        np.concatenate([entry.logprobs.reshape(-1) for entry in rows]).astype(np.float64)
-        for rows in (entries, back)
-    )
-    errors = np.abs(exact - read)
-    weighted = float((np.exp(exact) * errors).sum() / np.exp(exact).sum())
-    return {"bytes": size, "mean": errors.mean(), "largest": errors.max(), "weighted": weighted}
 
 
 def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
     """Seconds to add up the logprobs of a file in steps, over those of a file of floats."""
     con = duckdb.connect(config={"threads": 1})
-    con.execute("CREATE SCHEMA raw")
-    for macro in queries.raw_macros():
-        con.execute(macro)
-    made = f"raw.topk_logprobs(logprobs, {', '.join(logit_steps.COLUMNS)}, k)"
+    topk_sql.register(con, {None: topk_ranks.IDENTITY}.__getitem__)
+    made = (
+        "topk_logprobs(logprobs, k, NULL, top_logprobs, logit_unit, descending, unit_exponents, "
+        "numbers, large_numbers, exact_entries)"
+    )
     seconds: dict[str, list[float]] = {made: [], "logprobs": []}
     for _ in range(turns):
         for (value, taken), file in zip(seconds.items(), (steps_file, floats_file), strict=True):
@@ -185,7 +173,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="solutions to score or make")
     parser.add_argument("--k", type=int, nargs="+", default=[20, 64, 128])
     parser.add_argument("--logits", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--lossy", type=float, nargs="+", default=[], metavar="NATS")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
 
@@ -218,13 +205,6 @@ def main() -> None:
                 + "".join(f"{size:>12.1f}" for size in sizes.values())
                 + "".join(f"{ratio:>12.2f}" for ratio in ratios)
             )
-            for nats in args.lossy:
-                found = write_lossy(entries, files[0], nats)
-                print(
-                    f"{k:>5}  lossy {nats:g}: {found['bytes'] / tokens:.1f} bytes a token, off by "
-                    f"{found['mean']:.2g} nats in the mean, {found['weighted']:.2g} weighted, "
-                    f"{found['largest']:.2g} at most"
-                )
     if args.json:
         args.json.write_text(json.dumps({"tokens": tokens, "rows": rows}, indent=2) + "\n")
 

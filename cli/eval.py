@@ -47,7 +47,7 @@ _FORMAT = Annotated[str, typer.Option("--format", help="table or json.")]
 # What only generate asks for.
 _OF_GENERATE = (
     *("policy", "role", "revision", "purpose", "params", "run", "round"),
-    *("top_logprobs", "prompts_per_round"),
+    *("top_logprobs", "mass", "prompts_per_round"),
 )
 
 evaluate = command(

@@ -189,9 +189,9 @@ def internal(name: str) -> str:
 
 
 @cache
-def raw_macros() -> tuple[str, ...]:
-    """SQL of the macros by which the tables in schema `raw` are read from their files."""
-    return tuple(path.read_text() for path in sorted((ROOT / "raw").glob("*.sql")))
+def raw(name: str) -> str:
+    """SQL that makes a table in schema `raw` of what its files hold: queries/raw/NAME.sql."""
+    return (ROOT / "raw" / f"{name}.sql").read_text()
 
 
 @cache

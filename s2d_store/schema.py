@@ -12,13 +12,14 @@ import pyarrow as pa
 
 FORMAT_VERSION = 3
 
-STRING, INT32, INT64, FLOAT32, FLOAT64, BOOL = (
+STRING, INT32, INT64, FLOAT32, FLOAT64, BOOL, BINARY = (
     pa.string(),
     pa.int32(),
     pa.int64(),
     pa.float32(),
     pa.float64(),
     pa.bool_(),
+    pa.binary(),
 )
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 INT32_LIST = pa.list_(pa.int32())
@@ -28,6 +29,7 @@ STRING_LIST = pa.list_(pa.string())
 MESSAGES = pa.list_(
     pa.struct([("role", pa.string()), ("content", pa.string()), ("extra", pa.string())])
 )
+EXACT_ENTRIES = pa.list_(pa.struct([("entry", pa.int32()), ("logprob", pa.float32())]))
 # From response token `start` on, `policy_id` sampled; null: from a token unknown on.
 SPANS = pa.list_(pa.struct([("start", pa.int32()), ("policy_id", pa.string())]))
 # `length` response tokens from `start` on; `message` is JSON.
@@ -303,37 +305,54 @@ TOPK = _table(
     (
         "support",
         STRING,
-        "own: the scorer's top k; policy: the sampling policy's top-k ids; given: others' ids",
+        "own: the scorer's top k; policy: the sampling policy's ids; given: ids that came with the "
+        "request; union: own and policy's; sampled: the sampled token alone, k = 0",
     ),
-    ("k", INT32, "entries per token"),
-    ("token_ids", INT32_LIST, "T*k ids, row-major by token"),
+    ("k", INT32, "entries per token, at most that many where counts says less"),
+    ("counts", pa.list_(pa.int16()), "T: entries at each token; null = k each", True),
+    ("token_ids", INT32_LIST, "ids, row-major by token; in files null, see rank_codes", True),
     (
         "logprobs",
         FLOAT32_LIST,
-        "T*k logprobs, aligned with token_ids; in files null where the steps below give them",
+        "logprobs, aligned with token_ids; in files null where numbers hold them",
         True,
     ),
-    ("sampled_logprobs", FLOAT32_LIST, "T: the scorer's logprob of the sampled token"),
+    (
+        "sampled_logprobs",
+        FLOAT32_LIST,
+        "T: the scorer's logprob of the sampled token; in files null where sampled_steps hold it",
+        True,
+    ),
     ("run_id", STRING, "the run that scored it"),
     ("created_at", TIMESTAMP, "when it was scored"),
+    ("ranks_id", STRING, "rank table of its ids; null: every id is its own rank", True),
+    ("rank_codes", BINARY, "a byte for each entry: its rank, or the high part of it", True),
+    ("rank_lows", BINARY, "low bytes of the ranks whose code is 64 to 254", True),
+    ("far_ids", INT32_LIST, "ids without a rank, whose code is 255", True),
     (
         "top_logprobs",
         FLOAT32_LIST,
-        "T: the greatest of each token's logprobs; in files alone",
+        "T: what a token's steps count from: its largest, or above",
         True,
     ),
-    (
-        "logit_steps",
-        INT32_LIST,
-        "T*k: how far each entry lies below the greatest, in units; in files alone",
-        True,
-    ),
-    (
-        "logit_unit",
-        FLOAT32,
-        "nats per step, a power of two, above 2^-12 where rounded; in files alone",
-        True,
-    ),
+    ("logit_unit", FLOAT32, "nats, a power of two: 2^-12 or 2^-18", True),
+    ("unit_exponents", BINARY, "T bytes: a token's unit is logit_unit * 2^this", True),
+    ("descending", BOOL, "numbers are gaps between entries, else steps below the top", True),
+    ("numbers", BINARY, "a number for each entry: gaps of 2 bits, or steps of 8", True),
+    ("large_numbers", INT32_LIST, "numbers that stand as 3 (2 bits) or 255 (8)", True),
+    ("exact_entries", EXACT_ENTRIES, "entries that steps do not return bit for bit", True),
+    ("sampled_steps", INT32_LIST, "T: the sampled token's steps below the top", True),
+)
+
+TOKEN_RANKS = _table(
+    "token_ranks",
+    "one row per rank table, with which the ids of top-k are written; none ever changes",
+    ("ranks_id", "tokenizer_fingerprint"),
+    (),
+    ("ranks_id", STRING, "hash of token_ids"),
+    ("tokenizer_fingerprint", STRING, "the tokenizer whose ids these are"),
+    ("token_ids", INT32_LIST, "ids by rank, from the most frequent down"),
+    ("created_at", TIMESTAMP, "when it was built"),
 )
 
 RUNS = _table(
@@ -405,8 +424,24 @@ DATASET_ROWS = _table(
     ("labelled", BOOL, "whether a reward from the prompt's gold answer chose or weighs this row"),
 )
 
-# Columns that the files have and SQL does not: its logprobs are computed from them.
-FILES_ALONE = {"topk": ("top_logprobs", "logit_steps", "logit_unit")}
+# Columns that the files have and SQL does not: others, null in files, are computed from them.
+FILES_ALONE = {
+    "topk": (
+        "ranks_id",
+        "rank_codes",
+        "rank_lows",
+        "far_ids",
+        "top_logprobs",
+        "logit_unit",
+        "unit_exponents",
+        "descending",
+        "numbers",
+        "large_numbers",
+        "exact_entries",
+        "sampled_steps",
+    )
+}
+ENCODED = {"topk": ("token_ids", "logprobs", "sampled_logprobs")}
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -421,6 +456,7 @@ TABLES: dict[str, Table] = {
         REWARDS,
         WITHDRAWALS,
         TOPK,
+        TOKEN_RANKS,
         DATASETS,
         DATASET_ROWS,
         UPDATES,
@@ -429,6 +465,10 @@ TABLES: dict[str, Table] = {
 
 
 def without_encoding(table: Table) -> Table:
-    """A table as callers write it and SQL shows it: without the columns that only files have."""
-    hidden = FILES_ALONE.get(table.name, ())
-    return replace(table, columns=tuple(c for c in table.columns if c.name not in hidden))
+    """A table as callers write it and SQL shows it: without the columns that only files have, and
+    with none null for having been encoded.
+    """
+    hidden, encoded = FILES_ALONE.get(table.name, ()), ENCODED.get(table.name, ())
+    shown = (column for column in table.columns if column.name not in hidden)
+    columns = (replace(c, nullable=False) if c.name in encoded else c for c in shown)
+    return replace(table, columns=tuple(columns))

@@ -20,9 +20,18 @@ from s2d_store.storage import location, preflight
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import data_files, delta_commit, file_statistics, journal, manifest, snapshot
+from s2d_store.tables import (
+    data_files,
+    delta_commit,
+    file_statistics,
+    journal,
+    manifest,
+    rank_tables,
+    snapshot,
+)
 from s2d_store.tables.batches import as_stored, partitions
 from s2d_store.tables.manifest import MANIFEST
+from s2d_store.tables.rank_choice import RankChoice
 from s2d_store.tables.snapshot import Snapshot
 
 
@@ -44,6 +53,7 @@ class Store:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
         self.backend = backend_of(root)
+        self._ranks = RankChoice(root)
 
     @classmethod
     def init(cls, root: str | Place) -> Store:
@@ -132,21 +142,30 @@ class Store:
         """
         files: list[journal.NewFile] = []
         added: dict[str, int] = {}
-        held = lock_keys(self.root, () if fresh else tuple(tables))
+        names = (*tables, *({rank_tables.NAME} - set(tables) if "topk" in tables else ()))
+        held = lock_keys(self.root, () if fresh else names)
         written: list[Place] = []
         with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
             journal.recover(self.root)
-            journal.check_logs(self.root, tables)
+            journal.check_logs(self.root, names)
+            choose = self._ranks.beside(tables.get("policies"))
             for name, table in tables.items():
-                rows = as_stored(TABLES[name], table)
+                rows = as_stored(TABLES[name], table, choose)
                 if not fresh:
                     rows = new_rows(self.root, TABLES[name], rows)
                 added[name] = rows.num_rows
                 for file in self._write_files(TABLES[name], rows):
                     files.append(file)
                     written.append(snapshot.table_path(self.root, name) / file.path)
+            built = choose.new()
+            if built is not None and added.get("topk"):
+                for file in self._write_files(TABLES[rank_tables.NAME], built):
+                    files.append(file)
+                    written.append(snapshot.table_path(self.root, rank_tables.NAME) / file.path)
             if files:
                 journal.commit(self.root, files)
+            if built is not None and added.get("topk"):
+                choose.keep()
         return added
 
     def snapshot(self, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:

@@ -11,9 +11,9 @@
 WITH scores AS (
     SELECT
         rollout_id, scorer_policy_id, sampled_logprobs,
-        topk_summary(token_ids, logprobs, k) AS summary
+        topk_summary(token_ids, logprobs, k, counts) AS summary
     FROM (
-        SELECT rollout_id, scorer_policy_id, k, token_ids, logprobs, sampled_logprobs
+        SELECT rollout_id, scorer_policy_id, k, counts, token_ids, logprobs, sampled_logprobs
         FROM raw.topk
         QUALIFY row_number() OVER (
             PARTITION BY rollout_id, scorer_policy_id ORDER BY support = 'own' DESC, k DESC

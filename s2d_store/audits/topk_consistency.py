@@ -22,12 +22,14 @@ import queries
 from queries import Param, Query
 from s2d_store.audits.base import Found, Scope
 from s2d_store.datasets.prefetch import prefetch
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.output_checks import check_topk_flat
 from s2d_store.errors import EngineError
 from s2d_store.sql import connection
 from s2d_store.storage.backend import parquet_source
+from s2d_store.tables import rank_choice, rank_tables
+from s2d_store.tables.rank_tables import RankTables
 
 # Response tokens of the audited rollouts held in memory at a time.
 BATCH_TOKENS = 64 << 20
@@ -52,6 +54,8 @@ CONSISTENCY = Query(
 TEXT = queries.internal("chosen_rollouts")
 _KIND = ["k", "support"]  # of rows that are checked at once
 _COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
+# Of these a row has one, with an entry for each token.
+_PER_TOKEN = ("sampled_logprobs.", "sampled_steps.")
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
 _PLACE = re.compile(r"^rollout [^ ,:]+(?:, |: )")
 
@@ -68,6 +72,7 @@ def consistency(scope: Scope) -> Found:
     }
     rows: list[dict[str, Any]] = []
     offending, examined = 0, 0
+    ranks = rank_choice.of_files(scope.snap.files[rank_tables.NAME])
     for files in _batches(scope.snap.files["topk"]):
         responses = _responses(scope, files)
         for file in files:
@@ -75,7 +80,7 @@ def consistency(scope: Scope) -> Found:
             name, vocab_size = policies.get(scorer, (scorer, None))
             # Of a served or outside policy it may be unknown.
             vocab_size = vocab_size or np.iinfo(np.int32).max
-            for table in prefetch(_tables(file, chosen), "read-ahead-group"):
+            for table in prefetch(_tables(file, chosen, ranks), "read-ahead-group"):
                 examined += table.num_rows
                 for row in _faults(table, responses, vocab_size):
                     offending += 1
@@ -100,7 +105,7 @@ def _batches(files: Sequence[str]) -> Iterator[list[str]]:
         metadata = pq.read_metadata(parquet_source(file))
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-        sampled = [c for c in columns if c.path_in_schema.startswith("sampled_logprobs.")]
+        sampled = [c for c in columns if c.path_in_schema.startswith(_PER_TOKEN)]
         size = sum(c.num_values for c in sampled)
         if batch and tokens + size > BATCH_TOKENS:
             yield batch
@@ -128,20 +133,17 @@ def _scorer(file: str) -> str:
     return unquote(match[1])
 
 
-def _tables(file: str, chosen: pa.Array | None) -> Generator[pa.Table, None, None]:
+def _tables(
+    file: str, chosen: pa.Array | None, ranks: RankTables
+) -> Generator[pa.Table, None, None]:
     with pq.ParquetFile(parquet_source(file)) as parquet:
-        columns = logit_steps.stored_columns(_COLUMNS, parquet.schema_arrow.names)
+        columns = topk_codec.stored_columns(_COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
-            table = _with_slack(parquet.read_row_group(group, columns=columns))
+            table = topk_codec.decode(parquet.read_row_group(group, columns=columns), ranks)
             if chosen is not None:
                 table = table.filter(pc.is_in(table.column("rollout_id"), value_set=chosen))
             if table.num_rows:
                 yield table
-
-
-def _with_slack(table: pa.Table) -> pa.Table:
-    """Logprobs as they are read, and by how many nats those of a row were rounded."""
-    return logit_steps.decode(table)
 
 
 def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
@@ -151,6 +153,12 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
     known = known.append_column("response", tokens)
     n_tokens = pc.list_value_length(known.column("sampled_logprobs"))
     known = _keep(known, pc.equal(n_tokens, pc.list_value_length(known.column("response"))))
+    if "counts" in known.column_names and known.column("counts").null_count < known.num_rows:
+        ragged = pc.is_valid(known.column("counts"))
+        for row in range(known.num_rows):
+            if ragged[row].as_py():
+                yield from _ragged_fault(known.slice(row, 1), vocab_size)
+        known = known.filter(pc.invert(ragged))
     kinds = known.select(_KIND).group_by(_KIND).aggregate([])
     for kind in kinds.to_pylist():
         same = known
@@ -164,6 +172,41 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
                 "k": kind["k"],
                 "fault": fault,
             }
+
+
+def _ragged_fault(row: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
+    """The first fault of one row whose tokens have different numbers of entries.
+
+    Tokens with one number of entries are checked together: positions in a fault count these alone.
+    """
+    about = row.select(["rollout_id", *_KIND]).to_pylist()[0]
+    ids_E, logprobs_E, counts_T = (_flat(row, n) for n in ("token_ids", "logprobs", "counts"))
+    sampled_T, response_T = _flat(row, "sampled_logprobs"), _flat(row, "response")
+    if len(counts_T) != len(sampled_T) or len(ids_E) != counts_T.sum() != len(logprobs_E):
+        said = f"{len(ids_E)} ids and {len(logprobs_E)} logprobs"
+        yield about | {"fault": f"{said} for {len(sampled_T)} tokens, not those of its counts"}
+        return
+    of_entry = np.repeat(counts_T, counts_T)
+    for count in np.unique(counts_T).tolist():
+        here = counts_T == count
+        topk = TopK(
+            token_ids=ids_E[of_entry == count].reshape(-1, count),
+            logprobs=logprobs_E[of_entry == count].reshape(-1, count),
+            sampled_logprobs=sampled_T[here],
+        )
+        try:
+            check_topk_flat(
+                [about["rollout_id"]],
+                [int(here.sum())],
+                topk,
+                support=about["support"],
+                vocab_size=vocab_size,
+                response_token_ids=response_T[here],
+            )
+        except EngineError as error:
+            what = _PLACE.sub("", error.what)
+            yield about | {"fault": f"of its tokens with {count} entries, {what}"}
+            return
 
 
 def _keep(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

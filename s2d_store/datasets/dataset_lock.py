@@ -27,10 +27,12 @@ class SourceFiles:
     Attributes:
         columns: name in the dataset by name in the files.
         files: paths within the store.
+        ranks: of top-k, the files with the rank tables of its ids.
     """
 
     columns: Mapping[str, str]
     files: tuple[str, ...]
+    ranks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def read_lock(folder: Path) -> DatasetLock:
             counts={name: int(raw["counts"][name]) for name in COUNTS},
             files=tuple((f["path"], int(f["rows"]), int(f["bytes"])) for f in raw["files"]),
             sources={
-                prefix: SourceFiles(source["columns"], tuple(source["files"]))
+                prefix: SourceFiles(
+                    source["columns"], tuple(source["files"]), tuple(source.get("ranks", ()))
+                )
                 for prefix, source in raw.get("sources", {}).items()
             },
             raw=raw,
@@ -120,7 +124,7 @@ def check_files(folder: Path, lock: DatasetLock) -> tuple[str, ...]:
         return columns
     root = store_of(folder)
     for source in lock.sources.values():
-        for file in source.files:
+        for file in (*source.files, *source.ranks):
             if not (root / file).is_file():
                 raise DatasetError(
                     f"{root / file} is missing",

@@ -14,6 +14,7 @@ import numpy as np
 from s2d_store.datasets.dataset_lock import DatasetLock, store_of
 from s2d_store.datasets.row_groups import RowGroups
 from s2d_store.datasets.update_rows import Int64, ListColumn, UpdateRows
+from s2d_store.tables.rank_tables import RankTables
 
 # Nearly all bytes of a dataset: read a micro-batch at a time.
 TOPK = ("topk_token_ids", "topk_logprobs")
@@ -103,7 +104,13 @@ def heavy_columns(folder: Path, lock: DatasetLock, columns: Sequence[str]) -> In
     return ByReference(
         tuple(name for source in lock.sources.values() for name in source.columns.values()),
         {
-            prefix: RowGroups([root / f for f in source.files], source.columns, lock.name, fix)
+            prefix: RowGroups(
+                [root / f for f in source.files],
+                source.columns,
+                lock.name,
+                fix,
+                RankTables([str(root / f) for f in source.ranks]),
+            )
             for prefix, source in lock.sources.items()
         },
     )

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from s2d_store.datasets.query_contract import TOPK_COLUMNS, in_order
+from s2d_store.encoding.topk_codec import RankTables
+from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.sql import connection
 from s2d_store.tables.fetch_rows import Source
 from s2d_store.tables.snapshot import Snapshot
@@ -168,6 +170,7 @@ def source(
     files: Sequence[str],
     columns: Sequence[str],
     rename: Mapping[str, str] | None = None,
+    ranks: RankTables | None = None,
 ) -> Source:
     """Where heavy columns of located rows lie.
 
@@ -177,6 +180,7 @@ def source(
         files: what PREFIX_file indexes.
         columns: heavy columns to fetch.
         rename: new names by column, where they differ.
+        ranks: of table topk, rank tables by name.
     """
     return Source(
         files,
@@ -184,4 +188,5 @@ def source(
         rows.column(f"{prefix}_position").to_numpy().astype(np.int64, copy=False),
         columns,
         dict(rename or {}),
+        {None: IDENTITY} if ranks is None else ranks,
     )

@@ -19,6 +19,7 @@ from s2d_store.datasets.token_columns import Origin, origins
 from s2d_store.errors import DatasetError
 from s2d_store.sql import connection, read_only
 from s2d_store.sql import parameters as query_params
+from s2d_store.tables import rank_choice, rank_tables
 from s2d_store.tables.fetch_rows import Source
 from s2d_store.tables.snapshot import Snapshot
 
@@ -174,8 +175,9 @@ def _one_tokenizer(con: duckdb.DuckDBPyConnection, query: Query, located: pa.Tab
 
 def sources(plan: Plan) -> list[Source]:
     """Where the heavy columns of each training row lie."""
+    ranks = rank_choice.of_files(plan.files[rank_tables.NAME])
     return [
-        source(plan.rows, o.prefix, plan.files[o.table], list(o.columns), o.columns)
+        source(plan.rows, o.prefix, plan.files[o.table], list(o.columns), o.columns, ranks)
         for o in plan.origins
     ]
 

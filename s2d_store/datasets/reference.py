@@ -7,7 +7,7 @@ until no lock pins them (`s2d vacuum`), so naming a row of one is as good as a c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from s2d_store.datasets.parts import described
 from s2d_store.datasets.plan import Plan
 from s2d_store.errors import DatasetError
 from s2d_store.storage.content_hash import hash_in_name, hash_of
-from s2d_store.tables import parquet_writer
+from s2d_store.tables import parquet_writer, rank_tables
 
 ROWS = "rows.parquet"
 # A trainer reads the rows of one update at a time.
@@ -72,9 +72,15 @@ def references(made: Plan, root: Path) -> tuple[pa.Table, dict[str, Any]]:
         sources[origin.prefix] = {
             "table": origin.table,
             "columns": dict(origin.columns),
-            "files": [os.path.relpath(file, os.path.realpath(root)) for file in files],
+            "files": _within(root, files),
         }
+        if origin.table == "topk":
+            sources[origin.prefix]["ranks"] = _within(root, made.files[rank_tables.NAME])
     return pa.table(rows), sources
+
+
+def _within(root: Path, files: Sequence[str]) -> list[str]:
+    return [os.path.relpath(file, os.path.realpath(root)) for file in files]
 
 
 def fingerprint_of_rows(folder: Path, lock: Mapping[str, Any]) -> str:
@@ -104,7 +110,13 @@ def check_files(root: Path, lock: Mapping[str, Any]) -> None:
     Raises:
         DatasetError: one is missing, or has other bytes.
     """
-    files = sorted({file for source in lock["sources"].values() for file in source["files"]})
+    files = sorted(
+        {
+            file
+            for source in lock["sources"].values()
+            for file in (*source["files"], *source.get("ranks", ()))
+        }
+    )
     with ThreadPoolExecutor(READERS, thread_name_prefix="hash-files") as pool:
         for file, fault in zip(files, pool.map(lambda f: _fault(root / f), files), strict=True):
             if fault:

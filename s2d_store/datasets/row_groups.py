@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from s2d_store.datasets.token_columns import fill_unknown
 from s2d_store.datasets.update_rows import Int64, ListColumn, offsets_of
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.encoding.list_columns import flat_lists
 from s2d_store.encoding.list_take import take
+from s2d_store.encoding.topk_codec import RankTables
+from s2d_store.encoding.topk_ragged import pad_to_k
+from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.errors import DatasetError
 
 CACHE_BYTES = 32 << 20
@@ -32,7 +35,12 @@ class RowGroups:
     """List columns of some Parquet files; the row groups that were read last stay in memory."""
 
     def __init__(
-        self, paths: Sequence[Path], columns: Mapping[str, str], dataset: str, fix: str
+        self,
+        paths: Sequence[Path],
+        columns: Mapping[str, str],
+        dataset: str,
+        fix: str,
+        ranks: RankTables | None = None,
     ) -> None:
         """Nothing is read yet.
 
@@ -41,7 +49,9 @@ class RowGroups:
             columns: name in the dataset by name in the files.
             dataset: its name, for messages.
             fix: what to do where a file cannot be read.
+            ranks: rank tables by name, where the files are table topk's.
         """
+        self._ranks: RankTables = {None: IDENTITY} if ranks is None else ranks
         self.columns = dict(columns)
         self._paths, self._dataset, self._fix = paths, dataset, fix
         self._footers: OrderedDict[int, tuple[pq.FileMetaData, Int64]] = OrderedDict()
@@ -94,7 +104,7 @@ class RowGroups:
                 inside = position[rows[run]] - starts[group]
                 if alone and len(inside) < table.num_rows:
                     table, inside = take(table, inside), np.arange(len(inside))
-                yield logit_steps.decode(table), inside, rows[run]
+                yield pad_to_k(topk_codec.decode(table, self._ranks)), inside, rows[run]
 
     def _footer(self, index: int) -> tuple[pq.FileMetaData, Int64]:
         """A file's metadata and the first row of each of its row groups."""
@@ -120,7 +130,7 @@ class RowGroups:
                 names = metadata.schema.to_arrow_schema().names
                 try:
                     with pq.ParquetFile(self._paths[index], metadata=metadata) as file:
-                        columns = logit_steps.stored_columns(wanted, names)
+                        columns = topk_codec.stored_columns(wanted, names)
                         table = file.read_row_group(group, columns=columns).combine_chunks()
                 except (OSError, pa.ArrowInvalid, KeyError) as error:
                     raise self._unreadable(index, error) from error

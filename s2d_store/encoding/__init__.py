@@ -1,1 +1,1 @@
-"""Arrow columns of numbers: NumPy arrays to lists and back. No I/O."""
+"""Columns as Arrow, NumPy and files hold them: lists of numbers, and encoders. No I/O."""

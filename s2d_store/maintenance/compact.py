@@ -179,11 +179,12 @@ def _read(
     while left and not (taken and output.stat().st_size >= target_bytes):
         taken.append(left.popleft())
         for part in _parts(folder / taken[-1].path, group_bytes // 8):
-            if waiting and n_bytes + part.nbytes > group_bytes:
+            part_bytes = parquet_writer.plain_bytes(part)
+            if waiting and n_bytes + part_bytes > group_bytes:
                 yield pa.concat_tables(waiting)
                 waiting, n_bytes = [], 0
             waiting.append(part)
-            n_bytes += part.nbytes
+            n_bytes += part_bytes
     if waiting:
         yield pa.concat_tables(waiting)
 
@@ -192,7 +193,9 @@ def _parts(path: Place, n_bytes: int) -> Iterator[pa.Table]:
     """A file's rows in order, about `n_bytes` at a time."""
     # A damaged file's rows must not get a hash that fits.
     with _reading(path), content_hash.open_verified(path) as local, pq.ParquetFile(local) as file:
-        row_bytes = max(1, _bytes(file.metadata) // max(1, file.metadata.num_rows))
+        # Encoded top-k takes several times as much once it is read.
+        size = _bytes(file.metadata) * (4 if "rank_codes" in file.schema_arrow.names else 1)
+        row_bytes = max(1, size // max(1, file.metadata.num_rows))
         for batch in file.iter_batches(max(1, n_bytes // row_bytes)):
             yield pa.Table.from_batches([batch])
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2d_store import ids
-from s2d_store.encoding import logit_steps
+from s2d_store.maintenance import format2_topk
 from s2d_store.schema import FLOAT64, INT32, MESSAGES
 
 # Outcomes that format 2 stored with reward 0, though nobody judged.
@@ -67,7 +67,7 @@ def _rewards(rows: pa.Table) -> pa.Table:
 
 
 def _topk(rows: pa.Table) -> pa.Table:
-    return logit_steps.decode(rows)
+    return format2_topk.decode(rows)
 
 
 def _runs(rows: pa.Table) -> pa.Table:

@@ -34,11 +34,13 @@ from s2d_store.tables import (
     journal,
     manifest,
     migrated_files,
+    rank_tables,
     snapshot,
 )
 from s2d_store.tables.batches import as_stored
 from s2d_store.tables.journal import NewFile
 from s2d_store.tables.log_entry import Action
+from s2d_store.tables.rank_choice import RankChoice
 
 BEFORE = 2
 
@@ -95,6 +97,8 @@ def migrate(root: str | Place, watch: Callable[[MigratedTable], None] = lambda _
         done = 0
         said["format_version"] = FORMAT_VERSION
         properties = manifest.properties(said)
+        ranks = TABLES[rank_tables.NAME]
+        delta_commit.create(snapshot.table_path(path, ranks.name), ranks, properties)
         for table in TABLES.values():
             if _is_due(path, table):
                 watch(_rewrite(path, table, properties))
@@ -125,7 +129,8 @@ def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> Migrat
         if name in there and (life.removed is None or any(life.in_version(v) for v in pinned))
     ]
     _require_space(root, sum(there[name] for name in old))
-    new = {name: _rewritten(folder, table, name) for name in old}
+    choose = RankChoice(root)
+    new = {name: _rewritten(root, table, name, choose) for name in old}
     migrated_files.write(folder, {name: file.path for name, file in new.items()})
     live = [name for name in old if lives[name].removed is None]
     _commit(
@@ -150,7 +155,8 @@ def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> Migrat
     )
 
 
-def _rewritten(folder: Place, table: Table, name: str) -> NewFile:
+def _rewritten(root: Place, table: Table, name: str, choose: RankChoice) -> NewFile:
+    folder = snapshot.table_path(root, table.name)
     values = dict(part.split("=", 1) for part in name.split("/")[:-1])
     values = {key: unquote(value) for key, value in values.items()}
     bounds: list[file_statistics.Bounds] = []
@@ -161,7 +167,8 @@ def _rewritten(folder: Place, table: Table, name: str) -> NewFile:
         nonlocal rows
         with pq.ParquetFile(parquet_source(folder / name)) as file:
             for group in range(file.num_row_groups):
-                made = _upgraded_rows(table, file.read_row_group(group), values)
+                made = _upgraded_rows(table, file.read_row_group(group), values, choose)
+                _store_ranks(root, choose)
                 rows += made.num_rows
                 if made.num_rows:
                     bounds.append(file_statistics.bounds(table, made))
@@ -173,10 +180,26 @@ def _rewritten(folder: Place, table: Table, name: str) -> NewFile:
     return NewFile(table.name, path, size, rows, values, now_ms, merged)
 
 
-def _upgraded_rows(table: Table, rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
+def _upgraded_rows(
+    table: Table, rows: pa.Table, values: Mapping[str, str], choose: RankChoice
+) -> pa.Table:
     for key, value in values.items():
         rows = rows.append_column(key, pa.repeat(pa.scalar(value), rows.num_rows))
-    return as_stored(table, upgraded(table.name, rows)).drop_columns(list(values))
+    return as_stored(table, upgraded(table.name, rows), choose).drop_columns(list(values))
+
+
+def _store_ranks(root: Place, choose: RankChoice) -> None:
+    """Commit the rank tables that rows were written with, before anything names them."""
+    built = choose.new()
+    if built is None:
+        return
+    table = TABLES[rank_tables.NAME]
+    folder = snapshot.table_path(root, table.name)
+    path, size = data_files.write(folder, {}, lambda _: [built], table.schema)
+    now_ms = int(time.time() * 1000)
+    ends = file_statistics.bounds(table, built)
+    journal.commit(root, [NewFile(table.name, path, size, built.num_rows, {}, now_ms, ends)])
+    choose.keep()
 
 
 def _metadata(folder: Place, table: Table, properties: Mapping[str, str]) -> Action:

@@ -200,6 +200,7 @@ def sample_and_store(
         engine.name,
         engine.version,
         engine.vocab_size,
+        config.mass,
     )
 
     prompts = {}

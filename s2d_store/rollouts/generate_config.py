@@ -67,9 +67,10 @@ def check_config(config: GenerateConfig) -> None:
         InputError: a number out of range, or a role or purpose that is unknown.
     """
     from s2d_store.engines.output_checks import check_sampling
-    from s2d_store.rollouts.selection import check_counts
+    from s2d_store.rollouts.selection import check_counts, check_mass
 
     check_sampling(config.params)
+    check_mass(config.mass)
     check_counts(
         ("--n", config.n, 1),
         ("--top-logprobs", config.top_logprobs, 0),
@@ -137,6 +138,7 @@ def identity_of(config: GenerateConfig, policy: Registered) -> dict[str, Any]:
         "round": config.round,
         "seed": config.seed,
         "top_logprobs": config.top_logprobs,
+        "mass": config.mass,
         "engine": config.engine,
         "dtype": config.dtype,
         "chat_template": config.chat_template,

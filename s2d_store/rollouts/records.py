@@ -15,6 +15,7 @@ from s2d_store import ids
 from s2d_store.encoding import topk
 from s2d_store.encoding.list_columns import list_array
 from s2d_store.encoding.topk import TopK
+from s2d_store.encoding.topk_ragged import keep_mass
 from s2d_store.engines.base import Sample, SamplingParams
 from s2d_store.engines.output_checks import check_topk
 from s2d_store.rollouts.first_verdicts import Graded
@@ -39,6 +40,7 @@ class RunContext:
     engine: str
     engine_version: str
     vocab_size: int
+    mass: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def rollout_tables(
         )
     scored = [(s.rollout_id, s.topk) for s in samples if s.topk is not None]
     if scored:
-        tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id)
+        tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id, context.mass)
     return tables
 
 
@@ -134,11 +136,15 @@ def _group_id(context: RunContext, prompt_id: str) -> str:
 
 
 def topk_table(
-    scored: Sequence[tuple[str, TopK]], scorer_policy_id: str, support: str, run_id: str
+    scored: Sequence[tuple[str, TopK]],
+    scorer_policy_id: str,
+    support: str,
+    run_id: str,
+    mass: float = 1.0,
 ) -> pa.Table:
-    """Rows of table topk."""
+    """Rows of table topk; of a mass below 1, at each token the fewest entries that reach it."""
     n = len(scored)
-    return pa.table(
+    table = pa.table(
         {
             "rollout_id": [rollout_id for rollout_id, _ in scored],
             "scorer_policy_id": [scorer_policy_id] * n,
@@ -148,6 +154,7 @@ def topk_table(
             "created_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
         }
     )
+    return table if mass == 1 else keep_mass(table, mass)
 
 
 def grade(

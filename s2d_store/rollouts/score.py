@@ -15,6 +15,7 @@ from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.config_identity import defaults, non_default
 from s2d_store.encoding.topk import IntArray, TopK
+from s2d_store.encoding.topk_ragged import PAD_ID
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
@@ -25,13 +26,15 @@ from s2d_store.policies.registry import Registered
 from s2d_store.rollouts import records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
-from s2d_store.rollouts.selection import check_counts, condition, where_errors
+from s2d_store.rollouts.selection import check_counts, check_mass, condition, where_errors
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
+from s2d_store.tables import rank_choice
 from s2d_store.tables.fetch_rows import Source, fetch_rows
+from s2d_store.tables.rank_tables import RankTables
 from s2d_store.tables.snapshot import Snapshot
 
 # What planning reads, and charging for it.
@@ -71,6 +74,7 @@ def score(
         ("--batch-size", config.batch_size, 1),
         ("--chunk", config.chunk_rows, 1),
     )
+    check_mass(config.mass)
     require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
     scorer = registry.find(store, config.scorer, config.revision)
@@ -78,6 +82,7 @@ def score(
         "scorer_policy_id": scorer.policy_id,
         "support": config.support,
         "k": config.k,
+        "mass": config.mass,
         "engine": config.engine,
         "dtype": config.dtype,
     }
@@ -223,11 +228,14 @@ def _run(
         _check_fit(pending, engine)
 
         def write(scored: list[tuple[str, TopK]]) -> None:
-            table = records.topk_table(scored, scorer.policy_id, config.support, run_id)
+            table = records.topk_table(
+                scored, scorer.policy_id, config.support, run_id, config.mass
+            )
             progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
         with ChunkWriter(write, config.chunk_rows) as writer:
-            for start, heavy in fetch_rows(_sources(pending, config.support), _row_bytes(pending)):
+            sources = _sources(pending, config.support, rank_choice.of_store(store.root))
+            for start, heavy in fetch_rows(sources, _row_bytes(pending)):
                 light = pending.slice(start, heavy.num_rows)
                 requests = {r.rollout_id: r for r in _requests(light, heavy)}
                 for rollout_id, entry in engine.score(list(requests.values()), config.k):
@@ -270,7 +278,7 @@ def _row_bytes(pending: pa.Table) -> NDArray[np.int64]:
     return row_bytes
 
 
-def _sources(pending: pa.Table, support: Support) -> list[Source]:
+def _sources(pending: pa.Table, support: Support, ranks: RankTables) -> list[Source]:
     def source(table: str, columns: Sequence[str]) -> Source:
         encoded = pending.column(f"{table}_file").combine_chunks().dictionary_encode()
         return Source(
@@ -279,6 +287,7 @@ def _sources(pending: pa.Table, support: Support) -> list[Source]:
             pending.column(f"{table}_position").to_numpy(),
             columns,
             {},
+            ranks,
         )
 
     result = [source("rollouts", ("prompt_token_ids", "response_token_ids"))]
@@ -294,6 +303,12 @@ def _requests(light: pa.Table, heavy: pa.Table) -> Iterator[ScoreRequest]:
         support: IntArray | None = None
         if "token_ids" in columns:
             support = columns["token_ids"][i].values.to_numpy().reshape(-1, ks[i])
+            if (support == PAD_ID).any():
+                raise InputError(
+                    f"the top-k of rollout {rollout_id} has fewer than {ks[i]} ids at some tokens",
+                    "it was kept with --mass, and a scorer is given k ids at each token",
+                    "s2d score --support own, or leave it out with --where",
+                )
         yield ScoreRequest(
             rollout_id,
             columns["prompt_token_ids"][i].values.to_pylist(),

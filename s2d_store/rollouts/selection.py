@@ -27,6 +27,20 @@ class Prompt:
     tools: list[dict[str, Any]] | None = None
 
 
+def check_mass(mass: float) -> None:
+    """Refuse a probability to keep that is none.
+
+    Raises:
+        InputError: it is not above 0 and at most 1.
+    """
+    if not 0 < mass <= 1:
+        raise InputError(
+            f"--mass {mass:g} is not a probability above 0",
+            "at each token the fewest entries are kept that sum to it",
+            "--mass 0.999, or leave it out to keep all",
+        )
+
+
 def select_prompts(store: Store, where: str = "", limit: int = 0) -> list[Prompt]:
     """Prompts in order of their id (a hash, so any `limit` is a fair sample).
 

@@ -40,6 +40,8 @@ class PromptUse:
     """Rollouts per prompt."""
     top_logprobs: int = 0
     """Keep the policy's own top-k logprobs (warmup and opd need them); 0: none."""
+    mass: float = 1.0
+    """Of these, keep at each token the fewest that reach this probability; 1: all."""
     no_chat_template: bool = False
     """Feed the messages' plain text."""
     skip_too_long: bool = False
@@ -58,6 +60,8 @@ class ScoreConfig(EngineChoice):
     """Entries per token; with --support policy 0: as many as are stored."""
     support: Support = "own"
     """own: the scorer's top k; policy: the sampling policy's top-k ids."""
+    mass: float = 1.0
+    """Keep at each token the fewest entries that reach this probability; 1: all."""
     where: str = ""
     """SQL condition on graded_rollouts: role = 'student'."""
     limit: int = 0

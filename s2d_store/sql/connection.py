@@ -12,14 +12,15 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import queries
+from s2d_store.encoding import topk_sql
 from s2d_store.errors import QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
 from s2d_store.sql.functions import create_functions
-from s2d_store.storage.backend import backend_of, parquet_source
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
+from s2d_store.tables import rank_choice, rank_tables
 from s2d_store.tables.snapshot import Snapshot, table_path
 
 # SQL that asks what there is needs all of it.
@@ -63,6 +64,8 @@ def connect(
         names = wanted = queries.named_in(text, tables)
         wanted |= set(re.findall(r"\w+", "\n".join(given.values()))) & set(tables)
     made = {name: made[name] for name in made if name in names and name not in given}
+    if "topk" in wanted:
+        wanted = {*wanted, rank_tables.NAME}
     con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
     create_functions(con, "\n".join([*made.values(), *given.values()]))
     for statement in made.values():
@@ -110,9 +113,8 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
     backend_of(root).register(con, root)
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
-    if set(FILES_ALONE) & set(files):
-        for macro in queries.raw_macros():
-            con.execute(macro)
+    if files.get("topk"):
+        topk_sql.register(con, rank_choice.of_files(files.get(rank_tables.NAME, ())).__getitem__)
     for name, paths in files.items():
         try:
             _create_raw(con, TABLES[name], paths)
@@ -143,14 +145,14 @@ def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, 
         for c in table.columns
         if c.name not in hidden
     }
-    # Stores of format 1 have files without steps; a store has files of one format alone.
-    if hidden and (not files or hidden[0] in pq.read_schema(parquet_source(files[0])).names):
-        expressions["logprobs"] = f"raw.topk_logprobs(logprobs, {', '.join(hidden)}, k)"
     columns = ", ".join(f'{value} AS "{name}"' for name, value in expressions.items())
     if files:
         paths = ", ".join(file_literal(file) for file in files)
         source = f"read_parquet([{paths}], hive_partitioning = true, hive_types_autocast = false)"
-        con.execute(f"CREATE VIEW raw.{table.name} AS SELECT {columns} FROM {source}")
+        select = f"SELECT {columns} FROM {source}"
+        if hidden:
+            select = f"WITH files AS (FROM {source}) {queries.raw(table.name)}"
+        con.execute(f"CREATE VIEW raw.{table.name} AS {select}")
     else:
         con.register("_empty", pa.Table.from_batches([], table.schema))
         con.execute(f"CREATE TABLE raw.{table.name} AS SELECT {columns} FROM _empty")

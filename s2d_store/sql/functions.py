@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from s2d_store.encoding.list_columns import flat_lists
 from s2d_store.encoding.token_text import decoded
+from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_summary import Summary, summarize
 from s2d_store.sql.bootstrap import mean_intervals
 
@@ -58,20 +59,29 @@ def bootstrap_interval(
 
 
 def topk_summary(
-    token_ids: pa.ChunkedArray, logprobs: pa.ChunkedArray, k: pa.ChunkedArray
+    token_ids: pa.ChunkedArray,
+    logprobs: pa.ChunkedArray,
+    k: pa.ChunkedArray,
+    counts: pa.ChunkedArray,
 ) -> pa.Array:
-    """Of rows of stored top-k: lists with one entry per token of top, entropy and tail."""
-    ids, offsets = flat_lists(token_ids)
-    values, _ = flat_lists(logprobs)
+    """Of rows of stored top-k: lists with one entry per token of top, entropy and tail.
+
+    Rows with k = 0 have empty lists.
+    """
+    rows = {"token_ids": token_ids, "logprobs": logprobs, "k": k, "counts": counts}
+    padded = pad_to_k(pa.table(rows))
+    ids, offsets = flat_lists(padded.column("token_ids"))
+    values, _ = flat_lists(padded.column("logprobs"))
     entries = k.to_numpy()
     found = []
     # Rows of one k lie side by side as a rule: each such stretch is one array.
     for rows in np.split(np.arange(len(entries)), np.flatnonzero(np.diff(entries)) + 1):
         if len(rows):
             part = slice(offsets[rows[0]], offsets[rows[-1] + 1])
-            shape = (-1, int(entries[rows[0]]))
+            shape = (-1, max(1, int(entries[rows[0]])))
             found.append(summarize(ids[part].reshape(shape), values[part].reshape(shape)))
-    ends = np.concatenate(([0], np.cumsum(np.diff(offsets) // entries))).astype(np.int32)
+    n_tokens = np.diff(offsets) // np.maximum(entries, 1)
+    ends = np.concatenate(([0], np.cumsum(n_tokens))).astype(np.int32)
     columns = (np.concatenate(column) for column in zip(*found, strict=True))
     lists = [pa.ListArray.from_arrays(pa.array(ends), pa.array(column)) for column in columns]
     return pa.StructArray.from_arrays(lists, names=list(Summary._fields))
@@ -99,7 +109,7 @@ FUNCTIONS = {
     ),
     "topk_summary": _Function(
         topk_summary,
-        ("INTEGER[]", "FLOAT[]", "INTEGER"),
+        ("INTEGER[]", "FLOAT[]", "INTEGER", "SMALLINT[]"),
         'STRUCT("top" INTEGER[], entropy DOUBLE[], tail DOUBLE[])',
     ),
     "token_text": _Function(token_text, ("VARCHAR", "BOOLEAN"), "VARCHAR"),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.errors import InputError
 from s2d_store.schema import FILES_ALONE, Table, without_encoding
+from s2d_store.tables.rank_choice import Choose
 
 
 def conform(kind: Table, table: pa.Table) -> pa.Table:
@@ -34,17 +35,29 @@ def conform(kind: Table, table: pa.Table) -> pa.Table:
         raise InputError(f"rows do not fit table {kind.name}", str(error)) from error
 
 
-def as_stored(kind: Table, table: pa.Table) -> pa.Table:
+def as_stored(kind: Table, table: pa.Table, choose: Choose) -> pa.Table:
     """A batch as its table's files hold it: checked, and top-k encoded.
+
+    Args:
+        kind: the table.
+        table: its rows, in columns that callers have.
+        choose: of top-k, the rank table for the rows of a scorer.
 
     Raises:
         InputError: see `conform`.
     """
-    hidden = set(FILES_ALONE.get(kind.name, ()))
-    if hidden and not hidden & set(table.column_names):
-        # Checked first, so that what does not fit is told in the caller's own columns.
-        table = logit_steps.encode(conform(without_encoding(kind), table))
-    return conform(kind, table)
+    if kind.name not in FILES_ALONE:
+        return conform(kind, table)
+    # Checked first, so that what does not fit is told in the caller's own columns.
+    plain = conform(without_encoding(kind), table)
+    scorers = plain.column("scorer_policy_id")
+    parts = []
+    distinct = scorers.unique().to_pylist()
+    for scorer in distinct:
+        # One scorer, as in most commits: filtering would copy every list.
+        same = plain if len(distinct) == 1 else plain.filter(pc.equal(scorers, scorer))
+        parts.append(topk_codec.encode(same, choose(scorer, same.column("token_ids"))))
+    return conform(kind, pa.concat_tables(parts) if parts else topk_codec.encode(plain))
 
 
 def partitions(rows: pa.Table, by: tuple[str, ...]) -> Iterator[tuple[dict[str, str], pa.Table]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.encoding.list_take import take
+from s2d_store.encoding.topk_codec import RankTables
+from s2d_store.encoding.topk_ragged import pad_to_k
+from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.storage.backend import parquet_source
 from s2d_store.tables.spill import Buckets, require_space
 
@@ -41,6 +44,7 @@ class Source:
         position: int64 (N,), its row number in that file.
         columns: heavy columns to fetch.
         rename: new names by column, where they differ.
+        ranks: rank tables by name, of table topk.
     """
 
     files: Sequence[str]
@@ -48,6 +52,7 @@ class Source:
     position: NDArray[np.int64]
     columns: Sequence[str]
     rename: dict[str, str]
+    ranks: RankTables = field(default_factory=lambda: {None: IDENTITY})
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def stored_bytes(sources: Sequence[Source]) -> int:
 
 
 def _column_bytes(file: pq.ParquetFile, source: Source) -> int:
-    stored = logit_steps.stored_columns(source.columns, file.schema_arrow.names)
+    stored = topk_codec.stored_columns(source.columns, file.schema_arrow.names)
     metadata = file.metadata
     leaves = [
         leaf
@@ -171,7 +176,7 @@ def _fetch(source: Source) -> Iterator[Fetched]:
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
         with pq.ParquetFile(parquet_source(source.files[index]), pre_buffer=True) as file:
-            stored = logit_steps.stored_columns(source.columns, file.schema_arrow.names)
+            stored = topk_codec.stored_columns(source.columns, file.schema_arrow.names)
             first = 0
             for group in range(file.num_row_groups):
                 n = file.metadata.row_group(group).num_rows
@@ -205,7 +210,8 @@ def _in_order(parts: Sequence[Fetched], source: Source) -> pa.Table:
     # All files of a store have one encoding, so that rows of several are decoded together.
     stored = take(pa.concat_tables([part.table for part in parts]), places[order])
     names = [source.rename.get(name, name) for name in source.columns]
-    return logit_steps.decode(stored).select(list(source.columns)).rename_columns(names)
+    plain = pad_to_k(topk_codec.decode(stored, source.ranks))
+    return plain.select(list(source.columns)).rename_columns(names)
 
 
 def _side_by_side(tables: Sequence[pa.Table]) -> pa.Table:

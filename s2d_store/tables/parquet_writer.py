@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from s2d_store.schema import FILES_ALONE
 
 ZSTD_LEVEL = 3
 # Ids of a top-k repeat nothing that zstd could find: level 3 takes longer and gives more bytes.
 # Of a dataset's logprobs, level 3 takes a third longer and saves 1% of the bytes.
-FAST_ZSTD_LEVEL, FAST_COLUMNS = 1, ("token_ids", "topk_token_ids", "topk_logprobs")
+FAST_ZSTD_LEVEL = 1
+FAST_COLUMNS = ("token_ids", "topk_token_ids", "topk_logprobs", *FILES_ALONE["topk"])
 # A trainer reads single rows by reference: a row of 8,192 tokens and k = 64 fills a group.
 ROW_GROUP_BYTES = 4 << 20
 PAGE_BYTES = 4 << 20
@@ -43,7 +47,10 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
         "compression_level": levels,
         "use_byte_stream_split": [f"{name}.list.element" for name in number_lists],
         "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type)],
-        "write_statistics": [f.name for f in schema if not pa.types.is_nested(f.type)],
+        # Of binary values they would copy whole ones into the footer.
+        "write_statistics": [
+            f.name for f in schema if not (pa.types.is_nested(f.type) or pa.types.is_binary(f.type))
+        ],
         "data_page_size": PAGE_BYTES,
         "write_batch_size": BATCH_VALUES,
         "store_schema": True,
@@ -65,7 +72,18 @@ def rows_per_group(table: pa.Table) -> int:
     """Rows that make a row group of about ROW_GROUP_BYTES, at least one."""
     if table.num_rows == 0:
         return 1
-    return max(1, int(ROW_GROUP_BYTES / max(1.0, table.nbytes / table.num_rows)))
+    return max(1, int(ROW_GROUP_BYTES / max(1.0, plain_bytes(table) / table.num_rows)))
+
+
+def plain_bytes(table: pa.Table) -> int:
+    """Bytes that rows take in memory once they are read: of top-k, an id and a logprob for each
+    byte of its codes.
+    """
+    n_bytes = int(table.nbytes)
+    if "rank_codes" in table.column_names:
+        entries = pc.sum(pc.binary_length(table.column("rank_codes"))).as_py() or 0
+        n_bytes = max(n_bytes, 8 * entries)
+    return n_bytes
 
 
 def write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:

@@ -25,6 +25,7 @@ _READING_ORDER = (
     "rewards",
     "withdrawals",
     "topk",
+    "token_ranks",
     "endpoints",
     "relocations",
     "policies",

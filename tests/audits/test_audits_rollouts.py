@@ -12,7 +12,7 @@ import pytest
 from s2d_store.audits import topk_consistency as topk_audit
 from s2d_store.store import Store
 from tests.support import audit_rows as rows
-from tests.support import made_stores
+from tests.support import made_stores, synthetic
 
 
 @pytest.fixture
@@ -268,3 +268,16 @@ def test_the_newest_version_of_a_verifier_counts(audited: Store) -> None:
     rows.grade(audited, rollouts, [1.0] * 8, version="2", hours=1)
     found = rows.one(audited, "verifiers_disagree")
     assert found.offending == 4, "those that version 1 and the other verifier call wrong"
+
+
+def test_ragged_top_k_is_checked_by_its_counts(tmp_path: Path) -> None:
+    store = Store.init(tmp_path / "ragged")
+    synthetic.fill(store, n_prompts=4, n=2, k=5, mass=0.6)
+    assert rows.one(store, "topk_consistency").status == "passed"
+    plain = store.sql("SELECT * FROM topk WHERE counts IS NOT NULL LIMIT 1").to_arrow_table()
+    (row,) = plain.to_pylist()
+    fault = row | {"run_id": "other", "k": 6, "logprobs": [0.5] * len(row["logprobs"])}
+    fault["created_at"] = synthetic.NOW
+    store.commit({"topk": synthetic.table("topk", [fault])})
+    (found,) = rows.one(store, "topk_consistency").sample
+    assert found["k"] == 6 and found["fault"].startswith("of its tokens with ")

@@ -220,3 +220,32 @@ def test_lengths_are_known_without_reading(filled: Store, monkeypatch: pytest.Mo
         known = {name: rows.lengths(name).tolist() for name in rows.waiting}
     assert known == {name: np.diff(rows.lists[name][1]).tolist() for name in known}
     assert "topk_token_ids" in known and "prompt_token_ids" in known
+
+
+def test_a_ragged_top_k_reads_as_one_padded_to_k(store: Store) -> None:
+    """Of a mass below 1, missing entries have id -1 and no probability, in both forms."""
+    synthetic.fill(store, n_prompts=4, n=2, k=5, mass=0.6)
+    counts = {
+        row[0]: row[1]
+        for row in store.sql("SELECT rollout_id, counts FROM topk").fetchall()
+        if row[1] is not None
+    }
+    assert any(n < 5 for row in counts.values() for n in row)
+    build(store, "w", WARMUP, GIVEN)
+    build(store, "p", WARMUP, GIVEN, copy_rows=True)
+    found = []
+    for name in ("w", "p"):
+        kept = {}
+        for rows in LockedDataset.open(folder(store, name)).updates():
+            ids, offsets = rows.lists["topk_token_ids"]
+            logprobs, _ = rows.lists["topk_logprobs"]
+            assert np.array_equal(ids == -1, np.isneginf(logprobs))
+            for i, rollout in enumerate(rows.scalars["rollout_id"].tolist()):
+                own = ids[offsets[i] : offsets[i + 1]].reshape(-1, 5)
+                kept[rollout] = own
+                wanted = counts.get(rollout, [5] * len(own))
+                assert (own >= 0).sum(axis=1).tolist() == wanted
+        found.append(kept)
+    assert found[0].keys() == found[1].keys()
+    assert all(np.array_equal(ids, found[1][name]) for name, ids in found[0].items())
+    assert verify(store, "w").matches and verify(store, "p").matches

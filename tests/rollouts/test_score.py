@@ -201,3 +201,17 @@ def test_an_unknown_scorer_names_the_nearest(generated: Store, score: Score) -> 
     done = score("--top-logprobs", 3, scorer="studnet")
     assert done.code == 1
     assert "no policy 'studnet' in this store; did you mean 'student'?" in done.err
+
+
+def test_of_a_mass_the_fewest_entries_are_kept(generated: Store, score: Score) -> None:
+    refused = score("--top-logprobs", 6, "--mass", 1.5)
+    assert refused.code != 0 and "--mass 1.5" in refused.err
+    assert score("--top-logprobs", 6, "--mass", 0.05).code == 0
+    for row in entries(generated, "own"):
+        counts = row["counts"] or [6] * len(row["response_token_ids"])
+        assert sum(counts) == len(row["token_ids"]) == len(row["logprobs"])
+        ends = np.cumsum(counts)
+        for part in np.split(np.array(row["logprobs"]), ends[:-1]):
+            # Without its last entry it falls short, unless all six do.
+            assert np.exp(part[:-1]).sum() < 0.05
+            assert len(part) == 6 or np.exp(part).sum() >= 0.05

@@ -11,7 +11,8 @@ import pyarrow as pa
 from s2d_store import ids, prompts
 from s2d_store.encoding import topk
 from s2d_store.encoding.topk import TopK
-from s2d_store.schema import TABLES
+from s2d_store.encoding.topk_ragged import keep_mass
+from s2d_store.schema import TABLES, without_encoding
 from s2d_store.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,7 +57,9 @@ REWARD: dict[str, Any] = {
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     """Rows as an Arrow table of the declared schema; what goes without saying is filled in."""
-    return pa.Table.from_pylist([_whole(name, row) for row in rows], schema=TABLES[name].schema)
+    return pa.Table.from_pylist(
+        [_whole(name, row) for row in rows], schema=without_encoding(TABLES[name]).schema
+    )
 
 
 def _whole(name: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def fill(
     purpose: str = "train",
     verifier: str = "math-verify",
     seed: int = 0,
+    mass: float = 1.0,
 ) -> None:
     """Add prompts, one policy, n rollouts per prompt, a reward (right when sample_index is even)
     and own top-k for each."""
@@ -170,7 +174,7 @@ def fill(
     )
     store.commit(
         {
-            "topk": stored,
+            "topk": stored if mass == 1 else keep_mass(stored, mass),
             "rewards": table("rewards", rewards),
             "rollouts": table("rollouts", rollouts),
         }

@@ -13,7 +13,7 @@ import pytest
 
 import queries
 from s2d_store.datasets.build import build, read_lock
-from s2d_store.encoding import logit_steps
+from s2d_store.encoding import topk_codec
 from s2d_store.errors import StoreError
 from s2d_store.store import Store
 from s2d_store.tables import fetch_rows as fetching
@@ -92,7 +92,7 @@ def test_waiting_rows_take_few_bytes(tmp_path: Path) -> None:
         cuts = pa.array(np.arange(rows + 1, dtype=np.int32) * per_row)
         return pa.ListArray.from_arrays(cuts, pa.array(values.ravel()))
 
-    stored = logit_steps.encode(
+    stored = topk_codec.encode(
         pa.table(
             {
                 "k": pa.array([k] * rows, pa.int32()),
