@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from s2d_store.encoding.list_columns import numpy_dtype
+
 Offsets = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -70,14 +72,14 @@ def valid(array: pa.Array) -> Bools:
 
 def numbers(array: pa.Array, null: float = 0) -> NDArray[Any]:
     """Values of a column of numbers or of bools, (R,); `null` where they are null."""
-    data, dtype = array.buffers()[1], array.type.to_pandas_dtype()
+    data, dtype = array.buffers()[1], numpy_dtype(array.type)
     if pa.types.is_boolean(array.type):
         made = _bits(data, array.offset, len(array))
     elif data is None:
         return np.full(len(array), null, dtype)
     else:
         made = np.frombuffer(data, dtype)[array.offset : array.offset + len(array)]
-    return np.where(valid(array), made, dtype(null)) if array.null_count else made
+    return np.where(valid(array), made, dtype.type(null)) if array.null_count else made
 
 
 def _bits(buffer: pa.Buffer, offset: int, length: int) -> Bools:

@@ -9,6 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+# Arrow's names of floats; all other numbers are called as in NumPy.
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
+
+
+def numpy_dtype(type_: pa.DataType) -> np.dtype[Any]:
+    """NumPy's type of an Arrow number; pyarrow's own `to_pandas_dtype` imports pandas."""
+    return np.dtype(_FLOATS.get(str(type_), str(type_)))
+
 
 def list_array(
     arrays: Sequence[NDArray[np.generic] | None],
@@ -18,7 +26,7 @@ def list_array(
     """Stack arrays of any shape as one list column, one list an array, row-major; None is null."""
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
     np.cumsum([0 if a is None else a.size for a in arrays], out=offsets[1:])
-    flat = np.empty(offsets[-1], value_type.to_pandas_dtype())
+    flat = np.empty(offsets[-1], numpy_dtype(value_type))
     for array, start in zip(arrays, offsets.tolist(), strict=False):
         if array is not None:
             flat[start : start + array.size].reshape(array.shape)[...] = array
@@ -47,11 +55,11 @@ def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     if n and plain and not column.null_count:
         width = type_.bit_width // 8
         values: NDArray[Any] = np.frombuffer(
-            column.buffers()[1], type_.to_pandas_dtype(), n, column.offset * width
+            column.buffers()[1], numpy_dtype(type_), n, column.offset * width
         )
         return values
     if not n and (plain or pa.types.is_boolean(type_)):
-        return np.empty(0, type_.to_pandas_dtype())
+        return np.empty(0, numpy_dtype(type_))
     return np.array(column.to_pylist(), dtype=object)
 
 
