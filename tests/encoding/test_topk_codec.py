@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import queries
 from s2d_store.encoding import topk_codec, topk_ranks, topk_sql
-from s2d_store.encoding.list_columns import list_array
+from s2d_store.encoding.list_columns import list_array, numpy_dtype
 from s2d_store.encoding.topk_ragged import keep_mass
 from s2d_store.encoding.topk_steps import UNITS
 
@@ -112,7 +112,7 @@ def table(made: list[Row]) -> pa.Table:
 
 def bits(column: pa.ChunkedArray) -> list[bytes | None]:
     """Bytes of each list: NaN are compared too."""
-    dtype = column.type.value_type.to_pandas_dtype()
+    dtype = numpy_dtype(column.type.value_type)
     return [
         None if value.as_py() is None else np.asarray(value.values, dtype).tobytes()
         for chunk in column.chunks

@@ -15,6 +15,8 @@ from tests.conftest import Cli, Result
 from tests.support import audit_rows as rows
 from tests.support import made_stores
 
+pytestmark = pytest.mark.slow
+
 Eval = Callable[..., Result]
 
 

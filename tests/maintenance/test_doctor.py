@@ -26,6 +26,8 @@ from s2d_store.tables import journal, table_state
 from tests.conftest import Cli, Result
 from tests.support import made_stores, synthetic
 
+pytestmark = pytest.mark.slow
+
 WARMUP = {
     "teacher": "teacher",
     "rows_per_update": "8",

@@ -20,6 +20,8 @@ from tests.support.processes import REPOSITORY
 from tests.support.tiny_recipe import Write
 from trainers.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = REPOSITORY / "docs" / "extending.md"
 BLOCK = re.compile(r"`([\w./]+)`[^`\n]*:\n\n```\w+\n(.*?)```", re.DOTALL)
 

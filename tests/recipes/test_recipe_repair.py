@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
+
 from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.maintenance.test_doctor import contents, damage_column, files
 from tests.support.tiny_recipe import Write
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_round_that_lost_rollouts_is_carried_out_again(

@@ -21,6 +21,8 @@ from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.support.tiny_recipe import Write, held_out, written
 
+pytestmark = pytest.mark.slow
+
 
 def weights(file: Path, name: str) -> dict[str, Any]:
     return load_file(file.parent / "policies" / name / "final" / "model.safetensors")

@@ -11,6 +11,8 @@ from tests.conftest import Cli
 from tests.support import made_stores
 from tests.verifiers.test_verify_command import LENGTH_VERIFIER
 
+pytestmark = pytest.mark.slow
+
 
 def test_all_stages_and_their_books(
     cli: Cli,

@@ -21,6 +21,8 @@ from s2d_store.tables import delta_commit, journal
 from tests.support import small_commits
 from tests.tables.test_concurrency import faults
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def remote(bucket: ObjectPath) -> Store:

@@ -26,6 +26,8 @@ from tests.conftest import Cli
 from tests.support import made_stores, small_commits, synthetic
 from tests.tables.test_concurrency import faults
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def remote(bucket: ObjectPath) -> Store:

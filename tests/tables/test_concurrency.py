@@ -19,6 +19,8 @@ from s2d_store.tables import table_state
 from s2d_store.tables.table_state import TableState
 from tests.support import small_commits, synthetic
 
+pytestmark = pytest.mark.slow
+
 WRITERS = 8
 COMMITS = 3
 # Each must give no row, whatever is committed while it is read.

@@ -26,6 +26,8 @@ from tests.support import made_stores, synthetic
 from tests.support.faulty_disks import can_mount_read_only, read_only, small_disk
 from tests.support.locked_datasets import bigram_rows, write_locked
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("generate", "dataset build", "compact")
 

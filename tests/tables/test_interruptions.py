@@ -23,6 +23,8 @@ from tests.conftest import Cli
 from tests.support import made_stores
 from tests.support.faulty_disks import small_disk
 
+pytestmark = pytest.mark.slow
+
 N = 16
 TOTAL = 8 * N
 

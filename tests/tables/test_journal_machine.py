@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,6 +28,8 @@ from s2d_store.tables import delta_commit, journal, table_state
 from s2d_store.tables.snapshot import table_path
 from tests.support import small_commits, synthetic
 from tests.tables.test_concurrency import FAULTS
+
+pytestmark = pytest.mark.slow
 
 STEPS = 24
 

@@ -25,6 +25,8 @@ from trainers.runtime import accelerator_for
 from trainers.student import Student
 from trainers.warmup import train_warmup
 
+pytestmark = pytest.mark.slow
+
 N_UPDATES = 8
 # What `accelerate launch --use_fsdp --fsdp_version 2` tells its processes.
 LAUNCHED = {

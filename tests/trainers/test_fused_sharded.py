@@ -15,6 +15,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from trainers.fused import fused_sums
 from trainers.losses.support import Support
 
+pytestmark = pytest.mark.slow
+
 RANKS, N, V, H, K = 2, 6, 23, 8, 4
 
 

@@ -31,6 +31,8 @@ from trainers.student import Student
 from trainers.support_kl import SupportKLObjective
 from trainers.warmup import train_warmup
 
+pytestmark = pytest.mark.slow
+
 N_UPDATES, RANK, ALPHA = 6, 4, 8.0
 
 

@@ -14,6 +14,8 @@ from tests.conftest import Cli, Result
 from tests.support import made_stores
 from tests.support.tiny_models import save_tiny_model
 
+pytestmark = pytest.mark.slow
+
 BUILD = ("--query", "warmup", "--param", "teacher=teacher", "--param", "rows_per_update=8")
 ALL_ROWS = ("--param", "correct_only=false", "--param", "finished_only=false")
 S2D = Callable[..., Result]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Cli
 from tests.support import made_stores
 from tests.support.processes import run_together
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_processes_make_one_run(

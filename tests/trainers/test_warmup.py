@@ -31,6 +31,8 @@ from trainers.config_options import parse_config
 from trainers.schedule import lr_factor
 from trainers.warmup import train_warmup
 
+pytestmark = pytest.mark.slow
+
 N_UPDATES = 8
 
 

@@ -13,6 +13,8 @@ from s2d_store.verifiers.math import MathVerifier
 from s2d_store.verifiers.pool import VerifierPool
 from tests.support.hostile_answers import CLASSES, GOLD, MONSTERS, MUST_TIME_OUT, responses
 
+pytestmark = pytest.mark.slow
+
 EASY = ("code", "latex", "unicode")
 """Classes that seldom run into the deadline; of the others one is drawn at a time."""
 

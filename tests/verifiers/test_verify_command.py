@@ -11,6 +11,8 @@ from s2d_store.store import Store
 from tests.conftest import Cli, Result
 from tests.support import made_stores
 
+pytestmark = pytest.mark.slow
+
 Verify = Callable[..., Result]
 
 LENGTH_VERIFIER = '''
