@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from s2d_store import ids
 from s2d_store.config_identity import defaults, non_default
 from s2d_store.engines.base import SamplingParams
 from s2d_store.errors import InputError
 from s2d_store.policies.chat_template import RESERVED_KWARGS, template_hash
-from s2d_store.policies.registry import Registered
 from s2d_store.rollouts.settings import EngineChoice, PromptUse
+
+if TYPE_CHECKING:
+    from s2d_store.policies.registry import Registered
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def connect(
 
     Unless `unsafe`, SQL reaches no file but the store's and its own spill files, no network, and no
     setting. It could still write in those folders, which is why a user's text goes through
-    `statements.only_reads` first.
+    `read_only.only_reads` first.
 
     Raises:
         StoreError: a file of the snapshot is missing, damaged, or lacks a column; or the folder for

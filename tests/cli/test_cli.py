@@ -36,6 +36,12 @@ def test_imports_load_no_heavy_library() -> None:
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+def test_the_command_line_itself_loads_no_store() -> None:
+    heavy = {"duckdb", "deltalake", "numpy", "polars", "pyarrow", "transformers"}
+    done = python(f"import sys, cli.main\nprint(sorted({heavy!r} & set(sys.modules)))")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("query", "SELECT 1"), ("info",)])
 def test_commands_without_a_model_load_no_heavy_library(
     store: Store, arguments: tuple[str, ...]
