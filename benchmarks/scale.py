@@ -6,7 +6,7 @@
 Each budget, lineage and analysis query that wants no dataset or run, and each audit, runs on each
 store as `s2d` runs it, two threads and 4 GiB for DuckDB; medians of three. Datasets are built too:
 100,000 rows without top-k, up to as many with it, against copying the same Parquet columns with
-pyarrow, and a replay control. The audits that look at built datasets (replay_matched,
+pyarrow, and a bridge continuation. The audits that look at built datasets (replay_matched,
 locks_rebuild) run over these.
 """
 
@@ -43,7 +43,7 @@ BUILDS = {
     "sft": {"policy": "teacher-rl", "correct_only": "false"} | _UPDATES,
     "warmup": {"teacher": "teacher-rl", "correct_only": "false"} | _UPDATES,
     "grpo": {"policy": "student-opd", "prompts_per_update": "10", "updates": "20"},
-    "replay": {"treatment": "scale-grpo"},
+    "bridge_continuation": {"treatment": "scale-grpo", "bridge": "opd,warmup"},
 }
 
 
@@ -102,7 +102,7 @@ def time_audits(store: Store, repeats: int) -> dict[str, float]:
 
 
 def time_builds(store: Store, repeats: int) -> dict[str, float]:
-    """Datasets of at most ROWS rows, a copy of the one with top-k, a replay control, its audits."""
+    """Datasets of at most ROWS rows, a copy of the one with top-k, a control, its audits."""
     times = {}
     for name, given in BUILDS.items():
         seconds, rows = [], 0

@@ -165,8 +165,8 @@ class OPDConfig(TrainerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayConfig(OPDConfig):
-    """Replay control: the bridge's objective on stored rollouts, on the schedule of a Stage 3."""
+class BridgeContinuationConfig(OPDConfig):
+    """Bridge continuation: the bridge's objective on stored rollouts, on a Stage 3 schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)

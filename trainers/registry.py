@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from s2d_store import plugins
 from s2d_store.errors import NotFoundError, did_you_mean
 from trainers.config import (
+    BridgeContinuationConfig,
     GRPOConfig,
     OPDConfig,
-    ReplayConfig,
     SFTConfig,
     TrainerConfig,
     WarmupConfig,
@@ -100,11 +100,11 @@ BUILT_IN = {
             "trainers.grpo:train_grpo",
         ),
         Trainer(
-            "replay",
-            ReplayConfig,
-            "The replay control: the bridge's objective on a Stage 3 schedule.",
-            ("replay",),
-            "trainers.replay:train_replay",
+            "bridge_continuation",
+            BridgeContinuationConfig,
+            "A control: the bridge's loss on its stored rollouts, on a Stage 3 schedule.",
+            ("bridge_continuation",),
+            "trainers.bridge_continuation:train_bridge_continuation",
         ),
         Trainer(
             "sft",

@@ -288,7 +288,7 @@ class _Round:
             score(work.store, config, progress, work.engines)
 
     def _replayed(self) -> list[str]:
-        """Datasets that a replay draws from."""
+        """Datasets that a bridge continuation draws from; none: those on its treatment's line."""
         tasks = self.work.tasks
         return [
             name
@@ -301,7 +301,9 @@ class _Round:
         query = query_of(stage)
         if control := query.traits.control:
             treatment = label(work.tasks[task.tasks[stage.treatment]], self.index)
-            filled = {control: treatment, "bridge": ",".join(self._replayed())}
+            filled = {control: treatment}
+            if stage.bridge:
+                filled["bridge"] = ",".join(self._replayed())
         else:
             filled = {"runs": self._generate_run(), "student": self.start, "policy": self.start}
             if stage.teacher:
@@ -314,7 +316,7 @@ class _Round:
                 filled["verifier"] = verifier_name(work.recipe.verifier)
         given = {param.name: filled[param.name] for param in query.params if param.name in filled}
         given |= {key: _text(value) for key, value in stage.dataset.items()}
-        # Another order, and another choice of what is replayed, in every round.
+        # Another order, and another choice of stored rollouts, in every round.
         seed = task.seed * 1000 + self.index
         recipe = work.recipe
         lock = build(

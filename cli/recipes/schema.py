@@ -22,14 +22,14 @@ EVAL = "eval"
 def required_keys(kind: Kind) -> tuple[str, ...]:
     """What a stage that makes datasets of a kind must say."""
     teacher = kind.rollouts == "teacher" or (kind.policy == "on" and kind.has_topk)
-    control = ("treatment", "bridge") if kind.control else ()
+    control = ("treatment",) if kind.control else ()
     return ("start", *(("teacher",) if teacher else ()), *control)
 
 
 def optional_keys(kind: Kind) -> tuple[str, ...]:
     """What such a stage may say."""
     if kind.control:
-        return ("query", "trainer", "dataset", "train")
+        return ("bridge", "query", "trainer", "dataset", "train")
     on_policy, by_teacher = kind.policy == "on", kind.rollouts == "teacher"
     return (
         *(("role",) if "teacher" not in required_keys(kind) else ()),
@@ -110,7 +110,7 @@ class Stage:
     """`[stage.NAME]`: one stage. Stages may name each other wherever a policy is asked for."""
 
     kind: str
-    """grpo, warmup, opd, sft, replay or eval; with `query`, the kind that its header declares."""
+    """grpo, warmup, opd, sft, eval or a control; with `query`, the kind of its header."""
     query: str = ""
     """A .sql file that makes the stage's datasets; its path starts at the recipe's folder."""
     trainer: str = ""
@@ -130,9 +130,9 @@ class Stage:
     rollouts_of: str = ""
     """The warmup or sft stage whose rollouts to train on, instead of sampling (warmup, sft)."""
     treatment: str = ""
-    """The grpo stage that a replay stage is the control of."""
+    """The grpo stage that a control stands beside."""
     bridge: tuple[str, ...] = ()
-    """The stages whose datasets a replay stage replays."""
+    """Stages whose stored rollouts a bridge continuation draws from; empty: the OPD on its line."""
     policies: tuple[str, ...] = ()
     """Policies and stages that an eval stage compares, in that order."""
     baseline: str = ""

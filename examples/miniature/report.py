@@ -35,7 +35,7 @@ ARMS = {
     "opd-only": "OPD only",
     "bridge": "full bridge",
     "stage3": "bridge + Stage 3",
-    "replay": "bridge + matched replay",
+    "bridge-continuation": "bridge + bridge continuation",
     "warmup-200": "warmup only, as many updates as the bridge",
     "opd-200": "OPD only, as many updates as the bridge",
     "opd-20": "OPD only, cut to 20 updates",
@@ -52,8 +52,8 @@ CLAIMS = (
     ("c", "the same at equal updates", "bridge", "opd-200"),
     ("c", "the same where OPD is cut to 20 updates", "bridge-20", "opd-20"),
     ("d", "what Stage 3 adds", "stage3", "bridge"),
-    ("d", "its matched replay does not", "replay", "bridge"),
-    ("d", "Stage 3 over its replay control", "stage3", "replay"),
+    ("d", "its bridge continuation does not", "bridge-continuation", "bridge"),
+    ("d", "Stage 3 over its bridge continuation", "stage3", "bridge-continuation"),
 )
 AUDITS = (
     "contamination_exact",
@@ -172,7 +172,7 @@ def claims_table(arms: Mapping[str, Arm]) -> str:
         if a not in arms or b not in arms:
             continue
         mean, half = interval(arms[a], arms[b])
-        expected_zero = text == "its matched replay does not"
+        expected_zero = text == "its bridge continuation does not"
         held = "yes" if mean > half else "no" if mean < -half else "not clear"
         if expected_zero and mean <= half:
             held = "yes: no gain"
@@ -244,7 +244,8 @@ def plot(arms: Mapping[str, Arm], file: Path) -> None:
 
     names = list(reversed(arms))
     figure, axes = pyplot.subplots(figsize=(7.5, 0.36 * len(names) + 0.8))
-    colors = ["#4878a8" if name not in ("stage3", "replay") else "#a87848" for name in names]
+    later = ("stage3", "bridge-continuation")
+    colors = ["#4878a8" if name not in later else "#a87848" for name in names]
     axes.barh([ARMS[n] for n in names], [arms[n].mean for n in names], color=colors, height=0.62)
     for y, name in enumerate(names):
         axes.plot(arms[name].accuracies, [y] * len(arms[name].accuracies), "k.", markersize=4)

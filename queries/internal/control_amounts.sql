@@ -1,4 +1,4 @@
--- question: how many rows and response tokens does each update of a replay control have?
+-- question: how many rows and response tokens does each update of a control have?
 -- grain: one row per update
 -- params: none
 -- columns: update, rows, response_tokens

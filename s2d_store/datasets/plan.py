@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queries import Query
-from s2d_store.datasets import replay_match
+from s2d_store.datasets import control_match
 from s2d_store.datasets.locate import locate, source, without_logprobs
 from s2d_store.datasets.query_contract import LEAD, check_names, validate_rows
 from s2d_store.datasets.token_columns import Origin, origins
@@ -78,11 +78,11 @@ def plan_dataset(
     with connection.errors():
         connection.prepare(con, query.sql)
         selected = con.sql(query.sql, params=query_params.bind(query, values)).to_arrow_table()
-    if query.kind == "replay" and replay_match.SLOT in selected.column_names:
-        selected = replay_match.match(con, values, selected)
+    if query.traits.control and control_match.SLOT in selected.column_names:
+        selected = control_match.match(con, values, selected)
     check_names(query, tuple(selected.column_names))
     if query.traits.control:
-        replay_match.check(con, query, values, selected)
+        control_match.check(con, query, values, selected)
     selected = validate_rows(query, values, selected)
     columns = tuple(selected.column_names)
     has_topk, has_ref = "k" in columns, "ref_policy_id" in columns

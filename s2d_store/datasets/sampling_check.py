@@ -1,8 +1,8 @@
 """Refuse rollouts that were not plain samples of their policy, where a loss assumes that they are.
 
 Stored logprobs are at temperature 1 over the whole vocabulary. Importance ratios (GRPO) and losses
-on sampled tokens (OPD, and its replay) take them for the distribution that the tokens were drawn
-from; at another temperature, or with top-p or top-k, their gradients are biased.
+on sampled tokens (OPD, and its continuation) take them for the distribution that the tokens were
+drawn from; at another temperature, or with top-p or top-k, their gradients are biased.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from s2d_store.errors import DatasetError
 from s2d_store.sql import connection
 
 PARAM = "any_sampling"
-KINDS = ("grpo", "opd", "replay")
+KINDS = ("grpo", "opd", "bridge_continuation")
 _SHOWN = 3
 
 

@@ -1,4 +1,4 @@
-"""Audits of datasets: replay controls, staleness, tokenizers along a run, locks that rebuild."""
+"""Audits of datasets: controls, staleness, tokenizers along a run, locks that rebuild."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def audited(sound: Store, tmp_path: Path) -> Store:
 
 
 def add_control(store: Store, rollouts: list[str], **settings: object) -> None:
-    dataset = rows.add_dataset(store, "other", "replay", rollouts, treatment="stage3", **settings)
-    rows.train(store, "train-other", dataset, "student-opd", "student-other", "replay")
+    dataset = rows.add_dataset(
+        store, "other", "bridge_continuation", rollouts, treatment="stage3", **settings
+    )
+    rows.train(store, "train-other", dataset, "student-opd", "student-other", "continued")
 
 
 def test_a_control_with_a_row_too_few(audited: Store) -> None:
@@ -87,8 +89,8 @@ def test_any_dataset_may_be_named_as_the_treatment(audited: Store) -> None:
 
 def test_a_control_whose_treatment_is_unknown(audited: Store) -> None:
     bridge = rows.rollout_ids(audited, "gen-opd")
-    dataset = rows.add_dataset(audited, "other", "replay", bridge, treatment="gone")
-    rows.train(audited, "train-other", dataset, "student-opd", "student-other", "replay")
+    dataset = rows.add_dataset(audited, "other", "bridge_continuation", bridge, treatment="gone")
+    rows.train(audited, "train-other", dataset, "student-opd", "student-other", "continued")
     (row,) = rows.only_failure(audited, "replay_matched").sample
     assert (row["treatment"], row["differs"]) == ("gone", "treatment not stored")
 
@@ -218,7 +220,10 @@ def test_datasets_of_the_shipped_queries_pass(audited: Store) -> None:
     made = {
         "built-opd": ("opd", bridge | {"rows_per_update": "2"}),
         "built-grpo": ("grpo", {"policy": "student-opd", "prompts_per_update": "1"}),
-        "built-replay": ("replay", {"treatment": "built-grpo", "bridge": "built-opd"}),
+        "built-control": (
+            "bridge_continuation",
+            {"treatment": "built-grpo", "bridge": "built-opd"},
+        ),
     }
     for name, (query, given) in made.items():
         build(audited, name, queries.catalog()[query], given)
@@ -226,4 +231,4 @@ def test_datasets_of_the_shipped_queries_pass(audited: Store) -> None:
     assert {r.status for r in results.values()} == {"passed"}
     assert results["locks_rebuild"].figures == [{"examined": 4}]
     assert {f["dataset"] for f in results["staleness"].figures} >= {"built-opd", "built-grpo"}
-    assert [f["control"] for f in results["replay_matched"].figures] == ["built-replay", "control"]
+    assert [f["control"] for f in results["replay_matched"].figures] == ["built-control", "control"]

@@ -74,7 +74,7 @@ def test_other_sampling_is_refused(
     assert verify(student, "g").matches
 
 
-def test_opd_and_replay_refuse_it_too(student: Store) -> None:
+def test_opd_and_its_continuation_refuse_it_too(student: Store) -> None:
     add_rollouts(student, "gen", "student", group(0.0))
     built(student, "treated", "grpo", policy="student")
     cool = [Made(p, s) for p in range(4) for s in range(8)]
@@ -85,9 +85,10 @@ def test_opd_and_replay_refuse_it_too(student: Store) -> None:
     with pytest.raises(DatasetError, match=r"temperature 0\.2, top-p 0\.5, top-k 20"):
         built(student, "bridge", "opd", **given)
     built(student, "bridge", "opd", any_sampling=True, **given)
-    with pytest.raises(DatasetError, match="16 of the 16 rollouts that query replay selects"):
-        built(student, "control", "replay", treatment="treated")
-    rows = built(student, "control", "replay", treatment="treated", any_sampling=True)
+    control = {"treatment": "treated", "bridge": "bridge"}
+    with pytest.raises(DatasetError, match="16 of the 16 rollouts that query bridge_continuation"):
+        built(student, "control", "bridge_continuation", **control)
+    rows = built(student, "control", "bridge_continuation", any_sampling=True, **control)
     assert rows.num_rows == 16
 
 

@@ -36,8 +36,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
      "unknown key 'stage.bridge.prompts_per_rond'; did you mean "
      "'stage.bridge.prompts_per_round'"),
     (('kind = "opd"', 'kind = "odp"'),
-     "stage.bridge.kind is 'odp'\n  why: it must be one of grpo, opd, replay, sft, warmup, eval, "
-     "or have a query of its own"),
+     "stage.bridge.kind is 'odp'\n  why: it must be one of bridge_continuation, grpo, opd, "
+     "sft, warmup, eval, or have a query of its own"),
     (("rounds = 3", 'rounds = "3"'), "stage.bridge.rounds is '3'"),
     (("rounds = 3", "rounds = 0"), "[stage.bridge]: rounds is 0"),
     (("lr = 1e-3", "lr = -1"),
@@ -73,7 +73,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (('rollouts_of = "warmup"', 'rollouts_of = "bridge"'), "is no sft or warmup stage"),
     (('baseline = "student"', 'baseline = "bridge"'), "'bridge' is not one of its policies"),
     (('treatment = "stage3"', 'treatment = "stage3"\nteacher = "teacher"'),
-     "[stage.control] has teacher, which a stage of kind replay does not take"),
+     "[stage.control] has teacher, which a stage of kind bridge_continuation does not take"),
     (("rounds = 3\nprompts_per_round = 4\ngenerate.top_logprobs = 4",
       "rounds = 3\nprompts_per_round = 4"),
      "[stage.bridge] keeps no top-k of the student"),

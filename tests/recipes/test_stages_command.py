@@ -1,4 +1,4 @@
-"""The bridge, Stage 3 and its replay control by `s2d` commands, from rollouts to audits."""
+"""The bridge, Stage 3 and its control by `s2d` commands, from rollouts to audits."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_all_stages_and_their_books(
     s2d("score", "--scorer", "teacher", "--where", where, "--support", "policy", "--quiet")
     build("opd", "opd", "student=warmup", "teacher=teacher", "rows_per_update=8")
     train("opd", "opd", "warmup")
-    # 3: GRPO on graded groups, and the control that replays the bridge on the same schedule.
+    # 3: GRPO on graded groups, and the control that continues the bridge on the same schedule.
     generate("opd", "student", "student-grpo")
     s2d("verify", "--verifier", "my_verifiers:Length", "--where", "policy = 'opd'", "--quiet")
     build("stage3", "grpo", "policy=opd", "verifier=length", "prompts_per_update=2")
     train("grpo", "stage3", "opd")
-    build("control", "replay", "treatment=stage3", "bridge=opd", "passes=2", "tolerance=0.5")
-    train("replay", "control", "opd")
+    build("control", "bridge_continuation", "treatment=stage3", "passes=2", "tolerance=0.5")
+    train("bridge_continuation", "control", "opd")
 
     updates = store.sql(
         "SELECT run_id.split('-')[2], count(*), bool_and(isfinite(loss) AND grad_norm > 0), "
@@ -73,9 +73,9 @@ def test_all_stages_and_their_books(
     ).fetchall()
     n = open_dataset(store, "stage3").lock.counts["updates"]
     assert updates == [
+        ("bridge_continuation", n, True, True, False, True),
         ("grpo", n, True, True, True, False),
         ("opd", 4, True, True, False, True),
-        ("replay", n, True, True, False, True),
         ("sft", 4, True, False, False, False),
         ("warmup", 4, True, True, False, True),
     ]

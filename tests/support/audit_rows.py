@@ -219,7 +219,7 @@ def train(
 
 
 def fill(store: Store) -> None:
-    """Teacher RL, warmup, OPD, and GRPO beside its replay control: every audit has what to see."""
+    """Teacher RL, warmup, OPD, and GRPO beside a control of it: every audit has what to see."""
     train_prompts = add_prompts(store, [" ".join(words(i)) for i in range(12)])
     eval_prompts = add_prompts(store, [" ".join(words(i)) for i in range(100, 104)], "test")
     add_policy(store, "teacher-base")
@@ -249,8 +249,8 @@ def fill(store: Store) -> None:
     grade(store, group, [1.0, 0.0] * 4)
     stage3 = add_dataset(store, "stage3", "grpo", group, labelled=True)
     train(store, "train-grpo", stage3, "student-opd", "student-grpo", "stage3")
-    control = add_dataset(store, "control", "replay", bridge, treatment="stage3")
-    train(store, "train-replay", control, "student-opd", "student-replay", "replay")
+    control = add_dataset(store, "control", "bridge_continuation", bridge, treatment="stage3")
+    train(store, "train-continued", control, "student-opd", "student-continued", "continued")
     add_rollouts(store, "gen-eval", "student-grpo", eval_prompts, purpose="eval")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,27 @@ def built(store: Store, name: str, query: str, seed: int = 0, **given: object) -
     }
     build(store, name, queries.catalog()[query], text, seed)
     return read(store.root / "datasets" / name)
+
+
+def trained(
+    store: Store, run: str, dataset: str, start: str, made: str, updates: int = 0, **config: Any
+) -> None:
+    """Record a run of these settings that took the dataset's first `updates`, or all, and made a
+    policy."""
+    sizes = store.sql(
+        "SELECT dataset_id, update, count(*) AS rows FROM dataset_rows "
+        "WHERE dataset_id = dataset_named($name) GROUP BY ALL ORDER BY update",
+        {"name": dataset},
+    ).fetchall()[: updates or None]
+    settings = {"policy_id": policy_id(start), "dataset_id": sizes[0][0], "lr": 1e-3, **config}
+    entered = {"run_id": run, "kind": "train", "stage": run, "status": "done", "parents": []}
+    entered |= {"config": json.dumps(settings), "code_version": "1", "entered_at": NOW}
+    same = dict.fromkeys(("loss", "grad_norm", "lr", "seconds"), 1.0)
+    same |= dict.fromkeys(("labels", "prompt_tokens", "response_tokens"), 0) | {"run_id": run}
+    taken = [same | {"dataset_id": i, "update": u, "rows": n} for i, u, n in sizes]
+    store.commit({"runs": table("runs", [entered]), "updates": table("updates", taken)}, fresh=True)
+    last = {"run_id": run, "update": len(taken)}
+    add_policies(store, policy(made, parent=policy_id(start)) | last)
 
 
 def read(folder: Path) -> pa.Table:

@@ -33,7 +33,7 @@ n = 2
 lr = 1e-3
 
 [stage.control]
-kind = "replay"
+kind = "bridge_continuation"
 start = "bridge"
 treatment = "stage3"
 bridge = ["bridge"]

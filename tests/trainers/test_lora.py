@@ -20,12 +20,12 @@ from s2d_store.policies.identity import inspect_policy
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.tiny_models import save_tiny_model
 from trainers.batches import pad
-from trainers.config import GRPOConfig, OPDConfig, ReplayConfig, SFTConfig, WarmupConfig
+from trainers.bridge_continuation import train_bridge_continuation
+from trainers.config import BridgeContinuationConfig, GRPOConfig, OPDConfig, SFTConfig, WarmupConfig
 from trainers.export_model import save_final
 from trainers.grpo import train_grpo
 from trainers.losses.forward_kl import forward_kl
 from trainers.opd import train_opd
-from trainers.replay import train_replay
 from trainers.sft import train_sft
 from trainers.student import Student
 from trainers.support_kl import SupportKLObjective
@@ -240,7 +240,7 @@ def test_merged_in_float32_then_stored_as_asked(
     ("config_class", "train"),
     [
         (OPDConfig, train_opd),
-        (ReplayConfig, train_replay),
+        (BridgeContinuationConfig, train_bridge_continuation),
         (GRPOConfig, train_grpo),
         (SFTConfig, train_sft),
     ],

@@ -1,4 +1,4 @@
-"""OPD, GRPO, replay and SFT on locked datasets; what all trainers share is in test_warmup.py."""
+"""OPD, its continuation, GRPO and SFT on locked datasets; what trainers share: test_warmup.py."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from safetensors.torch import load_file
 from s2d_store.errors import InputError, S2DError
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.tiny_models import save_tiny_model
-from trainers.config import GRPOConfig, OPDConfig, ReplayConfig, SFTConfig, TrainerConfig
+from trainers.bridge_continuation import train_bridge_continuation
+from trainers.config import (
+    BridgeContinuationConfig,
+    GRPOConfig,
+    OPDConfig,
+    SFTConfig,
+    TrainerConfig,
+)
 from trainers.grpo import train_grpo
 from trainers.opd import train_opd
-from trainers.replay import train_replay
 from trainers.sft import train_sft
 
 N_UPDATES = 6
@@ -27,7 +33,12 @@ TRAINERS: dict[str, tuple[str, Train, type[TrainerConfig], dict[str, Any]]] = {
     "opd": ("opd", train_opd, OPDConfig, {}),
     "opd sampled": ("opd", train_opd, OPDConfig, {"loss": "sampled"}),
     "opd forward": ("opd", train_opd, OPDConfig, {"loss": "forward_kl"}),
-    "replay": ("replay", train_replay, ReplayConfig, {}),
+    "bridge_continuation": (
+        "bridge_continuation",
+        train_bridge_continuation,
+        BridgeContinuationConfig,
+        {},
+    ),
     "grpo": ("grpo", train_grpo, GRPOConfig, {}),
     "dapo": ("grpo", train_grpo, GRPOConfig, {"normalisation": "dapo"}),
     "sft": ("sft", train_sft, SFTConfig, {}),
@@ -48,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trainers")
     save_tiny_model(place / "student")
     rows = bigram_rows([1 + i // 6 for i in range(6 * N_UPDATES)])
-    for kind in ("warmup", "opd", "replay", "grpo", "sft"):
+    for kind in ("warmup", "opd", "bridge_continuation", "grpo", "sft"):
         write_locked(place / kind, rows, kind=kind)
     return place
 
@@ -79,7 +90,7 @@ def repeated(folder: Path, rows: list[dict[str, Any]], updates: int, kind: str) 
     return str(write_locked(folder, again, kind=kind))
 
 
-@pytest.mark.parametrize("name", ["opd", "opd forward", "replay", "sft"])
+@pytest.mark.parametrize("name", ["opd", "opd forward", "bridge_continuation", "sft"])
 def test_the_loss_falls(place: Path, tmp_path: Path, name: str) -> None:
     data = repeated(tmp_path / "data", bigram_rows([1] * 6), 12, TRAINERS[name][0])
     seen = run(place, tmp_path / "run", name, dataset=data, lr=3e-3)
@@ -183,7 +194,11 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "sft",
         "is of kind sft\n.*on datasets of kind grpo\n.*train sft",
     ),
-    "sft on a replay control": ("sft", "replay", "is of kind replay\n.*sft or warmup"),
+    "sft on a bridge continuation": (
+        "sft",
+        "bridge_continuation",
+        "is of kind bridge_continuation\n.*sft or warmup",
+    ),
 }
 
 

@@ -20,9 +20,9 @@ from tests.support.processes import environment, run_together
 from tests.support.tiny_models import save_tiny_model
 from trainers.__main__ import main
 from trainers.config import (
+    BridgeContinuationConfig,
     GRPOConfig,
     OPDConfig,
-    ReplayConfig,
     SFTConfig,
     TrainerConfig,
     WarmupConfig,
@@ -430,7 +430,7 @@ def test_config_refuses_what_makes_no_sense(place: Path, changes: dict[str, Any]
 def test_every_config_field_is_explained() -> None:
     from dataclasses import fields
 
-    for config in (WarmupConfig, OPDConfig, ReplayConfig, GRPOConfig, SFTConfig):
+    for config in (WarmupConfig, OPDConfig, BridgeContinuationConfig, GRPOConfig, SFTConfig):
         names = {f.name for f in fields(config)}
         assert set(field_help(config)) == names
         # Settings, that is: what is trained, on what and where to is told by every command.

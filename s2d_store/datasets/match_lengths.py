@@ -1,4 +1,4 @@
-"""Give each row of a replay control's treatment a stored rollout of nearly its length.
+"""Give each row of a control's treatment a stored rollout of nearly its length.
 
 Both sides are sorted by length. A row's natural slot is where its length stands among the rollouts
 (between two lengths, chance decides, so that sums are kept); slots that collide are moved apart by

@@ -1,4 +1,4 @@
-"""Match a replay control to its treatment, and check it: updates, rows, tokens, no labels."""
+"""Match a control to its treatment, and check it: updates, rows, tokens, no labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 import queries
 from queries import Query
-from s2d_store.datasets.replay_assign import assign
+from s2d_store.datasets.match_lengths import assign
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.sql import connection
 
 DEFAULT_TOLERANCE = 0.02
-# A replay query that numbers its rows by this gives candidates to choose from, not the rows.
+# A control's query that numbers its rows by this gives candidates to choose from, not the rows.
 SLOT = "slot"
 Counts = NDArray[np.int64]
 
@@ -38,7 +38,7 @@ def match(
     """
     with connection.errors():
         targets = con.sql(
-            queries.internal("replay_targets"),
+            queries.internal("control_targets"),
             params={"treatment": values.get("treatment"), "seed": values.get("seed", 0)},
         ).to_arrow_table()
     targets = targets.slice(0, candidates.num_rows)
@@ -52,7 +52,7 @@ def match(
     found = candidates.take(pa.array(slots)).drop_columns(["slot", "response_tokens"])
     rows = {name: targets.column(name) for name in ("row", "update")}
     rows |= {name: found.column(name) for name in found.column_names}
-    rows["labelled"] = pa.array(np.zeros(len(slots), np.bool_))
+    rows.setdefault("labelled", pa.array(np.zeros(len(slots), np.bool_)))
     rows["treatment_tokens"] = targets.column("response_tokens")
     return pa.table(rows)
 
@@ -60,7 +60,7 @@ def match(
 def check(
     con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Any], rows: pa.Table
 ) -> None:
-    """Refuse a replay query's rows that do not match the treatment that its parameter names.
+    """Refuse a control's rows that do not match the treatment that its parameter names.
 
     Args:
         con: a connection to the snapshot that the query ran on.
@@ -84,9 +84,10 @@ def check(
         labelled = int(np.count_nonzero(rows.column("labelled").to_numpy()))
         if labelled:
             raise DatasetError(
-                f"{labelled} rows of replay query {query.name} are labelled",
-                "a replay control spends no label",
-                "false AS labelled",
+                f"{labelled} rows of control query {query.name} are labelled",
+                f"a control of kind {query.kind} uses no label: rewards had chosen these rows, as "
+                "correct_only does",
+                "draw from datasets that no reward had chosen, e.g. --param bridge=opd",
             )
 
 
@@ -94,7 +95,7 @@ def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple
     """Rows and response tokens of each update, int64 (U,) each."""
     if not name:
         raise DatasetError(
-            f"replay query {query.name} has no parameter {query.traits.control}",
+            f"control query {query.name} has no parameter {query.traits.control}",
             "a control is checked against the dataset that it stands beside",
             f"--   {query.traits.control}: VARCHAR -- the dataset to match",
         )
@@ -133,12 +134,12 @@ def _check_rows(
     tokens: Counts,
     wanted_tokens: Counts,
 ) -> None:
-    needed, found = int(wanted.sum()), int(got.sum())
+    needed, found, bridge = int(wanted.sum()), int(got.sum()), values.get("bridge")
     if found == 0:
         raise DatasetError(
             f"no bridge rollouts to match dataset {name} with",
-            f"it needs {needed:,} rows; query {query.name} found none with top-k in bridge="
-            f"{values.get('bridge', '')}",
+            f"it needs {needed:,} rows; query {query.name} found none with top-k "
+            + (f"in bridge={bridge}" if bridge else "on the line of its start policy"),
             "s2d dataset list, then --param bridge=NAME; or score the rollouts of a bridge first",
         )
     if found < needed:
@@ -156,9 +157,9 @@ def _check_rows(
         wanted, got = (np.pad(a, (0, size - len(a))) for a in (wanted, got))
         update = int(np.argmax(wanted != got))
         raise DatasetError(
-            f"update {update + 1} of replay query {query.name} has {got[update]:,} rows",
+            f"update {update + 1} of control query {query.name} has {got[update]:,} rows",
             f"dataset {name} has {wanted[update]:,} there; a control has the same rows per update",
-            "give each row the treatment's `row` and `update`, as queries/datasets/replay.sql does",
+            "give each row the `row` and `update` of the treatment's",
         )
 
 

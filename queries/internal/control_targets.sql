@@ -1,4 +1,4 @@
--- question: which rows must a replay control match, and how long are they?
+-- question: which rows must a control match, and how long are they?
 -- grain: one row per row of the treatment
 -- params:
 --   treatment: VARCHAR -- the dataset to match: the newest of that name, or an id

@@ -1,4 +1,4 @@
-"""The matched replay control: same updates and rows, tokens within tolerance, no label."""
+"""Bridge continuation: same updates and rows, tokens within tolerance, no label."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.dataset_rows import (
     add_rollouts,
     built,
     policy_id,
+    trained,
     user_query,
 )
 from tests.support.synthetic import policy
@@ -31,13 +32,9 @@ def prepare(
     store: Store, treated: list[int], bridge: list[int], *, kind: str = "opd", **given: object
 ) -> None:
     """A GRPO dataset `stage3` of rollouts of these lengths, 8 groups of 2 an update, and a bridge
-    dataset of the others."""
+    dataset of the others, which `student` was trained on."""
     add_prompts(store, max(len(bridge), len(treated) // 2))
-    start = policy("start")
-    add_policies(store, start, policy("student"), policy("teacher"))
-    pairs = [Made(i // 2, i % 2, tokens=n, reward=float(i % 2)) for i, n in enumerate(treated)]
-    add_rollouts(store, "gen-grpo", "student", pairs)
-    built(store, "stage3", "grpo", policy="student", prompts_per_update=8)
+    add_policies(store, policy("start"), policy("teacher"))
     made = [Made(i, tokens=n) for i, n in enumerate(bridge)]
     support = "policy" if kind == "opd" else "own"
     role, name = ("student", "start") if kind == "opd" else ("teacher", "teacher")
@@ -46,6 +43,10 @@ def prepare(
         built(store, "bridge", "opd", student="start", teacher="teacher", **given)
     else:
         built(store, "bridge", "warmup", teacher="teacher", correct_only=False, **given)
+    trained(store, "train-bridge", "bridge", "start", "student")
+    pairs = [Made(i // 2, i % 2, tokens=n, reward=float(i % 2)) for i, n in enumerate(treated)]
+    add_rollouts(store, "gen-grpo", "student", pairs)
+    built(store, "stage3", "grpo", policy="student", prompts_per_update=8)
 
 
 def tokens_by_update(store: Store, name: str) -> tuple[Lengths, Lengths]:
@@ -73,8 +74,10 @@ def assert_matched(store: Store, tolerance: float) -> None:
 @pytest.mark.parametrize("kind", ["opd", "warmup"])
 def test_a_control_matches_with_the_bridges_topk(store: Store, kind: str) -> None:
     prepare(store, lengths(120, 10, 40), lengths(300, 8, 45, seed=1), kind=kind)
-    rows = built(store, "control", "replay", treatment="stage3")
+    bridge = {} if kind == "opd" else {"bridge": "warmup"}
+    rows = built(store, "control", "bridge_continuation", treatment="stage3", **bridge)
     assert_matched(store, 0.02)
+    assert set(rows.column("earlier_uses").to_pylist()) == {1}, "the bridge itself"
     assert rows.column("rollout_id").to_pylist() != sorted(rows.column("rollout_id").to_pylist())
     assert len(set(rows.column("rollout_id").to_pylist())) == 120, "each is used once"
     assert all(r.startswith("gen-bridge") for r in rows.column("rollout_id").to_pylist())
@@ -91,7 +94,7 @@ def test_a_control_matches_with_the_bridges_topk(store: Store, kind: str) -> Non
 def test_every_last_rollout_can_be_needed(store: Store) -> None:
     shuffled = lengths(96, 10, 40)
     prepare(store, shuffled, sorted(shuffled))
-    rows = built(store, "control", "replay", treatment="stage3", tolerance=0)
+    rows = built(store, "control", "bridge_continuation", treatment="stage3", tolerance=0)
     assert len(set(rows.column("rollout_id").to_pylist())) == 96
     assert_matched(store, 0)
 
@@ -99,9 +102,11 @@ def test_every_last_rollout_can_be_needed(store: Store) -> None:
 def test_seeds_draw_different_rollouts(store: Store) -> None:
     prepare(store, lengths(64, 10, 20), lengths(400, 10, 20, seed=1))
     first = set(
-        built(store, "control", "replay", treatment="stage3").column("rollout_id").to_pylist()
+        built(store, "control", "bridge_continuation", treatment="stage3")
+        .column("rollout_id")
+        .to_pylist()
     )
-    again = built(store, "other", "replay", seed=1, treatment="stage3")
+    again = built(store, "other", "bridge_continuation", seed=1, treatment="stage3")
     assert len(first & set(again.column("rollout_id").to_pylist())) < 40
 
 
@@ -110,20 +115,22 @@ def test_treatments_longer_than_most_of_the_bridge(store: Store) -> None:
     treated = lengths(96, 20, 50) + [70] * 16
     bridge = lengths(400, 5, 60, seed=1)
     prepare(store, treated, bridge)
-    built(store, "control", "replay", treatment="stage3", tolerance=0.03)
+    built(store, "control", "bridge_continuation", treatment="stage3", tolerance=0.03)
     assert_matched(store, 0.03)
 
 
 def test_rollouts_serve_as_often_as_passes_allows(store: Store) -> None:
     prepare(store, lengths(120, 10, 40), lengths(30, 8, 45, seed=1))
     with pytest.raises(DatasetError) as error:
-        built(store, "control", "replay", treatment="stage3")
+        built(store, "control", "bridge_continuation", treatment="stage3")
     text = str(error.value)
     assert "90 bridge rollouts are missing to match dataset stage3" in text
     assert "it has 120 rows" in text and "30 rollouts used at most 1 times" in text
     assert "--param passes=4 uses each more often" in text
     assert not (store.root / "datasets" / "control").exists()
-    rows = built(store, "control", "replay", treatment="stage3", passes=8, tolerance=0.05)
+    rows = built(
+        store, "control", "bridge_continuation", treatment="stage3", passes=8, tolerance=0.05
+    )
     uses = np.unique(rows.column("rollout_id").to_pylist(), return_counts=True)[1]
     assert uses.max() <= 8
     assert_matched(store, 0.05)
@@ -132,13 +139,13 @@ def test_rollouts_serve_as_often_as_passes_allows(store: Store) -> None:
 def test_tokens_that_cannot_be_matched(store: Store) -> None:
     prepare(store, lengths(64, 30, 40), lengths(200, 5, 15, seed=1))
     with pytest.raises(DatasetError) as error:
-        built(store, "control", "replay", treatment="stage3")
+        built(store, "control", "bridge_continuation", treatment="stage3")
     text = str(error.value)
     assert "do not match the response tokens of dataset stage3" in text
     assert "tolerance 2.0%" in text and "4 of 4 updates are off" in text
     assert "tokens are missing and 0 too many" in text
     accepted = text.rsplit("tolerance=", 1)[1]
-    built(store, "control", "replay", treatment="stage3", tolerance=accepted)
+    built(store, "control", "bridge_continuation", treatment="stage3", tolerance=accepted)
     assert_matched(store, float(accepted))
 
 
@@ -152,15 +159,17 @@ def test_bridges_are_chosen_by_kind_name_or_id(store: Store) -> None:
         ).fetchall()
     )  # fmt: skip
     for name, bridge in (("kind", "opd"), ("name", "none, bridge"), ("id", lock["dataset_id"])):
-        rows = built(store, name, "replay", treatment="stage3", bridge=bridge, tolerance=0.05)
+        rows = built(
+            store, name, "bridge_continuation", treatment="stage3", bridge=bridge, tolerance=0.05
+        )
         assert set(rows.column("rollout_id").to_pylist()) <= inside
     for given in ({"bridge": "warmup"}, {"policy": "student"}, {"role": "teacher"}, {"k": 9}):
         with pytest.raises(DatasetError, match="no bridge rollouts to match dataset stage3 with"):
-            built(store, "empty", "replay", treatment="stage3", **given)
+            built(store, "empty", "bridge_continuation", treatment="stage3", **given)
     by_policy = built(
         store,
         "policy",
-        "replay",
+        "bridge_continuation",
         treatment="stage3",
         policy="start",
         role="student",
@@ -172,7 +181,7 @@ def test_bridges_are_chosen_by_kind_name_or_id(store: Store) -> None:
 def test_the_treatment_must_be_there(store: Store) -> None:
     prepare(store, lengths(32, 10, 20), lengths(40, 10, 20))
     with pytest.raises(NotFoundError) as error:
-        built(store, "control", "replay", treatment="stage4")
+        built(store, "control", "bridge_continuation", treatment="stage4")
     assert "no dataset 'stage4' to match" in str(error.value)
     assert "locked: bridge, stage3" in str(error.value)
 
@@ -182,11 +191,11 @@ def test_the_treatments_files_may_be_gone(store: Store) -> None:
 
     prepare(store, lengths(32, 10, 20), lengths(100, 10, 20, seed=1))
     drop(store, "stage3")
-    built(store, "control", "replay", treatment="stage3", tolerance=0.05)
+    built(store, "control", "bridge_continuation", treatment="stage3", tolerance=0.05)
     assert_matched(store, 0.05)
 
 
-def test_a_users_replay_query_is_checked_too(store: Store) -> None:
+def test_a_users_control_query_is_checked_too(store: Store) -> None:
     prepare(store, lengths(32, 10, 20), lengths(100, 10, 20, seed=1))
     select = (
         "SELECT row_number() OVER (ORDER BY rollout_id) - 1 AS row, {update} AS update, "
@@ -198,8 +207,51 @@ def test_a_users_replay_query_is_checked_too(store: Store) -> None:
     ]
     for update, labelled, message in cases:
         sql = select.format(update=update, labelled=labelled)
-        query = user_query(sql, kind="replay", treatment="stage3", tolerance="0.9")
+        query = user_query(sql, kind="bridge_continuation", treatment="stage3", tolerance="0.9")
         with pytest.raises(DatasetError, match=message):
             build(store, "control", query, {})
-    with pytest.raises(DatasetError, match="replay query mine has no parameter treatment"):
-        build(store, "control", user_query(sql, kind="replay"), {})
+    with pytest.raises(DatasetError, match="control query mine has no parameter treatment"):
+        build(store, "control", user_query(sql, kind="bridge_continuation"), {})
+
+
+def test_only_the_treatments_own_line_is_drawn_from(store: Store) -> None:
+    """Another arm's OPD data, of another student, is not the bridge's."""
+    prepare(store, lengths(32, 10, 20), lengths(100, 10, 20, seed=1))
+    add_policies(store, policy("stranger"))
+    made = [Made(i, tokens=n) for i, n in enumerate(lengths(100, 10, 20, seed=2))]
+    add_rollouts(store, "gen-other", "stranger", made, scorer="teacher", support="policy")
+    built(store, "other", "opd", student="stranger", teacher="teacher")
+    trained(store, "train-other", "other", "stranger", "stranger-opd")
+    rows = built(store, "control", "bridge_continuation", treatment="stage3", tolerance=0.05)
+    assert all(r.startswith("gen-bridge") for r in rows.column("rollout_id").to_pylist())
+    named = built(
+        store, "named", "bridge_continuation", treatment="stage3", bridge="opd", tolerance=0.05
+    )
+    drawn = {row["rollout_id"]: row["earlier_uses"] for row in named.to_pylist()}
+    assert any(r.startswith("gen-other") for r in drawn), "as asked"
+    assert {uses for r, uses in drawn.items() if r.startswith("gen-other")} == {0}
+
+
+def test_rows_have_one_support(store: Store) -> None:
+    """A reverse KL on a teacher's own top k was no bridge's objective."""
+    prepare(store, lengths(32, 10, 20), lengths(100, 10, 20, seed=1))
+    made = [Made(i, tokens=n) for i, n in enumerate(lengths(100, 10, 20, seed=2))]
+    add_rollouts(store, "gen-teacher", "teacher", made, role="teacher", scorer="teacher")
+    built(store, "warmup", "warmup", teacher="teacher", correct_only=False)
+    for number, (given, support) in enumerate(
+        (({}, "own"), ({"support": "policy"}, "policy"), ({"support": "own"}, "own"))
+    ):
+        given |= {"bridge": "opd,warmup", "tolerance": "0.05"}
+        rows = built(store, f"c{number}", "bridge_continuation", treatment="stage3", **given)
+        assert set(rows.column("support").to_pylist()) == {support}, "the newest one's, or as asked"
+
+
+def test_rows_that_a_reward_had_chosen_are_refused(store: Store) -> None:
+    prepare(store, lengths(32, 10, 20), lengths(100, 10, 20, seed=1))
+    made = [Made(i, tokens=n, reward=1.0) for i, n in enumerate(lengths(100, 10, 20, seed=2))]
+    add_rollouts(store, "gen-teacher", "teacher", made, role="teacher", scorer="teacher")
+    built(store, "warmup", "warmup", teacher="teacher")
+    with pytest.raises(DatasetError, match="32 rows of control query bridge_continuation are lab"):
+        built(
+            store, "c", "bridge_continuation", treatment="stage3", bridge="warmup", tolerance=0.05
+        )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2d_store.datasets.replay_assign import assign, nearest_slots
+from s2d_store.datasets.match_lengths import assign, nearest_slots
 
 LENGTH = st.integers(1, 60)
 
