@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from s2d_store.datasets.lock_file import check_parts, check_seal
 from s2d_store.errors import DatasetError, NotFoundError
+from s2d_store.storage.checked_parquet import check_footer
 
 FORMAT_VERSION = 2
 # Version 1: parts alone, a fingerprint over every byte, no views.
@@ -28,11 +29,13 @@ class SourceFiles:
         columns: name in the dataset by name in the files.
         files: paths within the store.
         ranks: of top-k, the files with the rank tables of its ids.
+        footers: hash of each file's footer; empty in locks from before these were kept.
     """
 
     columns: Mapping[str, str]
     files: tuple[str, ...]
     ranks: tuple[str, ...] = ()
+    footers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ def read_lock(folder: Path) -> DatasetLock:
             files=tuple((f["path"], int(f["rows"]), int(f["bytes"])) for f in raw["files"]),
             sources={
                 prefix: SourceFiles(
-                    source["columns"], tuple(source["files"]), tuple(source.get("ranks", ()))
+                    source["columns"],
+                    tuple(source["files"]),
+                    tuple(source.get("ranks", ())),
+                    tuple(source.get("footers", ())),
                 )
                 for prefix, source in raw.get("sources", {}).items()
             },
@@ -118,8 +124,9 @@ def check_files(folder: Path, lock: DatasetLock) -> tuple[str, ...]:
         DatasetError: one differs from the lock.
     """
     columns: tuple[str, ...] = ()
+    footers = {file["path"]: file.get("footer") for file in lock.raw["files"]}
     for path, rows, size in lock.files:
-        columns = _check_part(folder / path, rows, size, lock.name, columns)
+        columns = _check_part(folder / path, rows, size, footers[path], lock.name, columns)
     if not lock.sources:
         return columns
     root = store_of(folder)
@@ -142,7 +149,7 @@ def store_of(folder: Path) -> Path:
 
 
 def _check_part(
-    path: Path, rows: int, size: int, name: str, columns: tuple[str, ...]
+    path: Path, rows: int, size: int, footer: str | None, name: str, columns: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Compare one part with its lock entry; returns its columns, equal to `columns` if any."""
     fix = f"s2d dataset verify {name}; rebuild it if that fails"
@@ -152,9 +159,10 @@ def _check_part(
     if actual != size:
         raise DatasetError(f"{path} has {actual} bytes", f"the lock says {size}", fix)
     try:
+        check_footer(path, footer)
         metadata = pq.read_metadata(path)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{path} is not a Parquet file", str(error), fix) from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{path} is not the file that was locked", str(error), fix) from error
     if metadata.num_rows != rows:
         raise DatasetError(f"{path} has {metadata.num_rows} rows", f"the lock says {rows}", fix)
     found = tuple(metadata.schema.to_arrow_schema().names)

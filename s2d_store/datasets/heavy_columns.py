@@ -109,7 +109,8 @@ def heavy_columns(folder: Path, lock: DatasetLock, columns: Sequence[str]) -> In
                 source.columns,
                 lock.name,
                 fix,
-                RankTables([str(root / f) for f in source.ranks]),
+                RankTables([str(root / f) for f in source.ranks], checked=True),
+                source.footers,
             )
             for prefix, source in lock.sources.items()
         },

@@ -15,6 +15,7 @@ from s2d_store.datasets import plan as planning
 from s2d_store.datasets.fingerprint import Fingerprint, of_light_rows, of_tables, type_name
 from s2d_store.datasets.plan import Plan
 from s2d_store.datasets.token_columns import TYPES, fill_unknown
+from s2d_store.storage.checked_parquet import footer_hash
 from s2d_store.storage.content_hash import hash_of
 from s2d_store.tables import parquet_writer
 from s2d_store.tables.fetch_rows import SPILL_MARGIN, Spill, fetch_rows, is_direct, stored_bytes
@@ -105,7 +106,18 @@ def _require_space(folder: Path, made: Plan, spill: Spill | None) -> None:
 def _write(path: Path, part: pa.Table) -> dict[str, Any]:
     """Write one part; returns its entry in the lock."""
     size = parquet_writer.write(path, [part], part.schema)
-    return {"path": path.name, "rows": part.num_rows, "bytes": size, "sha256": hash_of(path)}
+    return file_entry(path, part.num_rows, size)
+
+
+def file_entry(path: Path, rows: int, size: int) -> dict[str, Any]:
+    """What a lock says of one of its files; sha256 and footer in hex, 128 bits each."""
+    return {
+        "path": path.name,
+        "rows": rows,
+        "bytes": size,
+        "sha256": hash_of(path),
+        "footer": footer_hash(path),
+    }
 
 
 def _parts(table: pa.Table) -> list[pa.Table]:

@@ -39,6 +39,7 @@ from s2d_store.datasets.update_rows import (
 )
 from s2d_store.encoding.list_columns import to_numpy
 from s2d_store.errors import DatasetError, InputError
+from s2d_store.storage.checked_parquet import open_checked
 
 __all__ = [
     "COUNTS",
@@ -161,11 +162,17 @@ class LockedDataset:
         skipped = bisect_left(paths, float(start), key=_last_update)
         first = sum(rows for _, rows, _ in self.lock.files[:skipped])
         for path in paths[skipped:]:
-            with pq.ParquetFile(path) as file:
+            with open_checked(path) as file:
                 for index, last in enumerate(_last_updates(file.metadata)):
                     if last >= start:
-                        yield first, file.read_row_group(index, columns=columns)
+                        yield first, self._group(file, index, columns, path)
                     first += file.metadata.row_group(index).num_rows
+
+    def _group(self, file: pq.ParquetFile, index: int, columns: list[str], path: Path) -> pa.Table:
+        try:
+            return file.read_row_group(index, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise _corrupt(self.lock.name, f"{path}: {error}") from error
 
 
 def _last_update(path: Path) -> float:

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s2d_store.datasets.fingerprint import of_light_rows
-from s2d_store.datasets.parts import described
+from s2d_store.datasets.parts import described, file_entry
 from s2d_store.datasets.plan import Plan
 from s2d_store.errors import DatasetError
+from s2d_store.storage.checked_parquet import footer_hash
 from s2d_store.storage.content_hash import hash_in_name, hash_of
 from s2d_store.tables import parquet_writer, rank_tables
 
@@ -52,7 +53,7 @@ def write_reference(folder: Path, made: Plan, root: Path) -> dict[str, Any]:
     path = folder / ROWS
     groups = [rows.slice(first, GROUP_ROWS) for first in range(0, rows.num_rows, GROUP_ROWS)]
     size = parquet_writer.write(path, groups, rows.schema)
-    entry = {"path": ROWS, "rows": rows.num_rows, "bytes": size, "sha256": hash_of(path)}
+    entry = file_entry(path, rows.num_rows, size)
     return {**described(made), "form": "reference", "files": [entry], "sources": sources}
 
 
@@ -73,6 +74,7 @@ def references(made: Plan, root: Path) -> tuple[pa.Table, dict[str, Any]]:
             "table": origin.table,
             "columns": dict(origin.columns),
             "files": _within(root, files),
+            "footers": [footer_hash(Path(file)) for file in files],
         }
         if origin.table == "topk":
             sources[origin.prefix]["ranks"] = _within(root, made.files[rank_tables.NAME])
@@ -92,6 +94,10 @@ def fingerprint_of_rows(folder: Path, lock: Mapping[str, Any]) -> str:
 def same_references(folder: Path, lock: Mapping[str, Any], made: Plan, root: Path) -> bool:
     """Whether a plan finds every row where the lock says that it lies."""
     rows, sources = references(made, root)
+    # Locks from before lack the hashes of footers.
+    for prefix, source in sources.items():
+        if "footers" not in lock["sources"].get(prefix, {}):
+            del source["footers"]
     if sources != lock["sources"]:
         return False
     held = pq.read_table(folder / ROWS)

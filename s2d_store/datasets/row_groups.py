@@ -26,6 +26,7 @@ from s2d_store.encoding.topk_codec import RankTables
 from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.errors import DatasetError
+from s2d_store.storage.checked_parquet import check_footer, open_checked
 
 CACHE_BYTES = 32 << 20
 KEPT_FOOTERS = 256
@@ -41,6 +42,7 @@ class RowGroups:
         dataset: str,
         fix: str,
         ranks: RankTables | None = None,
+        footers: Sequence[str] = (),
     ) -> None:
         """Nothing is read yet.
 
@@ -50,10 +52,12 @@ class RowGroups:
             dataset: its name, for messages.
             fix: what to do where a file cannot be read.
             ranks: rank tables by name, where the files are table topk's.
+            footers: hash of each file's footer, where these are known and not compared yet.
         """
         self._ranks: RankTables = {None: IDENTITY} if ranks is None else ranks
         self.columns = dict(columns)
         self._paths, self._dataset, self._fix = paths, dataset, fix
+        self._footer_hashes = tuple(footers)
         self._footers: OrderedDict[int, tuple[pq.FileMetaData, Int64]] = OrderedDict()
         self._tables: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
         self._bytes = 0
@@ -111,6 +115,8 @@ class RowGroups:
         with self._lock:
             if index not in self._footers:
                 try:
+                    if self._footer_hashes:
+                        check_footer(self._paths[index], self._footer_hashes[index])
                     metadata = pq.read_metadata(self._paths[index])
                 except (OSError, pa.ArrowInvalid) as error:
                     raise self._unreadable(index, error) from error
@@ -129,7 +135,7 @@ class RowGroups:
             if key not in self._tables:
                 names = metadata.schema.to_arrow_schema().names
                 try:
-                    with pq.ParquetFile(self._paths[index], metadata=metadata) as file:
+                    with open_checked(self._paths[index], metadata=metadata) as file:
                         columns = topk_codec.stored_columns(wanted, names)
                         table = file.read_row_group(group, columns=columns).combine_chunks()
                 except (OSError, pa.ArrowInvalid, KeyError) as error:

@@ -25,6 +25,7 @@ from s2d_store.encoding.topk_codec import RankTables
 from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.storage.backend import parquet_source
+from s2d_store.storage.checked_parquet import open_checked
 from s2d_store.tables.spill import Buckets, require_space
 
 BUCKET_BYTES = 160 << 20
@@ -175,7 +176,7 @@ def _fetch(source: Source) -> Iterator[Fetched]:
     used, starts = np.unique(source.file[order], return_index=True)
     for index, rows in zip(used.tolist(), np.split(order, starts[1:]), strict=True):
         positions = source.position[rows]
-        with pq.ParquetFile(parquet_source(source.files[index]), pre_buffer=True) as file:
+        with open_checked(parquet_source(source.files[index]), pre_buffer=True) as file:
             stored = topk_codec.stored_columns(source.columns, file.schema_arrow.names)
             first = 0
             for group in range(file.num_row_groups):

@@ -5,14 +5,16 @@ datasets are read without the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from s2d_store.encoding import topk_ranks
 from s2d_store.encoding.topk_ranks import IDENTITY, RankTable
 from s2d_store.errors import StoreError
+from s2d_store.storage.checked_parquet import open_checked
+from s2d_store.storage.content_hash import hash_in_name, hash_of
 
 NAME = "token_ranks"
 
@@ -20,15 +22,18 @@ NAME = "token_ranks"
 class RankTables(dict[str | None, RankTable]):
     """Rank tables by name; the files are read at the first row that names one."""
 
-    def __init__(self, files: Sequence[str], source: Callable[[str], Any] = str) -> None:
+    def __init__(
+        self, files: Sequence[str], source: Callable[[str], Any] = str, *, checked: bool = False
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             files: Parquet files of table token_ranks.
             source: what pyarrow opens of a file: the path, or an object to seek in.
+            checked: compare each file's bytes with the hash in its name; needs local paths.
         """
         super().__init__({None: IDENTITY})
-        self._files, self._source = tuple(files), source
+        self._files, self._source, self._checked = tuple(files), source, checked
 
     def __missing__(self, name: str | None) -> RankTable:
         """Read the files.
@@ -39,7 +44,9 @@ class RankTables(dict[str | None, RankTable]):
         try:
             for file in self._files:
                 # pq.read_table would import pandas.
-                with pq.ParquetFile(self._source(file)) as opened:
+                if self._checked and hash_in_name(file) not in (None, hash_of(Path(file))):
+                    raise OSError(f"{file}: its bytes are not those that were written")
+                with open_checked(self._source(file)) as opened:
                     rows = opened.read(columns=["ranks_id", "token_ids"])
                 self.update(topk_ranks.from_rows(rows))
         except (OSError, pa.ArrowInvalid, ValueError) as error:

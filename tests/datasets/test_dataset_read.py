@@ -94,9 +94,11 @@ def test_start_opens_few_of_many_parts(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("ParquetFile", "read_metadata"):
         original = getattr(pq, name)
 
-        def spy(path: Path, original: Callable[[Path], object] = original) -> object:
+        def spy(
+            path: Path, original: Callable[..., object] = original, **options: object
+        ) -> object:
             opened.append(path.name)
-            return original(path)
+            return original(path, **options)
 
         monkeypatch.setattr(pq, name, spy)
     assert [u.update for u in dataset.updates(start=63)] == [63, 64]
