@@ -14,7 +14,9 @@ from s2d_store.maintenance.file_health import line
 from s2d_store.store import Store
 
 _FIX = "s2d doctor, which says what is lost and how to make it again"
-_WORDS = re.compile(r"parquet|corrupt|thrift|zstd|mismatch in .* read|page integrity", re.IGNORECASE)
+_WORDS = re.compile(
+    r"parquet|corrupt|thrift|zstd|mismatch in .* read|page integrity", re.IGNORECASE
+)
 
 
 def diagnose_file_error(error: BaseException, store: Store) -> StoreError | None:

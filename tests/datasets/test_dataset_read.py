@@ -204,7 +204,7 @@ def test_part_of_another_size(folder: Path) -> None:
 def test_part_that_is_not_parquet(folder: Path) -> None:
     part = folder / "part-00001.parquet"
     part.write_bytes(b"\0" * part.stat().st_size)
-    with pytest.raises(DatasetError, match="not a Parquet file"):
+    with pytest.raises(DatasetError, match="not the file that was locked"):
         LockedDataset.open(folder)
 
 
