@@ -5,65 +5,46 @@ from __future__ import annotations
 import os
 import sys
 from types import TracebackType
+from typing import Annotated
 
 import typer
 
-from cli import (
-    audit,
-    budget,
-    compact,
-    dataset,
-    doctor,
-    generate,
-    info,
-    init,
-    migrate,
-    policies,
-    prompts,
-    query,
-    run,
-    score,
-    trace,
-    train,
-    vacuum,
-    verifiers,
-    verify,
-)
-from cli import eval as eval_
+from cli.commands import Root
 from s2d_store.errors import S2DError
 from s2d_store.redact import redact
 from s2d_store.runs import invocation
+from s2d_store.version import __version__
 
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="s2d",
+    cls=Root,
     help="An offline store of rollouts for LLM post-training: generate, verify, score, query, "
     "lock datasets, train.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(init.init)
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(policies.app, name="policies")
-app.command("generate")(generate.generate)
-app.command("verify")(verify.verify)
-app.add_typer(verifiers.app, name="verifiers")
-app.command("score")(score.score)
-app.command("eval")(eval_.evaluate)
-app.command("run")(run.run)
-app.command("query")(query.query)
-app.add_typer(dataset.app, name="dataset")
-app.command("audit")(audit.audit)
-app.add_typer(train.app, name="train")
-app.add_typer(budget.app, name="budget")
-app.command("trace")(trace.trace)
-app.command("info")(info.info)
-app.command("doctor")(doctor.doctor)
-app.command("compact")(compact.compact)
-app.command("vacuum")(vacuum.vacuum)
-app.command("migrate")(migrate.migrate)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"s2d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show s2d's version."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that come before any command."""
 
 
 def main() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import duckdb
 
@@ -41,6 +41,8 @@ def query(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run SQL over the store's views, or a named query with parameters."""
+    from functools import partial
+
     import queries
     from cli import output as out
     from cli.options import pairs
@@ -60,22 +62,26 @@ def query(
     opened = open_store(store)
     if output:
         refuse_store_path(opened.root, output)
-    con = opened.connect(moment, unsafe=unsafe)
     given = pairs(param, "--param")
+    statement = asked.sql if isinstance(asked, queries.Query) else asked
+    if not unsafe:
+        read_only.only_reads(statement)
+    # Names of policies are looked up over the same connection.
+    needed = f"{statement}\n{queries.internal('policy_names')}"
+    con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed)
     if isinstance(asked, queries.Query):
-        statement, values = asked.sql, parameters.resolve(asked, given, con)
+        values = parameters.resolve(asked, given, con)
         if "$seed" in statement:
             values["seed"] = 0
         bound = parameters.bind(asked, values)
     else:
-        statement, bound = asked, given or None
-    connection.prepare(con, statement)
-    if not unsafe:
-        read_only.only_reads(statement)
+        bound = given or None
 
     def run() -> None:
         with connection.errors():
-            relation = con.sql(statement, params=bound)
+            relation = _relation(
+                con, partial(opened.connect, moment, unsafe=unsafe), statement, bound
+            )
         if relation is None:
             return
         if chosen == "table":
@@ -84,6 +90,24 @@ def query(
             out.write(relation, chosen, output)
 
     _until_interrupted(con, run)
+
+
+def _relation(
+    con: duckdb.DuckDBPyConnection,
+    whole: Callable[[], duckdb.DuckDBPyConnection],
+    text: str,
+    bound: Mapping[str, Any] | None,
+) -> duckdb.DuckDBPyRelation | None:
+    """The result of SQL over a connection with what it names; a statement may have none.
+
+    Whatever it misses there, a connection with everything has, or names what is close to it.
+    """
+    import duckdb
+
+    try:
+        return con.sql(text, params=bound)
+    except duckdb.CatalogException:
+        return whole().sql(text, params=bound)
 
 
 def _until_interrupted(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
-from typer.core import TyperGroup
 
 from cli.config_options import Option, command, options, settings
+from cli.help import HelpGroup
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
 from trainers import registry
 from trainers.registry import Trainer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from s2d_store.store import Store
 
 
-class Trainers(TyperGroup):
+class Trainers(HelpGroup):
     """Built-in trainers, and those that other packages register: imported when they are named."""
 
     def list_commands(self, ctx: Any) -> list[str]:

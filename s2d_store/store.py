@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
-from s2d_store.schema import FORMAT_VERSION, TABLES, Table
+from s2d_store.schema import FORMAT_VERSION
 from s2d_store.sql import connection, read_only
-from s2d_store.sql.new_rows import lock_keys, new_rows
 from s2d_store.storage import location, preflight
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import (
-    data_files,
-    delta_commit,
-    file_statistics,
-    journal,
-    manifest,
-    rank_tables,
-    snapshot,
-)
-from s2d_store.tables.batches import as_stored, partitions
+from s2d_store.tables import manifest, snapshot
 from s2d_store.tables.manifest import MANIFEST
-from s2d_store.tables.rank_choice import RankChoice
 from s2d_store.tables.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def create_tables(root: Place, properties: Mapping[str, str]) -> None:
-    """Make the tables that are not there yet, empty."""
-    for table in TABLES.values():
-        delta_commit.create(snapshot.table_path(root, table.name), table, properties)
+    from s2d_store.tables.rank_choice import RankChoice
 
 
 class Store:
@@ -53,7 +39,7 @@ class Store:
         """Use `Store.open` or `Store.init`; this checks nothing."""
         self.root = root
         self.backend = backend_of(root)
-        self._ranks = RankChoice(root)
+        self._ranks: RankChoice | None = None
 
     @classmethod
     def init(cls, root: str | Place) -> Store:
@@ -77,12 +63,14 @@ class Store:
                 "a store wants a folder of its own",
                 "s2d init --store NEW_FOLDER",
             )
+        from s2d_store import append
+
         with disk_errors(path):
             backend = backend_of(path)
             backend.make_folder(path)
             preflight.require_conditional_writes(path)
             made = manifest.new()
-            create_tables(path, manifest.properties(made))
+            append.create_tables(path, manifest.properties(made))
             # Of several that make a store at once, one decides its id.
             backend.create_if_absent(path / MANIFEST, manifest.text(made))
         return cls.open(path)
@@ -140,33 +128,11 @@ class Store:
             InputError: columns or types that do not fit the schema, or null where none may be.
             StoreError: the disk is full or not writable; nothing of this commit is visible.
         """
-        files: list[journal.NewFile] = []
-        added: dict[str, int] = {}
-        names = (*tables, *({rank_tables.NAME} - set(tables) if "topk" in tables else ()))
-        held = lock_keys(self.root, () if fresh else names)
-        written: list[Place] = []
-        with disk_errors(self.root, written), self.backend.register_writer(self.root), held:
-            journal.recover(self.root)
-            journal.check_logs(self.root, names)
-            choose = self._ranks.beside(tables.get("policies"))
-            for name, table in tables.items():
-                rows = as_stored(TABLES[name], table, choose)
-                if not fresh:
-                    rows = new_rows(self.root, TABLES[name], rows)
-                added[name] = rows.num_rows
-                for file in self._write_files(TABLES[name], rows):
-                    files.append(file)
-                    written.append(snapshot.table_path(self.root, name) / file.path)
-            built = choose.new()
-            if built is not None and added.get("topk"):
-                for file in self._write_files(TABLES[rank_tables.NAME], built):
-                    files.append(file)
-                    written.append(snapshot.table_path(self.root, rank_tables.NAME) / file.path)
-            if files:
-                journal.commit(self.root, files)
-            if built is not None and added.get("topk"):
-                choose.keep()
-        return added
+        from s2d_store import append
+
+        if self._ranks is None:
+            self._ranks = append.RankChoice(self.root)
+        return append.commit(self.root, tables, self._ranks, fresh=fresh)
 
     def snapshot(self, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
         """The newest snapshot, or an older one by time or by table versions."""
@@ -190,7 +156,9 @@ class Store:
             text: make only the views and macros that this SQL names, which is faster.
             definitions: SQL of views and macros that take the place of the installed ones.
         """
-        snap = as_of if isinstance(as_of, Snapshot) else self.snapshot(as_of)
+        snap = as_of
+        if not isinstance(snap, Snapshot):
+            snap = snapshot.read(self.root, snap, connection.reach(text, definitions).tables)
         return connection.connect(
             self.root, snap, unsafe=unsafe, text=text, definitions=definitions
         )
@@ -246,30 +214,7 @@ class Store:
             "wait for it to end, or pass another --run name",
         )
         with self.exclusive(check_name(run_id, "run"), busy):
+            from s2d_store.tables import journal
+
             journal.recover(self.root)
             yield
-
-    def _write_files(self, kind: Table, rows: pa.Table) -> list[journal.NewFile]:
-        files = []
-        folder = snapshot.table_path(self.root, kind.name)
-        for values, part in partitions(rows, kind.partition_by):
-            for name, value in values.items():
-                check_name(value, name)
-            path, size = data_files.write(folder, values, _only(part), part.schema)
-            now_ms = int(datetime.now(UTC).timestamp() * 1000)
-            files.append(
-                journal.NewFile(
-                    kind.name,
-                    path,
-                    size,
-                    part.num_rows,
-                    values,
-                    now_ms,
-                    file_statistics.bounds(kind, part),
-                )
-            )
-        return files
-
-
-def _only(part: pa.Table) -> Callable[[Path], list[pa.Table]]:
-    return lambda draft: [part]

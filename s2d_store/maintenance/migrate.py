@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
+from s2d_store.append import create_tables
 from s2d_store.datasets.lock_file import list_built, read_lock
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.maintenance.format2 import upgraded
@@ -25,7 +26,7 @@ from s2d_store.schema import FORMAT_VERSION, TABLES, Table
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place, parse_location
-from s2d_store.store import Store, create_tables
+from s2d_store.store import Store
 from s2d_store.tables import (
     data_files,
     delta_commit,

@@ -9,18 +9,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 import queries
-from s2d_store.encoding import topk_sql
 from s2d_store.errors import QueryError, StoreError
-from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, Table
+from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, TOKEN_RANKS, TOPK, Table
 from s2d_store.sql.functions import create_functions
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import rank_choice, rank_tables
 from s2d_store.tables.snapshot import Snapshot, table_path
 
 # SQL that asks what there is needs all of it.
@@ -57,16 +56,9 @@ def connect(
         StoreError: a file of the snapshot is missing, damaged, or lacks a column; or the folder for
             spill files is somebody else's.
     """
-    tables = tuple(TABLES)
-    given, made, wanted = dict(definitions or {}), queries.definitions(tables), set(tables)
-    names = set(made)
-    if text is not None and not _CATALOG.search(text):
-        names = wanted = queries.named_in(text, tables)
-        wanted |= set(re.findall(r"\w+", "\n".join(given.values()))) & set(tables)
-    made = {name: made[name] for name in made if name in names and name not in given}
-    if "topk" in wanted:
-        wanted = {*wanted, rank_tables.NAME}
-    con = connect_raw(root, {name: snap.files[name] for name in tables if name in wanted})
+    given, reached = dict(definitions or {}), reach(text, definitions)
+    made = {name: sql for name, sql in reached.made.items() if name not in given}
+    con = connect_raw(root, {name: snap.files[name] for name in reached.tables})
     create_functions(con, "\n".join([*made.values(), *given.values()]))
     for statement in made.values():
         con.execute(statement)
@@ -76,7 +68,7 @@ def connect(
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
         # A table's folder may be a link to another disk.
-        places = [root, *(table_path(root, name) for name in tables)]
+        places = [root, *(table_path(root, name) for name in TABLES)]
         real = {backend_of(root).real_path(place) for place in places}
         # DuckDB compares the paths as they are asked for, patterns as patterns.
         allowed = [literal(f"{place}/") for place in (root, *sorted(real), spill)]
@@ -88,6 +80,34 @@ def connect(
         for statement in given.values():  # from a file: locked down before they run
             con.execute(statement)
     return con
+
+
+class Reach(NamedTuple):
+    """What SQL names: tables, and the CREATE statements of views and macros, in order."""
+
+    tables: tuple[str, ...]
+    made: Mapping[str, str]
+
+
+def reach(text: str | None, definitions: Mapping[str, str] | None = None) -> Reach:
+    """What a connection for some SQL needs; None, and SQL that asks what there is, need all.
+
+    Args:
+        text: the SQL.
+        definitions: CREATE statements that take the place of the installed ones.
+    """
+    tables = tuple(TABLES)
+    made = queries.definitions(tables)
+    if text is None or _CATALOG.search(text):
+        return Reach(tables, made)
+    names = queries.named_in(text, tables)
+    wanted = names | set(re.findall(r"\w+", "\n".join((definitions or {}).values())))
+    if TOPK.name in wanted:
+        wanted.add(TOKEN_RANKS.name)
+    return Reach(
+        tuple(name for name in tables if name in wanted),
+        {name: sql for name, sql in made.items() if name in names},
+    )
 
 
 def prepare(con: duckdb.DuckDBPyConnection, text: str) -> None:
@@ -114,7 +134,12 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
     con.execute("SET preserve_insertion_order = false")
     con.execute("CREATE SCHEMA raw")
     if files.get("topk"):
-        topk_sql.register(con, rank_choice.of_files(files.get(rank_tables.NAME, ())).__getitem__)
+        # Most queries read no top-k, and need not load what decodes it.
+        from s2d_store.encoding import topk_sql
+        from s2d_store.tables import rank_choice
+
+        ranks = rank_choice.of_files(files.get(TOKEN_RANKS.name, ()))
+        topk_sql.register(con, ranks.__getitem__)
     for name, paths in files.items():
         try:
             _create_raw(con, TABLES[name], paths)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from s2d_store.storage import fault_points
 from s2d_store.storage.backend import backend_of
@@ -64,6 +62,8 @@ def read(folder: Place, version: int, said: Hint | None = None) -> list[dict[str
     Raises:
         StoreError: the table uses what s2d does not.
     """
+    import pyarrow.parquet as pq
+
     try:
         with (
             backend_of(folder).local_copy(path_of(folder, version)) as local,
@@ -126,6 +126,9 @@ def write(folder: Place) -> int:
         DeltaError: delta-rs cannot.
         OSError: the log cannot be written.
     """
+    import pyarrow.parquet as pq
+    from deltalake import DeltaTable
+
     fault_points.reach("make checkpoint")
     DeltaTable(str(folder)).create_checkpoint()
     _, there = delta_log.listing(folder)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-from deltalake import Schema
 
 from s2d_store.errors import StoreError
 from s2d_store.schema import Table
@@ -51,6 +50,8 @@ def first_actions(
         created_ms: milliseconds since 1970.
         properties: to note beside the configuration.
     """
+    from deltalake import Schema
+
     schema: pa.Schema = declared.schema
     return [
         {"protocol": {"minReaderVersion": READER, "minWriterVersion": WRITER}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,29 +48,41 @@ def table_path(root: Place, name: str) -> Place:
     return root / "tables" / name
 
 
-def read(root: Place, as_of: datetime | Mapping[str, int] | None = None) -> Snapshot:
+def read(
+    root: Place,
+    as_of: datetime | Mapping[str, int] | None = None,
+    names: Collection[str] = TABLES,
+) -> Snapshot:
     """Resolve the newest snapshot, the one at a moment, or the one at given versions.
 
     Tables are read in _READING_ORDER, so a newest snapshot never shows a row without what it refers
     to, nor a rollout without the rewards and top-k that were committed with it.
 
+    Args:
+        root: the store's folder.
+        as_of: a moment, or versions by table; None for the newest.
+        names: the tables that it holds; the logs of others are not read.
+
     Raises:
         NotFoundError: a version that the table does not have.
         StoreError: an older version's files are gone, as after a vacuum.
     """
-    folders = [table_path(root, name) for name in _READING_ORDER]
+    order = [name for name in _READING_ORDER if name in names]
+    folders = [table_path(root, name) for name in order]
     with _log_errors(root):
         if as_of is None:
             found = backend_of(root).read_in_order(table_state.newest, folders)
         else:
             found = [_load(folder, as_of) for folder in folders]
-        states = dict(zip(_READING_ORDER, found, strict=True))
-        versions = {name: states[name].version for name in TABLES}
+        by_name = dict(zip(order, found, strict=True))
+        states = {name: by_name[name] for name in TABLES if name in by_name}
+        versions = {name: state.version for name, state in states.items()}
         files = {
-            name: table_state.file_paths(table_path(root, name), states[name]) for name in TABLES
+            name: table_state.file_paths(table_path(root, name), state)
+            for name, state in states.items()
         }
     if as_of is not None:
-        for name in TABLES:
+        for name in states:
             files[name] = _as_migrated(table_path(root, name), files[name])
         for name, paths in files.items():
             _check_present(name, versions[name], paths)

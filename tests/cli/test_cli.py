@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 import typer
 
+from cli.commands import COMMANDS
 from cli.main import app
 from s2d_store.store import Store
+from s2d_store.version import __version__
 from tests.conftest import Cli
 from tests.support import synthetic
 from tests.support.tiny_models import save_tiny_model
 
 HEAVY = ("torch", "vllm", "transformers", "accelerate", "datasets", "math_verify", "sympy")
+MODULES = {
+    "rich", "duckdb", "pyarrow", "numpy", "scipy", "starlette",
+    *(entry.target.partition(":")[0] for entry in COMMANDS.values()),
+}  # fmt: skip
 _LOADED = f"import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
 
 
@@ -55,6 +61,24 @@ def test_commands_without_a_model_load_no_heavy_library(
     done = python(code, *arguments, *at)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("loaded\n[]\n")
+
+
+def test_help_imports_no_command() -> None:
+    code = "import sys; from cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    done = python(f"{code}print([m for m in sys.modules if m in {MODULES!r}])", "--help")
+    assert done.stdout.endswith("\n[]\n"), done.stdout
+    assert "Sample and grade:" in done.stdout
+
+
+def test_a_query_builds_only_what_it_names(store: Store) -> None:
+    con = store.connect(text="FROM policies")
+    made = con.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    tables = con.sql("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
+    assert {name for (name,) in [*made, *tables]} == {"policies"}
+
+
+def test_the_version(cli: Cli) -> None:
+    assert cli("--version").out == f"s2d {__version__}\n"
 
 
 def commands() -> Iterator[tuple[str, ...]]:
