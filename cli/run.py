@@ -10,8 +10,12 @@ import typer
 from cli.options import QuietOption
 
 if TYPE_CHECKING:
-    from cli.recipes.estimate import Line
+    from cli.recipes.base_policies import Base
+    from cli.recipes.estimate import Line, Plan
+    from cli.recipes.round_identity import Experiment
     from cli.recipes.schema import Recipe
+    from cli.recipes.tasks import Task
+    from s2d_store.store import Store
 
 
 def run(
@@ -30,50 +34,83 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on."""
-    from functools import partial
-
-    from cli.progress import progress_bar
-    from cli.recipes import estimate as planning
-    from cli.recipes import preflight, results, run_stage
+    from cli.recipes import estimate, preflight
+    from cli.recipes.base_policies import find_bases, register_bases
     from cli.recipes.parse import read_recipe
     from cli.recipes.tasks import policy_names
     from cli.recipes.tasks import tasks as tasks_of
     from cli.recipes.train_from_store import require_torch
-    from s2d_store.engines.cache import EngineCache
-    from s2d_store.policies import registry
-    from s2d_store.runs import invocation
     from s2d_store.store import Store
-    from s2d_store.verifiers.cache import PoolCache
 
     asked = read_recipe(recipe)
     tasks = tasks_of(_only(asked, stage), seed or ())
-    lines = planning.plan(asked, tasks)
+    planned = estimate.plan(tasks, asked.prompts)
+    store = Store.open(asked.store) if Store.is_at(asked.store) else None
+    locations = policy_names(asked, seed or ())
     if plan:
+        known = locations if store else {}
+        experiment = _experiment(asked, tasks, planned, store, find_bases(store, asked.name, known))
+        lines = _stand(experiment, planned)
         _print_plan(asked, lines)
-        if Store.is_at(asked.store):
-            planning.require_budget(Store.open(asked.store), asked, lines)
+        if store:
+            estimate.require_budget(store, asked, lines)
         return
     require_torch()
+    bases = find_bases(store, asked.name, locations)
+    experiment = _experiment(asked, tasks, planned, store, bases)
+    lines = _stand(experiment, planned)
+    preflight.require_possible(asked, lines, experiment.tasks, locations)
+    store = store or Store.init(asked.store)
+    estimate.require_budget(store, asked, lines)
+    if any(line.done < line.rounds for line in lines):
+        estimate.add_prompts(store, asked.prompts)
+        register_bases(store, bases)
+        experiment = _experiment(asked, tasks, planned, store, bases)
+    _carry_out(experiment, store, tasks, quiet)
+
+
+def _experiment(
+    recipe: Recipe,
+    tasks: list[Task],
+    planned: Plan,
+    store: Store | None,
+    bases: dict[str, Base],
+) -> Experiment:
+    from cli.recipes.ledger import Ledger
+    from cli.recipes.round_identity import Experiment
+
     by_name = {task.name: task for task in tasks}
-    locations = policy_names(asked, seed or ())
-    preflight.require_possible(asked, lines, by_name, locations)
-    store = Store.init(asked.store)
-    planning.require_budget(store, asked, lines)
-    planning.add_prompts(store, asked.prompts)
-    for name, location in locations.items():
-        registry.register(store, name, location)
-    engines, pools = EngineCache(asked.engine.keep), PoolCache()
-    work = run_stage.Work(
-        asked,
-        store,
-        by_name,
-        engines,
-        pools,
-        partial(progress_bar, quiet=quiet),
-        {line.task.name: line.updates for line in lines},
-        quiet,
-    )
-    with invocation.invoked(recipe=asked.name):
+    ledger = Ledger(store, recipe.name, by_name, bases)
+    return Experiment(recipe, by_name, ledger, planned.updates, planned.prompts)
+
+
+def _stand(experiment: Experiment, planned: Plan) -> list[Line]:
+    """The plan's lines with how far each task is."""
+    from dataclasses import replace
+
+    from cli.recipes.standing import standing
+
+    return [
+        line
+        if line.task.stage.kind == "eval"
+        else replace(line, standing=standing(experiment, line.task))
+        for line in planned.lines
+    ]
+
+
+def _carry_out(experiment: Experiment, store: Store, tasks: list[Task], quiet: bool) -> None:
+    from functools import partial
+
+    from cli.progress import progress_bar
+    from cli.recipes import results, run_stage
+    from s2d_store.engines.cache import EngineCache
+    from s2d_store.runs import invocation
+    from s2d_store.verifiers.cache import PoolCache
+
+    engines, pools = EngineCache(experiment.recipe.engine.keep), PoolCache()
+    watch = partial(progress_bar, quiet=quiet)
+    work = run_stage.Work(experiment, store, engines, pools, watch, quiet)
+    with invocation.invoked(recipe=experiment.recipe.name):
         try:
             for task in tasks:
                 if task.stage.kind != "eval":
@@ -84,7 +121,7 @@ def run(
         for task in tasks:
             if task.stage.kind == "eval":
                 results.run_eval(work, task)
-    results.print_costs(store, tasks, by_name)
+    results.print_costs(work, tasks)
 
 
 def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
@@ -129,7 +166,7 @@ def _print_plan(recipe: Recipe, lines: list[Line]) -> None:
                 line.rounds,
                 line.rollouts,
                 line.most_tokens,
-                line.updates,
+                sum(line.updates),
                 line.labels,
             )
         )

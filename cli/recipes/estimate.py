@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import queries
-from cli.recipes.run_stage import labels, n_rounds, round_run
+from cli.recipes.names import n_rounds
 from cli.recipes.schema import EVAL, Prompts, Recipe, Stage
 from cli.recipes.stage_kind import kind_of, query_of
+from cli.recipes.standing import Standing
 from cli.recipes.tasks import Task
 from s2d_store import prompts
 from s2d_store.accounting.guard import Guard, PlannedSpend
 from s2d_store.errors import InputError
+from s2d_store.ids import content_id
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.store import Store
 
@@ -28,24 +29,60 @@ class Line:
 
     Attributes:
         task: the task.
-        rounds: its rounds, `done` of them finished.
         rollouts: rollouts sampled over all rounds.
-        most_tokens: upper bound of generated tokens: every rollout at max_tokens.
-        updates: optimizer updates; fewer where the query leaves rollouts out.
-        labels: distinct labelled prompts whose rewards it may learn from, at most.
-        left: labelled prompts of the rounds that are not done.
-        left_updates: updates of those rounds.
+        updates: optimizer updates of each round; fewer where the query leaves rollouts out.
+        labelled: labelled prompts of each round whose rewards it may learn from.
+        standing: how far it is.
     """
 
     task: Task
-    rounds: int
-    done: int
     rollouts: int
-    most_tokens: int
-    updates: int
-    labels: int
-    left: tuple[str, ...]
-    left_updates: int
+    updates: tuple[int, ...]
+    labelled: tuple[tuple[str, ...], ...]
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def rounds(self) -> int:
+        """Its rounds."""
+        return len(self.updates)
+
+    @property
+    def done(self) -> int:
+        """Rounds that need no more work."""
+        return self.standing.done + len(self.standing.shared)
+
+    @property
+    def most_tokens(self) -> int:
+        """Upper bound of generated tokens: every rollout at max_tokens."""
+        return self.rollouts * self.task.stage.generate.max_tokens
+
+    @property
+    def labels(self) -> int:
+        """Distinct labelled prompts whose rewards it may learn from, at most."""
+        return len({prompt for taken in self.labelled for prompt in taken})
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Labelled prompts of the rounds that are not done."""
+        return tuple(sorted({p for taken in self.labelled[self.done :] for p in taken}))
+
+    @property
+    def left_updates(self) -> int:
+        """Updates of the rounds that are not done."""
+        return sum(self.updates[self.done :])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe's plan: a line per task, and condition on prompts -> content id of those chosen."""
+
+    lines: tuple[Line, ...]
+    prompts: Mapping[str, str]
+
+    @property
+    def updates(self) -> dict[str, int]:
+        """Planned optimizer updates of each task, over all its rounds."""
+        return {line.task.name: sum(line.updates) for line in self.lines}
 
 
 def add_prompts(store: Store, named: Mapping[str, Prompts]) -> None:
@@ -67,8 +104,8 @@ def add_prompts(store: Store, named: Mapping[str, Prompts]) -> None:
         prompts.add(store, prompts.read_records(given.file), options)
 
 
-def plan(recipe: Recipe, tasks: Sequence[Task]) -> list[Line]:
-    """Work out every task over the recipe's prompts; the recipe's own store is only read.
+def plan(tasks: Sequence[Task], named: Mapping[str, Prompts]) -> Plan:
+    """Work out every task over the recipe's prompts; the recipe's own store is not looked at.
 
     Raises:
         S2DError: prompts that cannot be read, or a stage that none of them is for.
@@ -76,19 +113,17 @@ def plan(recipe: Recipe, tasks: Sequence[Task]) -> list[Line]:
     by_name = {task.name: task for task in tasks}
     with tempfile.TemporaryDirectory(prefix="s2d-plan-") as folder:
         scratch = Store.init(Path(folder) / "store")
-        add_prompts(scratch, recipe.prompts)
+        add_prompts(scratch, named)
         chosen = {
             condition: select_prompts(scratch, condition)
             for condition in {t.stage.prompts for t in tasks if not t.stage.treatment}
         }
     _require_held_out(tasks, chosen)
-    updates: dict[str, int] = {}
-    lines = []
+    lines: dict[str, Line] = {}
     for task in tasks:
-        line = _line(recipe, by_name, task, chosen, updates)
-        updates[task.name] = line.updates
-        lines.append(line)
-    return lines
+        lines[task.name] = _line(by_name, task, chosen, lines)
+    found = {where: content_id([p.prompt_id for p in taken]) for where, taken in chosen.items()}
+    return Plan(tuple(lines.values()), found)
 
 
 def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
@@ -138,50 +173,27 @@ def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Promp
 
 
 def _line(
-    recipe: Recipe,
     tasks: Mapping[str, Task],
     task: Task,
     chosen: Mapping[str, Sequence[Prompt]],
-    planned: Mapping[str, int],
+    planned: Mapping[str, Line],
 ) -> Line:
     stage = task.stage
-    rounds = n_rounds(tasks, task)
     source = tasks[task.tasks[stage.rollouts_of]] if stage.rollouts_of else task
     prompts, size = chosen.get(source.stage.prompts, ()), source.stage.prompts_per_round
-    asked = len(stage.policies) if stage.kind == EVAL else rounds
+    asked = len(stage.policies) if stage.kind == EVAL else n_rounds(tasks, task)
     turns = [
         prompts_of_round(prompts, size, round_, source.sampling_seed) if size else list(prompts)
         for round_ in range(asked)
     ]
     n = source.stage.generate.n
-    updates = [_updates(task, len(taken), n) for taken in turns]
+    updates = tuple(_updates(task, len(taken), n) for taken in turns)
     if stage.treatment:
-        each = planned[task.tasks[stage.treatment]] // rounds
-        updates = [each] * rounds
-    done = 0 if stage.kind == EVAL else _done(recipe, labels(tasks, task))
+        updates = planned[task.tasks[stage.treatment]].updates
     graded = stage.kind != EVAL and _spends_labels(stage)
     labelled = [[p.prompt_id for p in taken if p.answer] if graded else [] for taken in turns]
-    left = {prompt for taken in labelled[done:] for prompt in taken}
     sampled = 0 if stage.rollouts_of or stage.treatment else n * sum(map(len, turns))
-    return Line(
-        task,
-        asked,
-        done,
-        sampled,
-        sampled * stage.generate.max_tokens,
-        sum(updates),
-        len({prompt for taken in labelled for prompt in taken}),
-        tuple(sorted(left)),
-        sum(updates[done:]),
-    )
-
-
-def _done(recipe: Recipe, names: Sequence[str]) -> int:
-    if not Store.is_at(recipe.store):
-        return 0
-    rows = Store.open(recipe.store).sql("SELECT run_id FROM runs WHERE status = 'done'").fetchall()
-    finished = {run_id for (run_id,) in rows}
-    return len(list(takewhile(lambda name: round_run(recipe, name) in finished, names)))
+    return Line(task, sampled, updates, tuple(map(tuple, labelled)))
 
 
 def _updates(task: Task, n_prompts: int, n: int) -> int:

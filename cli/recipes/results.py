@@ -8,18 +8,19 @@ from functools import partial
 from cli.eval_output import print_report
 from cli.output import print_rows
 from cli.progress import progress_bar
-from cli.recipes.run_stage import Work, generate_config, n_rounds, policy_after_round, policy_of
+from cli.recipes.names import n_rounds
+from cli.recipes.run_stage import Work, generate_config
 from cli.recipes.tasks import Task
 from s2d_store.accounting import policy_cost
 from s2d_store.evaluation import evaluate
 from s2d_store.evaluation.evaluate import EvalConfig
-from s2d_store.store import Store
 
 
 def run_eval(work: Work, task: Task) -> None:
     """Sample, grade and compare an eval stage's policies; print the report."""
     stage, recipe = task.stage, work.recipe
-    names = {ref: policy_of(work.store, work.tasks, task, ref) for ref in stage.policies}
+    ledger = work.experiment.ledger
+    names = {ref: ledger.policy_of(task, ref) or "" for ref in stage.policies}
     settings = generate_config(
         recipe, task, policy="", role="student", purpose="eval", verifier=recipe.verifier
     )
@@ -34,13 +35,12 @@ def run_eval(work: Work, task: Task) -> None:
     print_report(found, "table")
 
 
-def print_costs(store: Store, tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
+def print_costs(work: Work, tasks: Sequence[Task]) -> None:
     """Print what each trained policy cost, teachers and parents included."""
+    ledger, by_name = work.experiment.ledger, work.experiment.tasks
     trained = [task for task in tasks if task.stage.kind != "eval"]
-    names = [
-        policy_after_round(store, by_name, task, n_rounds(by_name, task) - 1) for task in trained
-    ]
-    found = policy_cost.policy_costs(store.connect(), names)
+    names = [ledger.policy_after(task, n_rounds(by_name, task) - 1) or "" for task in trained]
+    found = policy_cost.policy_costs(work.store.connect(), names)
     rows = [
         (name, task.stage.kind, *spent.values())
         for name, task, spent in zip(names, trained, found, strict=True)

@@ -34,8 +34,11 @@ def reopen_rounds(store: Store, runs: Iterable[str]) -> None:
     for run_id in sorted(set(runs) & known.keys()):
         kind, recipe, config = known[run_id]
         if kind == "train":
-            round_run = f"{recipe}.{json.loads(config).get(INVOCATION, {}).get('name', '')}"
+            name = json.loads(config).get(INVOCATION, {}).get("name", "")
+            # Before policies were named by recipe, the round alone was.
+            of = {name, f"{recipe}.{name}"}
         else:
-            round_run = run_id.removesuffix(".generate")
-        if known.get(round_run, ("",))[0] == "round":
-            record.reopen(store, round_run)
+            of = {run_id.removesuffix(".generate")}
+        for round_run in sorted(of & known.keys()):
+            if known[round_run][0] == "round":
+                record.reopen(store, round_run)

@@ -51,12 +51,14 @@ def record_run(
     stage: str = "",
     defaults: Mapping[str, Any] | None = None,
     asked: Mapping[str, Any] | None = None,
-) -> Iterator[None]:
+) -> Iterator[dict[str, Any]]:
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
 
     A run that was killed stays `running`; the same command takes it up again. One that was done
     stays `done` when a later command of its name is refused for its input. The command line and the
     versions of the libraries loaded are recorded beside. Secrets are stored masked.
+
+    The block is given a dict; what it puts there is kept beside `asked` when it is done.
 
     Args:
         store: the store.
@@ -73,7 +75,7 @@ def record_run(
         InputError: the run exists with another configuration and holds something already.
     """
     config, command = redacted(dict(config)), invocation.current()
-    noted = {**config, INVOCATION: redacted(dict(asked))} if asked else config
+    made: dict[str, Any] = {}
     with store.run_lock(run_id):
         before, entered_at = _check_same(store, run_id, config, defaults)
         status = "failed"
@@ -84,13 +86,14 @@ def record_run(
             "recipe": command.recipe,
             "attempt": command.attempt,
             "argv": list(command.argv) if command.argv else None,
-            "config": json.dumps(noted, sort_keys=True),
+            "config": _noted(config, asked or {}),
             "code_version": code_version(),
             "parents": list(parents),
         }
         entered_at = _record(store, row, "running", entered_at)
         try:
-            yield
+            yield made
+            row["config"] = _noted(config, {**(asked or {}), **made})
             status = "done"
         except (KeyboardInterrupt, BudgetError):
             status = "interrupted"
@@ -100,6 +103,40 @@ def record_run(
             raise
         finally:
             _record(store, row, status, entered_at)
+
+
+def _noted(config: Mapping[str, Any], beside: Mapping[str, Any]) -> str:
+    """A run's settings as stored, and beside them what is no setting."""
+    noted = {**config, INVOCATION: redacted(dict(beside))} if beside else config
+    return json.dumps(noted, sort_keys=True)
+
+
+def record_done(store: Store, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Enter runs as done in one commit, whose work another run had done.
+
+    Args:
+        store: the store.
+        runs: of each `run_id`, `kind`, `stage`, `config`, `beside` and `parents`.
+    """
+    command, now = invocation.current(), datetime.now(UTC)
+    rows = [
+        {
+            "run_id": run["run_id"],
+            "kind": run["kind"],
+            "stage": run["stage"],
+            "recipe": command.recipe,
+            "attempt": command.attempt,
+            "argv": list(command.argv) if command.argv else None,
+            "config": _noted(redacted(dict(run["config"])), run["beside"]),
+            "code_version": code_version(),
+            "parents": list(run["parents"]),
+            "versions": json.dumps(invocation.versions(), sort_keys=True),
+            "status": "done",
+            "entered_at": now,
+        }
+        for run in runs
+    ]
+    store.commit({"runs": pa.Table.from_pylist(rows, schema=TABLES["runs"].schema)}, fresh=True)
 
 
 def reopen(store: Store, run_id: str) -> None:

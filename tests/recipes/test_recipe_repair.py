@@ -40,4 +40,4 @@ def test_a_round_that_lost_rollouts_is_carried_out_again(
         assert ran.code == 0, (command, ran.err)
     assert contents(store)["rollouts"] == before["rollouts"]
     assert store.sql(statuses).fetchall() == [("tiny.warmup", "done")]
-    assert cli("dataset", "verify", "warmup", "--store", store.root).code == 0
+    assert cli("dataset", "verify", "tiny.warmup", "--store", store.root).code == 0

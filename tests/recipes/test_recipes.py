@@ -50,7 +50,7 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
 
     done = cli("run", file)
     assert done.code == 0, done.err
-    assert "bridge.r002: opd from bridge.r001" in done.err
+    assert "tiny.bridge.r002: opd from tiny.bridge.r001" in done.err
     assert "avg@2 difference" in done.out and "what each policy cost in all" in done.out
     store = Store.open(file.parent / "store")
     parents = dict(
@@ -60,15 +60,15 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
         ).fetchall()
     )
     assert parents == {
-        "warmup": "student",
-        "longer": "student",
-        "bridge.r000": "warmup",
-        "bridge.r001": "bridge.r000",
-        "bridge.r002": "bridge.r001",
-        "stage3.r000": "bridge.r002",
-        "stage3.r001": "stage3.r000",
-        "control.r000": "bridge.r002",
-        "control.r001": "control.r000",
+        "tiny.warmup": "student",
+        "tiny.longer": "student",
+        "tiny.bridge.r000": "tiny.warmup",
+        "tiny.bridge.r001": "tiny.bridge.r000",
+        "tiny.bridge.r002": "tiny.bridge.r001",
+        "tiny.stage3.r000": "tiny.bridge.r002",
+        "tiny.stage3.r001": "tiny.stage3.r000",
+        "tiny.control.r000": "tiny.bridge.r002",
+        "tiny.control.r001": "tiny.control.r000",
     }
     # Every round samples from its own start, other prompts each time until all had their turn.
     sampled = store.sql(
@@ -77,15 +77,15 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
         "WHERE r.run_id LIKE 'tiny.bridge%' GROUP BY round ORDER BY round"
     ).fetchall()
     assert [row[:3] for row in sampled] == [
-        (0, "warmup", 4),
-        (1, "bridge.r000", 4),
-        (2, "bridge.r001", 4),
+        (0, "tiny.warmup", 4),
+        (1, "tiny.bridge.r000", 4),
+        (2, "tiny.bridge.r001", 4),
     ]
     assert not set(sampled[0][3]) & set(sampled[1][3])
     # Two stages on the same rollouts; the control spends no label and takes as many updates.
     assert store.sql("SELECT count(*) FROM rollouts WHERE role = 'teacher'").fetchall() == [(16,)]
     control, treated = (
-        open_dataset(store, f"{name}.r001").lock.counts for name in ("control", "stage3")
+        open_dataset(store, f"tiny.{name}.r001").lock.counts for name in ("control", "stage3")
     )
     assert control["labels"] == 0 < treated["labels"]
     assert control["updates"] == treated["updates"] and control["rows"] == treated["rows"]
@@ -93,8 +93,8 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert [name for (name,) in stages] == ["bridge", "control", "longer", "stage3", "warmup"]
     # Only the last round's weights stay.
     policies = file.parent / "policies"
-    assert not (policies / "bridge.r000" / "final").exists()
-    assert (policies / "bridge.r002" / "final").exists()
+    assert not (policies / "tiny.bridge.r000" / "final").exists()
+    assert (policies / "tiny.bridge.r002" / "final").exists()
 
     before = counts(store)
     again = cli("run", file)
@@ -106,10 +106,10 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
 
     changed = recipe("a", ("dataset.rows_per_update = 4", "dataset.rows_per_update = 2"))
     refused = cli("run", changed)
-    assert refused.code == 1 and "bridge.r000 was begun with other settings" in refused.err
+    assert refused.code == 1 and "tiny.bridge.r000 was begun with other settings" in refused.err
     assert "dataset.rows_per_update was 4, is 2" in refused.err
     assert counts(store) == before
-    assert cli("dataset", "verify", "control.r001", "--store", store.root).code == 0
+    assert cli("dataset", "verify", "tiny.control.r001", "--store", store.root).code == 0
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,14 @@ def bridge(
     sample = rounds._Round._sample
 
     def kept(self: Any) -> None:
-        if self.name == "bridge.r001":
+        if self.name == "tiny.bridge.r001":
             shutil.copytree(place, half)
         sample(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds._Round, "_sample", kept)
         run(place / "recipe.toml", stage=["bridge"], quiet=True)
-    ends = [weights(place / "recipe.toml", name) for name in ("warmup", "bridge.r001")]
+    ends = [weights(place / "recipe.toml", name) for name in ("tiny.warmup", "tiny.bridge.r001")]
     return Bridge(half, *ends)
 
 
@@ -177,10 +177,10 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(
         with monkeypatch.context() as patch:
             patch.setattr(rounds._Round, step, stopped)
             done = cli("run", file, "--stage", "bridge")
-        assert done.code == 130 and "bridge.r001: opd from bridge.r000" in done.err, step
+        assert done.code == 130 and "tiny.bridge.r001: opd from tiny.bridge.r000" in done.err, step
     done = cli("run", file, "--stage", "bridge")
-    assert done.code == 0 and "bridge.r000:" not in done.err, done.err
-    found = weights(file, "bridge.r001")
+    assert done.code == 0 and "tiny.bridge.r000:" not in done.err, done.err
+    found = weights(file, "tiny.bridge.r001")
     assert all(found[name].equal(bridge.end[name]) for name in bridge.end)
 
 
@@ -193,14 +193,14 @@ def test_rounds_that_change_no_weight_pass_their_start_on(
         shutil.copytree(bridge.half / name, file.parent / name)
     for _ in range(2):
         done = cli("run", file, "--stage", "stage3")
-        assert done.code == 0 and "warmup:" not in done.err, done.err
+        assert done.code == 0 and "tiny.warmup:" not in done.err, done.err
     store = Store.open(file.parent / "store")
     names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
-    assert names == [("bridge.r000",), ("student",), ("teacher",), ("warmup",)]
+    assert names == [("student",), ("teacher",), ("tiny.bridge.r000",), ("tiny.warmup",)]
     assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
         (4,)
     ]
-    assert weights(file, "warmup")
+    assert weights(file, "tiny.warmup")
 
 
 def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> None:
@@ -211,8 +211,8 @@ def test_seeds_are_run_side_by_side_in_one_store(cli: Cli, recipe: Write) -> Non
     store = Store.open(file.parent / "store")
     names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
     # The recipe's own policies are the same for both seeds.
-    assert names == [("student",), ("teacher",), ("warmup.s3",), ("warmup.s5",)]
-    a, b = (weights(file, f"warmup.s{seed}") for seed in (3, 5))
+    assert names == [("student",), ("teacher",), ("tiny.warmup.s3",), ("tiny.warmup.s5",)]
+    a, b = (weights(file, f"tiny.warmup.s{seed}") for seed in (3, 5))
     assert any(not a[name].equal(b[name]) for name in a)
     assert "--seed 4 is not a seed of the recipe" in cli("run", file, "--seed", 4).err
 
@@ -226,7 +226,7 @@ def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, brid
     file = launched(sys.executable)
     done = cli("run", file, "--stage", "warmup", "--quiet")
     assert done.code == 0, done.err
-    found = weights(file, "warmup")
+    found = weights(file, "tiny.warmup")
     assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
 
 

@@ -1,0 +1,78 @@
+"""The policies that a recipe brings along: under which name each of them is in its store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2d_store.policies import locations, registry
+from s2d_store.policies.identity import inspect_policy
+from s2d_store.store import Store
+
+
+@dataclass(frozen=True)
+class Base:
+    """A policy that a recipe brings along.
+
+    Attributes:
+        name: its name in the store: the recipe's; where another policy has that, RECIPE.NAME;
+            where the same model is there under another name, that one.
+        policy_id: its id.
+        location: its folder or hub id.
+        is_new: whether it is still to be registered.
+    """
+
+    name: str
+    policy_id: str
+    location: str
+    is_new: bool
+
+
+def find_bases(store: Store | None, recipe: str, given: Mapping[str, str]) -> dict[str, Base]:
+    """Find every policy of a recipe in its store; nothing is written.
+
+    A model at the place that the store knows under its name is taken to be the same: the commands
+    that use it look at its files.
+
+    Args:
+        store: the store; None where there is none yet.
+        recipe: the recipe's name.
+        given: name in the recipe -> folder or hub id.
+
+    Raises:
+        S2DError: a folder that is missing, or is no whole model.
+    """
+    known = [] if store is None else _known(store)
+    found = {}
+    for name, location in given.items():
+        names = (name, f"{recipe}.{name}")
+        there = next((k for k in known if k.name in names and _is_at(k, location)), None)
+        if there is None:
+            policy_id = inspect_policy(location)[0].policy_id
+            there = next((k for k in known if k.policy_id == policy_id), None)
+        if there is None:
+            taken = any(k.name == name for k in known)
+            there = Base(names[taken], policy_id, location, is_new=True)
+            known.append(there)
+        found[name] = there
+    return found
+
+
+def register_bases(store: Store, bases: Mapping[str, Base]) -> None:
+    """Register those that are new."""
+    for base in {base.policy_id: base for base in bases.values() if base.is_new}.values():
+        registry.register(store, base.name, base.location)
+
+
+def _known(store: Store) -> list[Base]:
+    rows = store.sql("SELECT name, policy_id, location FROM policies WHERE kind = 'weights'")
+    return [
+        Base(name, policy_id, locations.from_stored(store.root, location or ""), is_new=False)
+        for name, policy_id, location in rows.fetchall()
+    ]
+
+
+def _is_at(known: Base, location: str) -> bool:
+    folder = Path(location).expanduser()
+    return known.location == (str(folder.resolve()) if folder.is_dir() else location)
