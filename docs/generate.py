@@ -36,7 +36,12 @@ Stages run in the file's order, dependencies first; `start`, `teacher`, `treatme
 `policies` name policies or other stages, whose last round's policy is meant. A grpo or opd stage
 loops: sample from the newest policy (the prompts whose turn it is), grade or score, lock the
 round's dataset, train. The optimizer and its schedule go on from round to round. Round 3 of stage
-`bridge` is dataset and policy `bridge.r003`; warmup and sft have one round and no number.
+`bridge` of recipe `paper` is run, dataset and policy `paper.bridge.r003`; warmup and sft have one
+round and no number.
+
+Recipes may share a store. A stage that another recipe has done whole, with the same name, settings,
+policies and prompts, is taken over: `warmup: as paper.warmup, with the same settings and inputs`. A
+policy that two recipes name alike and that differs is registered as `RECIPE.NAME` for the second.
 
 A stage with `query = "mine.sql"` makes its datasets by that file, in the folder of the recipe: its
 header says of what kind they are, and `trainer` who trains on them (docs/extending.md).

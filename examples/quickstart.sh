@@ -17,7 +17,7 @@ s2d run examples/quickstart.toml
 
 # What each stage spent; the whole cost of the best student, its teacher's included.
 s2d query spent_by_stage
-s2d budget --lineage stage3.r003 | tail -n 7
+s2d budget --lineage quickstart.stage3.r003 | tail -n 7
 
 # Do the books hold? (The cold baseline is another arm: it may use the labels of the teacher's RL.)
 s2d audit contamination_exact label_splits replay_matched locks_rebuild \

@@ -152,7 +152,7 @@ class Recipe:
     """The whole file."""
 
     name: str
-    """Name of the experiment; part of the ids of its runs."""
+    """Name of the experiment: its runs, datasets and policies are named NAME.STAGE."""
     store: str
     """The store's folder; made where there is none. Paths start at the working directory."""
     output: str

@@ -6,7 +6,7 @@
 -- means over the updates of the first and the last round, and over seeds.
 WITH rounds AS (
     SELECT
-        regexp_extract(d.name, '^(.*?)\.s\d+', 1) AS arm,
+        regexp_extract(d.name, '^(?:miniature\.)?(.*?)\.s\d+', 1) AS arm,
         regexp_extract(d.name, '\.r(\d+)$', 1)::INT AS round,
         avg(u.kl) AS kl,
         avg(u.entropy) AS entropy

@@ -6,7 +6,7 @@
 -- RL teacher on the same prompt (4 of them, same seed) has word for word; means over seeds.
 WITH texts AS (
     SELECT
-        regexp_extract(policy, '^(.*?)\.s\d+', 1) AS arm,
+        regexp_extract(policy, '^(?:miniature\.)?(.*?)\.s\d+', 1) AS arm,
         regexp_extract(policy, '\.s(\d+)', 1)::INT AS seed,
         prompt_id,
         response_text,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.recipes.names import full_name, n_rounds
 from cli.recipes.parse import read_recipe
-from cli.recipes.run_stage import labels
 from cli.recipes.tasks import Task, tasks
 from s2d_store.accounting.policy_cost import COSTS, policy_costs
 from s2d_store.audits.run import audit
@@ -84,8 +84,8 @@ class Arm:
         return statistics.stdev(self.accuracies)
 
 
-def read_arms(store: Store, all_tasks: Sequence[Task]) -> dict[str, Arm]:
-    """Every arm of ARMS that was evaluated."""
+def read_arms(store: Store, recipe: str, all_tasks: Sequence[Task]) -> dict[str, Arm]:
+    """Every arm of ARMS that the recipe evaluated."""
     by_name = {task.name: task for task in all_tasks}
     scores = {row[0]: row[4] for row in rows(store, HERE / "scores.sql")}
     visits = dict(rows(store, HERE / "visits.sql"))
@@ -95,7 +95,7 @@ def read_arms(store: Store, all_tasks: Sequence[Task]) -> dict[str, Arm]:
             continue
         mine = [by_name[name] for name in by_name if name.rpartition(".s")[0] == arm]
         mine = mine[: len(scores[arm])]
-        made = [labels(by_name, task)[-1] for task in mine]
+        made = [full_name(recipe, task, n_rounds(by_name, task) - 1) for task in mine]
         costs = [*policy_costs(con, made)] or [dict.fromkeys(COSTS, 0.0)]
         visited = [sum(visits.get(n, 0) for n in behind(by_name, task)) for task in mine] or [0]
         average = {name: statistics.fmean(c[name] for c in costs) for name in COSTS}
@@ -264,7 +264,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
     store = Store.open(recipe.store)
-    arms = read_arms(store, tasks(recipe))
+    arms = read_arms(store, recipe.name, tasks(recipe))
     plot(arms, args.output / "miniature.svg")
     text = (HERE / "page.md").read_text(encoding="utf-8")
     page = text.format(

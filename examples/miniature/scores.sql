@@ -3,10 +3,10 @@
 -- params: none
 -- columns: arm, seeds, mean, sd, accuracies
 -- Accuracy is avg@n on the held-out prompts: the mean over prompts and rollouts. A policy's name is
--- its stage, .sSEED and, for the last of several rounds, .rROUND.
+-- its recipe and stage (of the models alone their name), .sSEED and, for the last of several rounds, .rROUND.
 WITH per_seed AS (
     SELECT
-        regexp_extract(policy, '^(.*?)\.s\d+', 1) AS arm,
+        regexp_extract(policy, '^(?:miniature\.)?(.*?)\.s\d+', 1) AS arm,
         regexp_extract(policy, '\.s(\d+)', 1)::INT AS seed,
         avg(is_correct(outcome, reward)::INT) AS accuracy
     FROM graded_rollouts

@@ -72,7 +72,7 @@ def test_the_page_runs_as_it_stands(installed: Path, cli: Cli) -> None:
     done = cli("run", "recipe.toml", "--quiet")
     assert done.code == 0, done.err
     store = Store.open(installed / "store")
-    lock = read_lock(store, "short")
+    lock = read_lock(store, "own.short")
     assert (lock["kind"], lock["query"], lock["counts"]["updates"]) == ("shortest", "shortest", 4)
     rows = store.sql("SELECT kind, labels, on_policy, rollouts, has_topk FROM dataset_traits")
     assert rows.fetchall() == [("shortest", "none", False, "teacher", False)]
