@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-vllm lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-view test-vllm lint format bench bench-vllm lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,11 +25,11 @@ quickstart: $(VENV)/.train ## set up, then run the three stages on tiny models (
 miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write docs/miniature.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh
 
-test: $(VENV)/.dev ## set up, then run every test that needs no vLLM
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm" $(ARGS)
+test: $(VENV)/.dev ## set up, then run every test that needs neither vLLM nor a browser
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser" $(ARGS)
 
 test-fast: $(VENV)/.dev ## the tests without those marked slow: what to run after every change
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser and not slow" $(ARGS)
 
 # Without torch, transformers and datasets: what the base install can do, at its lower bounds.
 LOWEST := tests/tables/test_store.py tests/queries tests/datasets tests/encoding tests/audits \
@@ -39,6 +39,10 @@ test-lowest: ## set up the lowest versions that pyproject.toml allows, then run 
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/lowest.txt
 	PYTHONPATH=$(CURDIR) .venv-lowest/bin/python -m pytest -n $(JOBS) -o filterwarnings= $(LOWEST) \
 	  --ignore tests/queries/test_tokens.py --ignore tests/datasets/test_datasets_export.py $(ARGS)
+
+test-view: $(VENV)/.dev ## set up, with Debian's Chromium, then run the tests of s2d view in a browser
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m browser tests/viewer $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)

@@ -189,6 +189,12 @@ def internal(name: str) -> str:
 
 
 @cache
+def view(name: str) -> str:
+    """SQL behind a page of `s2d view`: queries/view/NAME.sql."""
+    return (ROOT / "view" / f"{name}.sql").read_text()
+
+
+@cache
 def raw(name: str) -> str:
     """SQL that makes a table in schema `raw` of what its files hold: queries/raw/NAME.sql."""
     return (ROOT / "raw" / f"{name}.sql").read_text()

@@ -43,7 +43,7 @@ def test_imports_load_no_heavy_library() -> None:
 
 
 def test_the_command_line_itself_loads_no_store() -> None:
-    heavy = {"duckdb", "deltalake", "numpy", "polars", "pyarrow", "transformers"}
+    heavy = {"duckdb", "deltalake", "numpy", "polars", "pyarrow", "transformers", "starlette"}
     done = python(f"import sys, cli.main\nprint(sorted({heavy!r} & set(sys.modules)))")
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 

@@ -1,0 +1,136 @@
+"""The web application: a route per page, as HTML and as JSON, over one store."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from s2d_store.errors import NotFoundError, S2DError
+from s2d_store.redact import redact
+from s2d_store.store import Store
+from viewer import drawings, latex, text, tokens_html
+from viewer.guard import Guard
+from viewer.page import Page
+from viewer.pages import PAGES
+from viewer.params import Params
+from viewer.snapshots import Snapshots
+
+FOLDER = Path(__file__).parent
+STATUS_OF_ERROR, STATUS_OF_NOTHING, STATUS_OF_FAULT = 400, 404, 500
+
+
+def make(
+    store: Store, token: str = "", host: str = "127.0.0.1", limit_s: float = 30.0
+) -> Starlette:
+    """The application.
+
+    Args:
+        store: the store that it shows.
+        token: what readers must have; empty where only loopback is served.
+        host: the address that is listened at.
+        limit_s: seconds that one query may take.
+    """
+    snapshots = Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s)
+    templates = environment()
+    templates.globals["store_name"] = text.shown(store.root)
+    routes: list[Route | Mount] = []
+    for page in PAGES:
+        answer = partial(_answer, page, snapshots, templates)
+        stem = page.path.rstrip("/") or "/index"
+        routes += [
+            Route(f"{stem}.json", partial(answer, True), name=f"{page.name}.json"),
+            Route(page.path, partial(answer, False), name=page.name),
+        ]
+    routes.append(Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"))
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=token, host=host)],
+        exception_handlers={404: partial(_nothing_there, templates)},
+    )
+
+
+class _Environment(jinja2.Environment):
+    """Templates in which `row.update` is the column of a record, not the method of a dict."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def environment() -> jinja2.Environment:
+    """The templates, with what they call; everything that they print is escaped."""
+    made = _Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: tuple[Callable[..., Any], ...] = (
+        text.shown,
+        text.one_line,
+        text.number,
+        text.signed,
+        text.percent,
+        text.duration,
+        text.moment,
+        text.cell,
+        latex.rendered,
+    )
+    made.filters.update({function.__name__: function for function in filters})
+    made.globals.update(
+        token_spans=tokens_html.token_spans,
+        **{function.__name__: function for function in drawings.FUNCTIONS},
+        pages=[page for page in PAGES if page.title],
+    )
+    return made
+
+
+def _answer(
+    page: Page, snapshots: Snapshots, templates: jinja2.Environment, as_json: bool, request: Request
+) -> Response:
+    """A page's data as JSON or through its template; a reader's mistake in three lines."""
+    as_json = as_json or request.query_params.get("format") == "json"
+    values = {k: v for k, v in request.query_params.items() if k != "format"}
+    path = request.url.path.removesuffix(".json")
+    params = Params(path if path != "/index" else "/", {**values, **request.path_params})
+    here = Params(params.path, values)
+    try:
+        data = page.load(snapshots.newest(), params)
+        if as_json:
+            return JSONResponse(text.plain(data))
+        html = templates.get_template(f"{page.name}.html").render(page=page, here=here, **data)
+        return HTMLResponse(html)
+    except S2DError as error:
+        status = STATUS_OF_NOTHING if isinstance(error, NotFoundError) else STATUS_OF_ERROR
+        return _error(templates, status, error.what, error.why, error.fix, as_json)
+    except Exception:  # the boundary: one page's fault must not be the end of the server
+        print(redact(traceback.format_exc()), flush=True)
+        what = "this page failed; what happened stands in the terminal of s2d view"
+        return _error(templates, STATUS_OF_FAULT, what, "", "", as_json)
+
+
+def _nothing_there(templates: jinja2.Environment, request: Request, _: Exception) -> Response:
+    as_json = request.url.path.endswith(".json")
+    return _error(templates, STATUS_OF_NOTHING, "there is no such page", "", "", as_json)
+
+
+def _error(
+    templates: jinja2.Environment, status: int, what: str, why: str, fix: str, as_json: bool
+) -> Response:
+    if as_json:
+        return JSONResponse({"error": what, "why": why, "fix": fix}, status)
+    page = templates.get_template("error.html")
+    return HTMLResponse(page.render(page=None, what=what, why=why, fix=fix), status)

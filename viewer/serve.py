@@ -1,0 +1,68 @@
+"""Listen at an address and serve one store until Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from s2d_store.errors import InputError
+from s2d_store.store import Store
+from viewer import app
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    Raises:
+        InputError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise InputError(
+            f"cannot listen at {host}, port {port}",
+            getattr(error, "strerror", None) or str(error),
+            "s2d view --port 0 takes any free port",
+        ) from error
+    listening.listen(128)
+    return listening
+
+
+def serve(store: Store, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve a store until it is interrupted.
+
+    Args:
+        store: what is shown.
+        host: an address of this machine. One that others reach is served with a token alone.
+        port: 0 for any free one.
+        say: is told the address to open.
+
+    Raises:
+        InputError: the address cannot be had.
+    """
+    with listen(host, port) as listening:
+        token = "" if is_loopback(host) else secrets.token_urlsafe(24)
+        shown = f"[{host}]" if ":" in host else host
+        query = f"?token={token}" if token else ""
+        made = app.make(store, token, host)
+        server = uvicorn.Server(uvicorn.Config(made, log_level="error", lifespan="off"))
+        say(f"http://{shown}:{listening.getsockname()[1]}/{query}")
+        server.run(sockets=[listening])

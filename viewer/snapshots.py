@@ -1,0 +1,187 @@
+"""The store as a page sees it: one snapshot per request, with named queries over it.
+
+Files of a snapshot never change, so what was asked of one is asked once: connections and answers
+are kept for as long as the store has the same versions, and dropped with the first newer commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+import queries
+from s2d_store.errors import QueryError
+from s2d_store.sql import connection, parameters
+from s2d_store.store import Store
+from s2d_store.tables.snapshot import Snapshot
+
+Record = dict[str, Any]
+# Answers kept per snapshot; each is what one page shows, so at most a few thousand rows.
+_ANSWERS = 128
+
+
+class Snapshots:
+    """Hands a `View` of the newest snapshot to each request.
+
+    Args:
+        store: the store.
+        groups: names of queries by page: those of one page share a connection.
+        limit_s: seconds that one query may take.
+    """
+
+    def __init__(
+        self, store: Store, groups: Mapping[str, Sequence[str]], limit_s: float = 30.0
+    ) -> None:
+        self.store, self.limit_s = store, limit_s
+        self._texts = {page: "\n".join(map(sql_of, names)) for page, names in groups.items()}
+        self._page_of = {name: page for page, names in groups.items() for name in names}
+        self._lock = threading.Lock()
+        self._newest: View | None = None
+
+    def newest(self) -> View:
+        """The newest snapshot; the same object for as long as nothing was committed."""
+        snap = self.store.snapshot()
+        with self._lock:
+            if self._newest is None or self._newest.snap.versions != snap.versions:
+                self._newest = View(self.store, snap, self._texts, self._page_of, self.limit_s)
+            return self._newest
+
+
+class View:
+    """One snapshot: queries by name, and what was already asked of it. Threads may share it."""
+
+    def __init__(
+        self,
+        store: Store,
+        snap: Snapshot,
+        texts: Mapping[str, str],
+        page_of: Mapping[str, str],
+        limit_s: float,
+    ) -> None:
+        self.store, self.snap, self.limit_s = store, snap, limit_s
+        self._texts, self._page_of = texts, page_of
+        self._lock = threading.RLock()
+        self._connections: dict[str, duckdb.DuckDBPyConnection] = {}
+        self._answers: OrderedDict[Hashable, Any] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
+
+    def rows(self, name: str, **values: Any) -> list[Record]:
+        """Rows of queries/view/NAME.sql, or of a shipped query with parameters as text, by column.
+
+        Raises:
+            QueryError: it took longer than the limit.
+        """
+        text, con = sql_of(name), self.connect(self._page_of[name])
+        query = queries.find(name)
+        if query is not None:
+            values = parameters.resolve(query, values, con)
+        return self.run(con, text, parameters.bind_text(text, values))
+
+    def asked(self, name: str, **values: Any) -> list[Record]:
+        """`rows`, kept for the next request of the same snapshot."""
+        found: list[Record] = self.kept(
+            (name, *sorted(values.items())), lambda: self.rows(name, **values)
+        )
+        return found
+
+    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once per snapshot and key, however many ask at once."""
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+                return self._answers[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._answers:
+                    return self._answers[key]
+            answer = make()
+            with self._lock:
+                self._answers[key] = answer
+                self._making.pop(key, None)
+                while len(self._answers) > _ANSWERS:
+                    self._answers.popitem(last=False)
+        return answer
+
+    def connect(self, page: str, more: str = "") -> duckdb.DuckDBPyConnection:
+        """A cursor that has what a page's queries and the SQL of `more` name.
+
+        With `more`, a user's own text, the connection is the caller's alone.
+        """
+        if more:
+            return self.store.connect(self.snap, text=f"{self._texts.get(page, '')}\n{more}")
+        with self._lock:
+            if page not in self._connections:
+                self._connections[page] = self.store.connect(self.snap, text=self._texts[page])
+            return self._connections[page].cursor()
+
+    def run(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        text: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Rows of a statement within the time limit, by column; with `limit`, the first ones."""
+        columns, rows = self.table(con, text, values, limit=limit)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def table(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        text: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Columns and rows of a statement within the time limit.
+
+        Raises:
+            QueryError: it fails, or took longer.
+        """
+        with time_limit(con, self.limit_s), connection.errors():
+            con.execute(text, values)
+            columns = [column[0] for column in con.description or ()]
+            return columns, con.fetchall() if limit is None else con.fetchmany(limit)
+
+
+def sql_of(name: str) -> str:
+    """SQL of a shipped query, or of one behind a page."""
+    query = queries.find(name)
+    return queries.view(name) if query is None else query.sql
+
+
+@contextmanager
+def time_limit(con: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt what runs on a connection after some seconds.
+
+    Raises:
+        QueryError: it was interrupted.
+    """
+    over = threading.Event()
+
+    def stop() -> None:
+        over.set()
+        con.interrupt()
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (KeyboardInterrupt, QueryError, duckdb.Error) as error:
+        if not over.is_set():
+            raise
+        raise QueryError(
+            f"the query took longer than {seconds:g} seconds",
+            "a page waits no longer, so that the others stay quick",
+            "narrow it, or run it without a limit: s2d query",
+        ) from error
+    finally:
+        timer.cancel()
