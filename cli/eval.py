@@ -38,7 +38,11 @@ def _evaluate(given: dict[str, Any]) -> None:
 
 
 _POLICIES = Annotated[
-    list[str], typer.Argument(help="Registered names or ids, local folders, or hub ids.")
+    list[str],
+    typer.Argument(
+        help="Registered names or ids, local folders, or hub ids. Or methods to compare over "
+        "training seeds: names of registered policies with {seed} for the seed's number."
+    ),
 ]
 _REPORT = Annotated[
     bool, typer.Option("--report", help="Report on what is stored; sample nothing.")
@@ -54,7 +58,7 @@ evaluate = command(
     _evaluate,
     {
         "policies": Option(_POLICIES),
-        **options(EvalConfig, skip=("policies", "settings", "resamples")),
+        **options(EvalConfig, skip=("policies", "settings")),
         "report": Option(_REPORT, False),
         "format": Option(_FORMAT, "table"),
         **options(
@@ -66,5 +70,9 @@ evaluate = command(
         "quiet": Option(QuietOption, False),
         "store": Option(StoreOption, DEFAULT_STORE),
     },
-    "Sample, grade and compare policies on held-out prompts. Repeated, it only reports.",
+    """Sample, grade and compare policies on held-out prompts. Repeated, it only reports.
+
+    Example, methods over training seeds:
+    s2d eval 'bridge.s{seed}' 'cold.s{seed}' --n 4 --baseline 'cold.s{seed}' --margin 0.02
+    """,
 )

@@ -6,12 +6,14 @@
 --   baseline: VARCHAR = NULL -- eval run that each other one is held against; NULL: every earlier one
 --   prompts: VARCHAR = NULL -- prompts to compare on: ids comma-separated; NULL: all
 --   verifier: VARCHAR = math-verify -- whose rewards count
---   resamples: COUNT = 2000 -- resamples of the prompts behind each interval
---   resample_seed: BIGINT = 0 -- another seed draws other resamples
--- columns: policy, against, run_id, against_run_id, prompts, difference, low, high, won, lost, tied
+--   margin: DOUBLE = NULL -- differences of avg@n up to it do not matter: tests equivalence; NULL: no test
+-- columns: policy, against, run_id, against_run_id, prompts, difference, standard_error, low, high, p, p_holm, p_equivalent, conclusion, won, lost, tied
 -- difference: avg@n of `policy` minus that of `against`, on the prompts that both have n rollouts of.
--- low and high: 95% paired bootstrap interval, from resamples of the prompts' differences; no
--- correction for looking at many pairs. won, lost, tied: prompts by the sign of their difference.
+-- standard_error, low and high: Student's t over the prompts' differences, 95%. They speak of these
+-- weights on other prompts; for a statement about methods see eval_seeds.
+-- p: two-sided, of no difference; p_holm: corrected for all pairs of the answer (macro holm).
+-- p_equivalent: of a difference of `margin` or more either way (TOST), corrected likewise.
+-- conclusion: see macro conclusion. won, lost, tied: prompts by the sign of their difference.
 WITH scores AS MATERIALIZED (
     SELECT s.*, p.name AS policy
     FROM eval_prompts($eval_runs, $prompts, $n, $verifier) AS s
@@ -43,25 +45,31 @@ differences AS (
     INNER JOIN scores AS a ON p.run_id = a.run_id
     INNER JOIN scores AS b ON p.against_run_id = b.run_id AND a.prompt_id = b.prompt_id
 ),
--- Rounded first, so that the order of a sum can never tip the last digit shown.
-means AS (
+tested AS (
     SELECT
-        rank, against_rank, count(*) AS prompts, round(avg(difference), 9) AS difference,
-        list(difference ORDER BY prompt_id) AS sample,
+        rank, against_rank, count(*) AS prompts, avg(difference) AS difference,
+        paired_test(list(difference), $margin) AS test,
         count(*) FILTER (difference > 0) AS won,
         count(*) FILTER (difference < 0) AS lost,
         count(*) FILTER (difference = 0) AS tied
     FROM differences
     GROUP BY rank, against_rank
 ),
-intervals AS (
-    SELECT * EXCLUDE sample, bootstrap_interval(sample, $resamples, $resample_seed) AS bounds
-    FROM means
+corrected AS (
+    SELECT
+        *, holm(test.p, list(test.p) OVER ()) AS p_holm,
+        holm(test.p_equivalent, list(test.p_equivalent) OVER ()) AS p_equivalent
+    FROM tested
 )
+-- Rounded to nine digits first, so that the order of a sum can never tip the last digit shown.
 SELECT
-    p.policy, p.against, p.run_id, p.against_run_id, i.prompts,
-    round(i.difference, 4) AS difference, round(i.bounds.low, 4) AS low,
-    round(i.bounds.high, 4) AS high, i.won, i.lost, i.tied
+    p.policy, p.against, p.run_id, p.against_run_id, c.prompts,
+    round(round(c.difference, 9), 4) AS difference,
+    round(c.test.standard_error, 4) AS standard_error,
+    round(c.test.low, 4) AS low, round(c.test.high, 4) AS high,
+    round(c.test.p, 6) AS p, round(c.p_holm, 6) AS p_holm, round(c.p_equivalent, 6) AS p_equivalent,
+    conclusion(c.difference, c.p_holm, c.p_equivalent) AS conclusion,
+    c.won, c.lost, c.tied
 FROM pairs AS p
-INNER JOIN intervals AS i USING (rank, against_rank)
+INNER JOIN corrected AS c USING (rank, against_rank)
 ORDER BY rank, against_rank

@@ -6,7 +6,7 @@
 --   teacher: POLICY = NULL -- the teacher; NULL: every policy that scored the student, or it scored
 --   max_kl: DOUBLE = 0.5 -- largest KL, nats per token
 --   any_sampling: BOOLEAN = false -- take rollouts at other temperatures or truncated too (biased)
--- columns: student, teacher, direction, rollouts, tokens, kl, standard_error
+-- columns: student, teacher, direction, prompts, rollouts, tokens, kl, standard_error
 SELECT *
 FROM student_teacher_kl($datasets, $student, $teacher, $any_sampling)
 WHERE kl > $max_kl

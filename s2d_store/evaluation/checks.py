@@ -19,7 +19,7 @@ from s2d_store.rollouts.selection import Prompt
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 
-QUERIES = ("eval_scores", "eval_pairs", "eval_trained")
+QUERIES = ("eval_scores", "eval_pairs", "eval_seeds", "eval_trained")
 _SHOWN_RUNS = 3
 
 

@@ -13,7 +13,8 @@ class EvalConfig:
     """One eval command."""
 
     policies: tuple[str, ...]
-    """Registered names or ids, local folders, or hub ids; the report keeps their order."""
+    """Registered names or ids, local folders, or hub ids; the report keeps their order. Or methods:
+    names of registered policies with {seed} where the training seed's number stands."""
     settings: GenerateConfig
     """How rollouts are sampled and graded; policy, role, purpose, run and round are filled in."""
     role: Literal["", "teacher", "student"] = ""
@@ -21,10 +22,10 @@ class EvalConfig:
     k: tuple[int, ...] = ()
     """Tries of pass@k. May be repeated; default: n."""
     baseline: str = ""
-    """The policy to compare the others with; default: every pair."""
+    """The policy or method to compare the others with; default: every pair."""
     allow_trained: bool = False
     """Evaluate on prompts trained on, too."""
-    resamples: int = 2000
-    """Bootstrap resamples behind each interval."""
-    resample_seed: int = 0
-    """Seed of the resamples behind the intervals."""
+    seeds: str = ""
+    """Training seeds of methods, as 0-7 or 0,2,5; default: those that have a policy."""
+    margin: float = 0.0
+    """Differences of avg@n up to it do not matter: tests equivalence. 0 tests nothing."""

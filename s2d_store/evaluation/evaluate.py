@@ -5,21 +5,26 @@ name (policy, role, seed, sampling parameters, engine, dtype, chat template), so
 other settings never mix in. Of it count the command's prompts and, of each, the first n rollouts by
 sample_index, with the newest verdict of the command's verifier. A prompt with fewer graded rollouts
 is left out, and counted as missing.
+
+Policies asked for as a method, `bridge.s{seed}`, are compared over training seeds, others over
+prompts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import duckdb
 
 import queries
 from s2d_store.errors import InputError, NotFoundError
-from s2d_store.evaluation import checks as checks
+from s2d_store.evaluation import checks, methods
 from s2d_store.evaluation.eval_config import EvalConfig as EvalConfig
+from s2d_store.evaluation.figures import Figure, MethodPair, Pair, Report, Score
 from s2d_store.policies import registry
 from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import run_of
@@ -36,74 +41,12 @@ Watch = Callable[[str], AbstractContextManager[OnProgress]]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A measure over prompts and its 95% interval; None where the verifier extracts no answers."""
-
-    measure: str
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Score:
-    """How one policy did.
-
-    Attributes:
-        policy: its name.
-        run_id: the generate run that holds its rollouts.
-        prompts: prompts with n graded rollouts.
-        rollouts: n of each.
-        unjudged: of those, the ones that nobody judged (timeout, error), left out of rewards.
-        missing: prompts asked for that have fewer, and are left out.
-        trained: prompts asked for that it, or a policy behind it, was trained on.
-        figures: avg@n, pass@k, maj@n, tokens, truncated.
-    """
-
-    policy: str
-    run_id: str
-    prompts: int
-    rollouts: int
-    unjudged: int
-    missing: int
-    trained: int
-    figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two policies on the prompts that both have: avg@n of `policy` minus that of `against`, its
-    95% paired interval, and the prompts won, lost and tied.
-    """
-
-    policy: str
-    against: str
-    prompts: int
-    difference: float
-    low: float
-    high: float
-    won: int
-    lost: int
-    tied: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an evaluation found: scores in the order of the policies asked for, and pairs."""
-
-    n: int
-    verifier: str
-    resamples: int
-    scores: tuple[Score, ...] = field(default=())
-    pairs: tuple[Pair, ...] = field(default=())
-
-
-@dataclass(frozen=True)
 class _Plan:
     """What a command comes to: the runs of its policies, by name, and its prompts."""
 
     verifier: str
     baseline: str
+    methods: Sequence[methods.Members]
     runs: Mapping[str, checks.Evaluated]
     prompts: Sequence[Prompt]
     trained: Mapping[str, int]
@@ -144,7 +87,9 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
     _check(config)
     verifier = verifier_name(config.settings.verifier)
     con = store.connect()
-    found = [_find(store, con, name, register=register) for name in config.policies]
+    members = methods.expand(con, config.policies, config.seeds)
+    names = [name for method in members for name in method.policies.values()] or config.policies
+    found = [_find(store, con, name, register=register) for name in names]
     runs: dict[str, checks.Evaluated] = {}
     for policy_id, name in found:
         if name in runs:
@@ -155,12 +100,15 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
         known = registry.recorded(store, policy_id)
         run_id = run_of(settings, known)
         runs[name] = checks.Evaluated(known, run_id, settings)
-    baseline = _find(store, con, config.baseline, register=False)[1] if config.baseline else ""
-    if baseline and baseline not in runs:
+    baseline = config.baseline
+    if baseline and not members:
+        baseline = _find(store, con, baseline, register=False)[1]
+    compared = [method.name for method in members] or list(runs)
+    if baseline and baseline not in compared:
         raise InputError(
-            f"baseline {baseline!r} is not one of the policies evaluated",
-            f"they are {', '.join(runs)}",
-            f"s2d eval {' '.join(runs)} {baseline} --baseline {baseline} ...",
+            f"baseline {baseline!r} is not one of those evaluated",
+            f"they are {', '.join(compared)}",
+            f"s2d eval {' '.join(compared)} {baseline} --baseline {baseline} ...",
         )
     prompts = select_prompts(store, config.settings.where, config.settings.limit)
     if needs_answer(config.settings.verifier):
@@ -170,14 +118,18 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
     trained = checks.count_trained_prompts(
         checks.connect(store), list(runs.values()), prompt_ids, allow=config.allow_trained
     )
-    return _Plan(verifier, baseline, runs, prompts, trained)
+    return _Plan(verifier, baseline, members, runs, prompts, trained)
 
 
 def _check(config: EvalConfig) -> None:
     n = config.settings.n
-    check_counts(
-        ("--n", n, 1), *(("--k", k, 1) for k in config.k), ("resamples", config.resamples, 1)
-    )
+    check_counts(("--n", n, 1), *(("--k", k, 1) for k in config.k))
+    if not 0 <= config.margin < math.inf:
+        raise InputError(
+            f"--margin {config.margin} is no margin",
+            "it is a difference of avg@n that would not matter, such as 0.02; 0 tests nothing",
+            "--margin 0.02",
+        )
     if max(config.k, default=1) > n:
         raise InputError(
             f"--k {max(config.k)} is above --n {n}",
@@ -230,38 +182,64 @@ def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
 
 def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
     con = checks.connect(store)
-    n, prompts = config.settings.n, ",".join(_ids(plan))
+    n = config.settings.n
     given = {
         "n": str(n),
         "eval_runs": ",".join(found.run_id for found in plan.runs.values()),
-        "prompts": prompts,
+        "prompts": ",".join(_ids(plan)),
         "verifier": plan.verifier,
-        "resamples": str(config.resamples),
-        "resample_seed": str(config.resample_seed),
     }
-    k = ",".join(map(str, config.k or (n,)))
+    scores = _scores(con, config, plan, given)
+    made = Report(n, plan.verifier, config.margin, tuple(scores.values()))
+    given["margin"] = str(config.margin) if config.margin else ""
+    if plan.methods:
+        names = ",".join(method.name for method in plan.methods)
+        seeds = dict.fromkeys(seed for method in plan.methods for seed in method.policies)
+        given |= {"methods": names, "baseline": plan.baseline, "seeds": ",".join(seeds)}
+        return replace(
+            made,
+            methods=tuple(methods.over_seeds(method, scores) for method in plan.methods),
+            method_pairs=_compared(MethodPair, con, "eval_seeds", given),
+        )
+    if len(scores) < 2:
+        return made
+    given["baseline"] = plan.runs[plan.baseline].run_id if plan.baseline else ""
+    return replace(made, pairs=_compared(Pair, con, "eval_pairs", given))
+
+
+def _scores(
+    con: duckdb.DuckDBPyConnection, config: EvalConfig, plan: _Plan, given: Mapping[str, str]
+) -> dict[str, Score]:
+    """Each policy's score, by name."""
+    k = ",".join(map(str, config.k or (config.settings.n,)))
     figures: dict[str, list[Figure]] = {name: [] for name in plan.runs}
     counts: dict[str, tuple[int, int, int]] = {}
-    for row in checks.rows(con, "eval_scores", given | {"k": k}):
-        figures[row["policy"]].append(Figure(row["measure"], row["value"], row["low"], row["high"]))
+    for row in checks.rows(con, "eval_scores", {**given, "k": k}):
+        figures[row["policy"]].append(_from_row(Figure, row))
         counts[row["policy"]] = row["prompts"], row["rollouts"], row["unjudged"]
-    scores = []
+    scores = {}
     for name, found in plan.runs.items():
         if name not in counts:
-            raise checks.nothing_stored_error(con, found, n, plan.verifier)
+            raise checks.nothing_stored_error(con, found, config.settings.n, plan.verifier)
         complete, rollouts, unjudged = counts[name]
         missing, trained = len(plan.prompts) - complete, plan.trained[name]
         amounts = (complete, rollouts, unjudged, missing, trained)
-        scores.append(Score(name, found.run_id, *amounts, tuple(figures[name])))
-    pairs: tuple[Pair, ...] = ()
-    if len(scores) > 1:
-        baseline = plan.runs[plan.baseline].run_id if plan.baseline else ""
-        fields = Pair.__dataclass_fields__
-        pairs = tuple(
-            Pair(**{name: row[name] for name in fields})
-            for row in checks.rows(con, "eval_pairs", given | {"baseline": baseline})
-        )
-    return Report(n, plan.verifier, config.resamples, tuple(scores), pairs)
+        scores[name] = Score(name, found.run_id, *amounts, tuple(figures[name]))
+    return scores
+
+
+Made = TypeVar("Made", Figure, Pair, MethodPair)
+
+
+def _compared(
+    kind: type[Made], con: duckdb.DuckDBPyConnection, query: str, given: Mapping[str, str]
+) -> tuple[Made, ...]:
+    return tuple(_from_row(kind, row) for row in checks.rows(con, query, given))
+
+
+def _from_row(kind: type[Made], row: Mapping[str, Any]) -> Made:
+    """A dataclass of those columns of a row that it has."""
+    return kind(**{field.name: row[field.name] for field in fields(kind)})
 
 
 def _ids(plan: _Plan) -> list[str]:

@@ -5,44 +5,55 @@ Connections make them as s2d_store.sql.functions says, and load this file when S
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from s2d_store import statistics
 from s2d_store.encoding.list_columns import flat_lists
 from s2d_store.encoding.token_text import decoded
 from s2d_store.encoding.topk_ragged import pad_to_k
 from s2d_store.encoding.topk_summary import Summary, summarize
-from s2d_store.sql.bootstrap import mean_intervals
 
-_INTERVAL = pa.struct([("low", pa.float64()), ("high", pa.float64())])
+_DIGITS = 9
 
 
-def bootstrap_interval(
-    values: pa.ChunkedArray, resamples: pa.ChunkedArray, seed: pa.ChunkedArray
-) -> pa.Array:
-    """The 95% bootstrap interval of the mean of each list of numbers.
+def mean_interval(values: pa.ChunkedArray, bounded: pa.ChunkedArray) -> pa.Array:
+    """Standard error and 95% interval of the mean of each list of numbers, one per unit.
 
-    Nulls inside a list are left out; null, and a list without numbers, have a null interval. Lists
-    of one length are resampled alike.
+    See s2d_store.statistics. Nulls inside a list are left out; null, and a list of fewer than two
+    numbers, have null figures.
     """
-    samples = [
-        np.array([x for x in row or () if x is not None], np.float64) for row in values.to_pylist()
+    rows = zip(_samples(values), bounded.to_pylist(), strict=True)
+    found = [
+        statistics.mean_interval(sample, bounded=bool(share))._asdict() for sample, share in rows
     ]
-    keys = [
-        (len(sample), *how)
-        for sample, *how in zip(samples, resamples.to_pylist(), seed.to_pylist(), strict=True)
-    ]
-    found: list[dict[str, float] | None] = [None] * len(samples)
-    for key in set(keys):
-        size, times, start = key
-        if not size or times is None or start is None:
-            continue
-        rows = [i for i, other in enumerate(keys) if other == key]
-        intervals = mean_intervals(np.stack([samples[i] for i in rows]), times, start)
-        for i, (low, high) in zip(rows, intervals.tolist(), strict=True):
-            found[i] = {"low": low, "high": high}
-    return pa.array(found, _INTERVAL)
+    return pa.array(found, _struct(statistics.Interval))
+
+
+def paired_test(differences: pa.ChunkedArray, margin: pa.ChunkedArray) -> pa.Array:
+    """What each list of paired differences says of their mean; see s2d_store.statistics.
+
+    Nulls inside a list are left out; a null margin tests no equivalence.
+    """
+    rows = zip(_samples(differences), margin.to_pylist(), strict=True)
+    found = [statistics.paired_test(sample, within)._asdict() for sample, within in rows]
+    return pa.array(found, _struct(statistics.PairedTest))
+
+
+def _samples(lists: pa.ChunkedArray) -> Iterator[NDArray[np.float64]]:
+    """The numbers of each list, rounded and sorted, so that the order of rows changes no digit."""
+    for row in lists:
+        numbers = pc.drop_null(row.values) if row.is_valid else pa.array([], pa.float64())
+        yield np.sort(np.round(numbers.to_numpy(zero_copy_only=False), _DIGITS))
+
+
+def _struct(fields: type[NamedTuple]) -> pa.DataType:
+    return pa.struct([(name, pa.float64()) for name in fields._fields])
 
 
 def topk_summary(

@@ -17,9 +17,13 @@ class _Function(NamedTuple):
 
 
 FUNCTIONS = {
-    "bootstrap_interval": _Function(
-        ("DOUBLE[]", "BIGINT", "BIGINT"),
-        "STRUCT(low DOUBLE, high DOUBLE)",
+    "mean_interval": _Function(
+        ("DOUBLE[]", "BOOLEAN"),
+        "STRUCT(standard_error DOUBLE, low DOUBLE, high DOUBLE)",
+    ),
+    "paired_test": _Function(
+        ("DOUBLE[]", "DOUBLE"),
+        "STRUCT(standard_error DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, p_equivalent DOUBLE)",
     ),
     "topk_summary": _Function(
         ("INTEGER[]", "FLOAT[]", "INTEGER", "SMALLINT[]"),

@@ -85,9 +85,10 @@ def test_a_student_far_from_its_teacher(audited: Store) -> None:
     (row,) = rows.only_failure(audited, "student_near_teacher").sample
     assert (row["student"], row["teacher"]) == ("student-warmup", "teacher")
     assert row["direction"] == "student || teacher"
-    differences = np.array([0.1] * 8 + [1.0] * 24)
-    assert row["kl"] == pytest.approx(differences.mean(), abs=1e-4)
-    error = np.sqrt(((differences - differences.mean()) ** 2).sum()) / len(differences)
+    # Of each of the four prompts two rollouts at 0.1 nats per token and six at 1.0.
+    assert row["kl"] == pytest.approx((2 * 0.1 + 6 * 1.0) / 8, abs=1e-4)
+    assert row["prompts"] == len(prompts) == 4
+    error = 0.0
     assert row["standard_error"] == pytest.approx(error, abs=1e-4)
     assert rows.one(audited, "student_near_teacher", max_kl=0.8).status == "passed"
 

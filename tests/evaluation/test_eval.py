@@ -58,11 +58,13 @@ def test_policies_are_sampled_graded_and_compared_once(
     done = evaluate(student_folder, teacher_folder, *options)
     assert done.code == 0, done.err
     lines = [line.split() for line in done.out.splitlines()]
-    head = ["policy", "prompts", "rollouts", "avg@2", "pass@1", "pass@2", "maj@2"]
-    assert lines[0] == [*head, "tokens", "truncated"]
-    assert [line[:3] for line in lines[1:3]] == [["student", "8", "16"], ["teacher", "8", "16"]]
-    assert "95% bootstrap intervals over prompts, 2,000 resamples" in done.out
-    assert lines[-1][:3] == ["teacher", "student", "8"]
+    assert lines[0][:5] == ["measure", "policy", "prompts", "rollouts", "mean"]
+    measures = ("avg@2", "pass@1", "pass@2", "maj@2", "tokens", "truncated")
+    shown = [line[:4] for line in lines[1:13]]
+    policies = ("student", "teacher")
+    assert shown == [[m, policy, "8", "16"] for m in measures for policy in policies]
+    assert "over prompts" in done.out and "equivalent: needs --margin" in done.out
+    assert lines[-2][:3] == ["teacher", "student", "8"]
     found = rollouts(root)
     assert {(role, purpose, n) for _, role, purpose, n in found} == {
         ("teacher", "train", 1),
@@ -138,6 +140,11 @@ REFUSED = {
     "a role": (("teacher", "--role", "boss"), "--role boss is unknown"),
     "a baseline": (("teacher", "--baseline", "techer"), "no policy 'techer' in this store"),
     "a verifier": (("teacher", "--verifier", "none"), "no verifier is named 'none'"),
+    "no margin": (("teacher", "--margin", -1), "--margin -1.0 is no margin"),
+    "seeds of nothing": (("teacher", "--seeds", "0-3"), "--seeds 0-3 without a method"),
+    "a method and a policy": (("a.s{seed}", "teacher"), "'teacher' is not a method"),
+    "a method of nothing": (("a.s{seed}",), "no policy is named 'a.s{seed}'"),
+    "odd seeds": (("a.s{seed}", "--seeds", "3-x"), "--seeds '3-x' is not a list of seeds"),
     "a format": (("teacher", "--format", "yaml"), "--format 'yaml' is unknown"),
     "a temperature": (("teacher", "--temperature", -1), "temperature is -1.0"),
     "nothing stored": (("teacher", "--report"), "the store holds no eval rollouts of it"),
@@ -163,7 +170,7 @@ def test_prompts_without_an_answer_and_other_baselines_are_refused(
     for name, folder in (("teacher", teacher_folder), ("student", student_folder)):
         cli("policies", "add", name, folder, "--store", store.root)
     done = evaluate("teacher", "--baseline", "student")
-    assert "error: baseline 'student' is not one of the policies evaluated" in done.err
+    assert "error: baseline 'student' is not one of those evaluated" in done.err
     unlabelled = [("line", {"question": "why?"})]
     prompts.add(store, unlabelled, prompts.PromptOptions(source="open"))
     done = evaluate("teacher")
@@ -232,7 +239,7 @@ def test_stored_evaluations_on_trained_prompts_say_so(of_trained: Eval, tmp_path
     count = len(prompts_taken(store.root, ("train-opd", "train-warmup", "train-teacher")))
     assert f"student-opd: {count} prompts were trained on" in done.out
     assert "student-base:" not in done.out
-    assert done.out.splitlines()[1].split()[3] == "0.500"
+    assert done.out.splitlines()[1].split()[4] == "0.500"
 
 
 def run_named_by_the_settings(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2d_store.evaluation import checks as checks
-from s2d_store.sql.bootstrap import draw_counts
+from s2d_store.errors import QueryError
+from s2d_store.evaluation import checks
+from s2d_store.statistics import mean_interval, paired_test
 from s2d_store.store import Store
 from tests.support import audit_rows as rows
 from tests.support.synthetic import NOW, table
@@ -115,19 +116,6 @@ def by_prompt(said: Sequence[Sequence[Said]], k: Sequence[int]) -> dict[str, lis
     return found
 
 
-def resampled(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float]:
-    """The interval from the same draws, taken one by one."""
-    size, means = len(values), []
-    stream = np.random.PCG64(seed)
-    for _ in range(resamples):
-        words = [int(stream.random_raw()) for _ in range(-(-size // 2))]
-        draws = [word & 0xFFFFFFFF for word in words] + [word >> 32 for word in words]
-        places = [(draw * size) >> 32 for draw in draws[:size]]
-        means.append(float(np.mean(np.asarray(values)[places])))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def prompts_of(store: Store, n: int) -> list[str]:
     """n new prompts, in order of their id."""
     return sorted(rows.add_prompts(store, [f"question {i}" for i in range(n)], "test"))
@@ -146,7 +134,7 @@ def test_scores_and_intervals_are_those_of_plain_python(store: Store) -> None:
     said = {"a": random_answers(1, 10), "b": random_answers(2, 7)}
     for name, answers in said.items():
         add_eval(store, name, prompts[: len(answers)], answers)
-    found = scores(store, n=N, k="3,1", resamples=60, resample_seed=5)
+    found = scores(store, n=N, k="3,1")
     assert [(row["policy"], row["measure"]) for row in found] == [
         (name, measure) for name in said for measure in by_prompt(said[name], (1, 3))
     ]
@@ -154,37 +142,9 @@ def test_scores_and_intervals_are_those_of_plain_python(store: Store) -> None:
         values = by_prompt(said[row["policy"]], (1, 3))[row["measure"]]
         assert (row["prompts"], row["rollouts"]) == (len(values), N * len(values))
         assert row["value"] == pytest.approx(np.mean(values), abs=6e-5), row
-        expected = resampled(values, 60, 5)
-        assert (row["low"], row["high"]) == pytest.approx(expected, abs=6e-5), row
-
-
-def test_intervals_agree_with_another_bootstrap(store: Store) -> None:
-    said = random_answers(3, 50)
-    add_eval(store, "a", prompts_of(store, 50), said)
-    (row,) = (r for r in scores(store, n=N, resamples=4000) if r["measure"] == f"avg@{N}")
-    values = np.array(by_prompt(said, ())[f"avg@{N}"])
-    drawn = np.random.default_rng(0).choice(values, (40_000, 50)).mean(1)
-    assert (row["low"], row["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
-
-
-def test_a_95_percent_interval_holds_the_truth_about_95_times_in_100() -> None:
-    """2,000 evaluations of a policy that is right with probability 0.4, each on 60 prompts."""
-    weights = np.concatenate(list(draw_counts(60, 1000, 0)))
-    right = np.random.default_rng(0).random((60, 2000)) < 0.4
-    low, high = np.quantile(weights @ right / 60, [0.025, 0.975], axis=0)
-    assert 0.92 < np.mean((low <= 0.4) & (high >= 0.4)) < 0.97
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 60])
-def test_a_resample_draws_as_many_prompts_as_there_are_each_alike(size: int) -> None:
-    weights = np.concatenate(list(draw_counts(size, 2000, 0)))
-    assert (weights.sum(1) == size).all()
-    # Multinomial counts: mean 1, variance 1 - 1/size, covariance -1/size.
-    assert weights.mean(0) == pytest.approx(np.ones(size), abs=0.12)
-    covariance = np.cov(weights.T).reshape(size, size)
-    expected = np.eye(size) - 1 / size
-    assert np.abs(covariance - expected).max() < 0.2
-    assert np.trace(covariance) == pytest.approx(size - 1, rel=0.05)
+        expected = mean_interval(np.array(values), bounded=row["measure"] != "tokens")
+        shown = row["standard_error"], row["low"], row["high"]
+        assert shown == pytest.approx(expected, abs=6e-5), row
 
 
 @pytest.mark.parametrize(
@@ -237,18 +197,35 @@ def test_only_graded_eval_rollouts_below_n_count(store: Store) -> None:
     assert scores(store, n=1, verifier="other") == scores(store, n=1, eval_runs="none") == []
 
 
-def test_the_seed_alone_decides_the_figures(store: Store, tmp_path: Any) -> None:
+def test_the_order_of_rows_changes_no_figure(store: Store, tmp_path: Any) -> None:
     texts = [f"question {i}" for i in range(12)]
     said = {text: answers for text, answers in zip(texts, random_answers(4, 12), strict=True)}
     other = Store.init(tmp_path / "other")
     for each, order in ((store, texts), (other, texts[::-1])):
         prompts = rows.add_prompts(each, order, "test")
         add_eval(each, "a", prompts, [said[text] for text in order])
-    one = scores(store, n=N, resamples=200)
-    assert scores(other, n=N, resamples=200) == scores(store, n=N, resamples=200) == one
-    again = scores(store, n=N, resamples=200, resample_seed=1)
-    assert [r["value"] for r in again] == [r["value"] for r in one]
-    assert [r["low"] for r in again] != [r["low"] for r in one]
+    assert scores(other, n=N) == scores(store, n=N)
+
+
+def test_rewards_on_another_scale_have_intervals_beyond_1(store: Store) -> None:
+    prompts = prompts_of(store, 4)
+    rows.add_policy(store, "a")
+    rollouts = rows.add_rollouts(store, "run", "a", prompts, n=1, purpose="eval")
+    rows.grade(store, rollouts, [1.0, 1.0, 0.0, 1.0])
+    rows.grade(store, rollouts, [1.0, 5.0, 9.0, 7.0], verifier="judge")
+    high = {
+        verifier: next(r for r in scores(store, verifier=verifier) if r["measure"] == "avg@1")[
+            "high"
+        ]
+        for verifier in ("math-verify", "judge")
+    }
+    assert high["math-verify"] <= 1 < high["judge"]
+
+
+def test_k_above_n_is_refused(store: Store) -> None:
+    add_eval(store, "a", prompts_of(store, 2), random_answers(1, 2))
+    with pytest.raises(QueryError, match="pass@k needs k of 1 to n: k = 4, n = 3"):
+        scores(store, n=N, k="1,4")
 
 
 def test_pairs_differ_prompt_by_prompt(store: Store) -> None:
@@ -260,18 +237,23 @@ def test_pairs_differ_prompt_by_prompt(store: Store) -> None:
     # Policy d lacks the last prompts: only those that both have are compared.
     add_eval(store, "d", prompts[:9], random_answers(9, 9))
     means["d"] = np.array(by_prompt(random_answers(9, 9), ())[f"avg@{N}"])
-    found = pairs(store, n=N, resamples=50, eval_runs="eval-c,eval-a,eval-d")
+    found = pairs(store, n=N, eval_runs="eval-c,eval-a,eval-d")
     assert [(r["policy"], r["against"]) for r in found] == [("a", "c"), ("d", "c"), ("d", "a")]
     for row in found:
         size = min(len(means[row["policy"]]), len(means[row["against"]]))
         difference = means[row["policy"]][:size] - means[row["against"]][:size]
         assert row["prompts"] == size
         assert row["difference"] == pytest.approx(difference.mean(), abs=6e-5)
-        expected = resampled(list(difference), 50, 0)
-        assert (row["low"], row["high"]) == pytest.approx(expected, abs=6e-5)
+        error, low, high, p, _ = paired_test(difference)
+        shown = row["standard_error"], row["low"], row["high"], row["p"]
+        assert shown == pytest.approx((error, low, high, p), abs=6e-5)
         won, lost = int((difference > 1e-9).sum()), int((difference < -1e-9).sum())
         assert (row["won"], row["lost"], row["tied"]) == (won, lost, size - won - lost)
-    held = pairs(store, n=N, resamples=50, baseline="eval-b")
+    smallest = min(found, key=lambda row: row["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1, 3 * smallest["p"]), abs=1e-5)
+    assert max(row["p_holm"] for row in found) >= max(row["p"] for row in found)
+    assert {row["p_equivalent"] for row in found} == {None}, "no margin, no such claim"
+    held = pairs(store, n=N, baseline="eval-b")
     assert [(r["policy"], r["against"]) for r in held] == [("a", "b"), ("c", "b"), ("d", "b")]
     assert pairs(store, n=N, eval_runs="eval-a") == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from cli.eval_output import print_report
 from s2d_store.evaluation import checks
-from s2d_store.evaluation.evaluate import Figure, Report, Score
+from s2d_store.evaluation.figures import Figure, Report, Score
 from s2d_store.store import Store
 from tests.support.synthetic import REWARD, fill, table
 
@@ -31,7 +31,7 @@ def evaluated(store: Store) -> Store:
 
 
 def test_measures_leave_out_unjudged_rollouts_and_count_them(evaluated: Store) -> None:
-    given = {"n": "4", "k": "1,4", "resamples": "10"}
+    given = {"n": "4", "k": "1,4"}
     rows = checks.rows(checks.connect(evaluated), "eval_scores", given)
     found = {row["measure"]: row for row in rows}
     # The second prompt has no judged rollout; the first has three, one of them right.
@@ -44,8 +44,8 @@ def test_measures_leave_out_unjudged_rollouts_and_count_them(evaluated: Store) -
 
 
 def test_the_report_says_how_many(capsys: pytest.CaptureFixture[str]) -> None:
-    score = Score("p", "run", 5, 20, 1, 1, 0, (Figure("avg@4", 0.5, 0.4, 0.6),))
-    print_report(Report(4, "math-verify", 10, (score,)), "table")
+    score = Score("p", "run", 5, 20, 1, 1, 0, (Figure("avg@4", 0.5, 0.05, 0.4, 0.6),))
+    print_report(Report(4, "math-verify", 0.0, (score,)), "table")
     assert "p: 1 of 20 rollouts were not judged (timeout, error)" in capsys.readouterr().out
-    print_report(Report(4, "math-verify", 10, (dataclasses.replace(score, unjudged=0),)), "table")
+    print_report(Report(4, "math-verify", 0.0, (dataclasses.replace(score, unjudged=0),)), "table")
     assert "not judged" not in capsys.readouterr().out

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import duckdb
 import pytest
 
 import queries
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
-from tests.support import synthetic
+from tests.support import audit_rows, synthetic
 
 
 @pytest.fixture
@@ -59,10 +61,37 @@ def test_pass_at_k_is_unbiased(store: Store, n: int) -> None:
 
 
 def test_avg_at_k_uses_the_first_k(filled: Store) -> None:
-    one = filled.sql("SELECT prompts, avg_at_k FROM avg_at_k(1)").fetchall()
-    assert one == [(3, 1.0)], "sample 0 is right, sample 1 wrong"
+    one = filled.sql("SELECT prompts, unjudged, avg_at_k FROM avg_at_k(1)").fetchall()
+    assert one == [(3, 0, 1.0)], "sample 0 is right, sample 1 wrong"
     assert filled.sql("SELECT avg_at_k FROM avg_at_k(2)").fetchall() == [(0.5,)]
     assert filled.sql("FROM avg_at_k(5)").fetchall() == []
+
+
+def test_pass_at_k_keeps_sampling_settings_apart(filled: Store) -> None:
+    """The same prompts again at another temperature; one of those rollouts timed out."""
+    prompts = [row[0] for row in filled.sql("SELECT prompt_id FROM prompts ORDER BY 1").fetchall()]
+    cool = audit_rows.add_rollouts(filled, "cool", "teacher", prompts, n=2, temperature=0.5)
+    audit_rows.grade(filled, cool[1:], [1.0] * (len(cool) - 1))
+    late = synthetic.REWARD | {"rollout_id": cool[0], "outcome": "timeout", "reward": None}
+    filled.commit({"rewards": synthetic.table("rewards", [late])}, fresh=True)
+    query = queries.catalog()["pass_at_k"]
+    con = filled.connect()
+    connection.prepare(con, query.sql)
+
+    def at(k: int) -> list[dict[str, Any]]:
+        found = con.execute(query.sql, {"k": k}).fetchall()
+        return [dict(zip(query.columns, row, strict=True)) for row in found]
+
+    shown = [(r["temperature"], r["prompts"], r["left_out"], r["pass_at_k"]) for r in at(2)]
+    half_right = 1 - math.comb(2, 2) / math.comb(4, 2)
+    assert shown == [(0.5, 2, 1, 1.0), (1.0, 3, 0, pytest.approx(half_right, abs=1e-4))]
+    assert [(r["prompts"], r["left_out"]) for r in at(3)] == [(0, 3), (3, 0)]
+    with pytest.raises(duckdb.Error, match=r"k = 5, the most are 4"):
+        at(5)
+    ((unjudged, mean),) = filled.sql(
+        "SELECT unjudged, avg_at_k FROM avg_at_k(2) WHERE temperature = 0.5"
+    ).fetchall()
+    assert (unjudged, mean) == (1, 1.0), "the one that timed out is not wrong"
 
 
 def test_a_rollouts_topk_unnests_in_order(filled: Store) -> None:

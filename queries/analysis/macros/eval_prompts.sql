@@ -6,7 +6,9 @@
 -- and a prompt without votes scores 0. NULL where the verifier extracts no answers at all.
 -- Rollouts that nobody judged (timeout, error) are left out of rollouts, correct and reward, and
 -- counted in `unjudged`; a prompt without a judged one is left out.
--- run_id, policy_id, prompt_id, rollouts, correct, reward, majority, tokens, truncated, unjudged.
+-- `rewards_are_shares`: whether every reward lies between 0 and 1.
+-- run_id, policy_id, prompt_id, rollouts, correct, reward, rewards_are_shares, majority, tokens,
+-- truncated, unjudged.
 CREATE MACRO eval_prompts(of_runs, of_prompts, n_samples, for_verifier) AS TABLE
     WITH taken AS MATERIALIZED (
         SELECT
@@ -54,13 +56,14 @@ CREATE MACRO eval_prompts(of_runs, of_prompts, n_samples, for_verifier) AS TABLE
             count(reward) AS rollouts,
             count(*) FILTER (is_correct(outcome, reward)) AS correct,
             avg(reward) AS reward,
+            coalesce(bool_and(reward BETWEEN 0 AND 1), true) AS rewards_are_shares,
             avg(response_tokens) AS tokens,
             avg((finish_reason = 'length')::INT) AS truncated
         FROM taken
         GROUP BY run_id, prompt_id
     )
     SELECT
-        p.run_id, p.policy_id, p.prompt_id, p.rollouts, p.correct, p.reward,
+        p.run_id, p.policy_id, p.prompt_id, p.rollouts, p.correct, p.reward, p.rewards_are_shares,
         CASE WHEN v.has_votes THEN coalesce(m.majority, 0) END AS majority,
         p.tokens, p.truncated, p.graded - p.rollouts AS unjudged
     FROM prompts_of AS p

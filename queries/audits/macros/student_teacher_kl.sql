@@ -1,7 +1,7 @@
 -- KL, both ways where stored, of students and teachers: `student` is an id, or NULL: every policy
 -- whose rollouts stand in the named on-policy datasets with a teacher's scores; `teacher` is an id,
 -- or NULL: any.
--- student, teacher, direction, rollouts, tokens, kl, standard_error.
+-- student, teacher, direction, prompts, rollouts, tokens, kl, standard_error.
 CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
     WITH students AS (
         SELECT policy_id
@@ -28,7 +28,7 @@ CREATE MACRO student_teacher_kl(wanted, student, teacher, any_sampling) AS TABLE
     SELECT
         coalesce(p.name, d.student_id) AS student,
         coalesce(t.name, d.teacher_id) AS teacher,
-        d.direction, d.rollouts, d.tokens, round(d.kl, 4) AS kl,
+        d.direction, d.prompts, d.rollouts, d.tokens, round(d.kl, 4) AS kl,
         round(d.standard_error, 4) AS standard_error
     FROM directed AS d
     INNER JOIN students AS s ON d.student_id = s.policy_id
