@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import dataset_contents
+from cli import dataset_contents, dataset_export
 from cli.options import DEFAULT_STORE, BudgetOption, ParamOption, StoreOption, open_store, pairs
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
@@ -85,8 +85,6 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
         print(f"dataset {name} does not match its lock")
         if found.hint:
             print(f"  {found.hint}")
-        if found.hint:
-            print(f"  {found.hint}")
         raise typer.Exit(1)
     print(f"dataset {name} matches its lock")
 
@@ -126,4 +124,4 @@ def drop(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
 app.command("show")(dataset_contents.show)
 app.command("diff")(dataset_contents.diff)
-app.command("export")(dataset_contents.export)
+app.command("export")(dataset_export.export)

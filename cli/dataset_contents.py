@@ -1,8 +1,7 @@
-"""s2d dataset show, diff and export: what locked datasets hold."""
+"""s2d dataset show and diff: what locked datasets hold."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -146,22 +145,3 @@ def _short(value: Any) -> str:
         return "-"
     text = str(value)
     return f"({len(text.splitlines())} lines)" if "\n" in text else text
-
-
-def export(
-    name: NameArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format", help="parquet, trl-jsonl (messages), trl-text-jsonl, or verl (prompts)."
-        ),
-    ] = "parquet",
-    ability: Annotated[str, typer.Option(help="What verl's column of that name says.")] = "math",
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
-    """Write a dataset to one file for another trainer; all of it or nothing."""
-    from s2d_store.datasets.export import export as run_export
-
-    rows = run_export(open_store(store), name, format_, output, ability)
-    print(f"{output}: {rows:,} rows of dataset {name} as {format_}")

@@ -163,7 +163,7 @@ API = {
     "s2d_store.datasets.read": ("LockedDataset", "UpdateRows", "DatasetLock"),
     "s2d_store.datasets.build": ("build", "drop"),
     "s2d_store.datasets.verify": ("verify",),
-    "s2d_store.datasets.export": ("export",),
+    "s2d_store.datasets.exports.run": ("export",),
     "s2d_store.prompts": ("PromptOptions", "add"),
     "s2d_store.policies.registry": ("register", "find"),
     "s2d_store.rollouts.generate_config": ("GenerateConfig",),

@@ -80,6 +80,13 @@ class LockedDataset:
         lock = read_lock(folder)
         return cls(folder, lock, check_files(folder, lock))
 
+    def light(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of all rows that the dataset's own files hold, in training order."""
+        parts = [
+            pq.read_table(self.folder / path, columns=columns) for path, _, _ in self.lock.files
+        ]
+        return pa.concat_tables(parts)
+
     def updates(self, start: int = 1, columns: Sequence[str] | None = None) -> Iterator[UpdateRows]:
         """Yield the rows of each update from `start` on, in training order.
 

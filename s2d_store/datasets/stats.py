@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import queries
@@ -40,7 +39,7 @@ def describe(store: Store, name: str) -> Record:
     lock = read_lock(store, name)
     dataset = LockedDataset.open(local_folder(store, name))
     figures = [column for column in _FIGURES if column in dataset.columns]
-    light = _light_columns(dataset, ["update", *figures])
+    light = dataset.light(["update", *figures])
     con = store.connect()
     wanted = {"dataset": lock["dataset_id"]}
     with connection.errors():
@@ -66,13 +65,6 @@ def describe(store: Store, name: str) -> Record:
         **{name: summary(_floats(light.column(name))) for name in figures},
         "updates": by_update,
     }
-
-
-def _light_columns(dataset: LockedDataset, columns: list[str]) -> pa.Table:
-    parts = [
-        pq.read_table(dataset.folder / path, columns=columns) for path, _, _ in dataset.lock.files
-    ]
-    return pa.concat_tables(parts)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -53,6 +53,42 @@ def render_chat(
         InputError: there is no chat template, it rejects or cannot render these messages, or it
             takes longer than RENDER_SECONDS.
     """
+    return _render(tokenizer, messages, template, tools, kwargs, open_ended=True)
+
+
+def render_conversation(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    template: str | None = None,
+    *,
+    tools: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Token ids of a conversation that is complete, as trainers make them of messages.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        messages: plain messages, the assistant's last.
+        template: Jinja text to use in place of the tokenizer's own chat template.
+        tools: tool definitions as JSON.
+        kwargs: further variables of the template.
+
+    Raises:
+        InputError: as `render_chat`.
+    """
+    read = json.loads(tools) if tools else None
+    return _render(tokenizer, messages, template, read, kwargs, open_ended=False)
+
+
+def _render(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    template: str | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    kwargs: Mapping[str, Any] | None,
+    *,
+    open_ended: bool,
+) -> list[int]:
     from jinja2 import TemplateError
 
     if template is None and not tokenizer.chat_template:
@@ -69,7 +105,7 @@ def render_chat(
                 [_for_template(message) for message in messages],
                 tools=[dict(tool) for tool in tools] if tools else None,
                 chat_template=template,
-                add_generation_prompt=True,
+                add_generation_prompt=open_ended,
                 tokenize=True,
                 # Version 5 of transformers returns a mapping unless told otherwise.
                 return_dict=False,

@@ -145,8 +145,8 @@ def test_list_and_drop(filled: Store, cli: Cli) -> None:
 def test_export(filled: Store, cli: Cli, tmp_path: Path) -> None:
     build(cli, "w", "teacher=teacher")
     path = tmp_path / "w.jsonl"
-    result = cli("dataset", "export", "w", "--format", "trl-jsonl", "--output", path)
-    assert result.code == 0 and f"{path}: 20 rows of dataset w as trl-jsonl" in result.out
+    result = cli("dataset", "export", "w", "--format", "trl-sft", "--output", path)
+    assert result.code == 0 and f"{path}: 20 rows of dataset w as trl-sft" in result.out
     assert len(path.read_text().splitlines()) == 20
     result = cli("dataset", "export", "w", "--format", "arrow", "--output", path)
     assert result.code == 1 and "export format 'arrow' is unknown" in result.err

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2d_store.datasets.build import drop
-from s2d_store.datasets.export import export
+from s2d_store.datasets.exports.run import export
 from s2d_store.datasets.lock_file import folder_of, read_lock, with_checksum
 from s2d_store.datasets.open import open_dataset
 from s2d_store.datasets.read import LockedDataset
