@@ -13,7 +13,7 @@ from s2d_store.rollouts.generate_config import GenerateConfig
 
 
 def _generate(given: dict[str, Any]) -> None:
-    from cli.progress import progress_bar
+    from cli.progress import progress_bar, say
     from s2d_store.rollouts.generate import generate as run_generate
 
     if not given.pop("verify"):
@@ -22,12 +22,14 @@ def _generate(given: dict[str, Any]) -> None:
     config = GenerateConfig(params=params, **settings(GenerateConfig, given))
     opened = open_store(given["store"])
     with progress_bar("generate", given["quiet"]) as progress:
-        done = run_generate(opened, config, progress)
+        done = run_generate(opened, config, progress, on_notice=say)
     print(f"run {done.run_id}: {done.stored} rollouts stored, {done.tokens:,} tokens")
     if done.present:
         print(f"  {done.present} were stored before")
     if done.too_long:
         print(f"  {done.too_long} prompts left out as too long")
+    if done.rejected:
+        print(f"  {done.rejected} rollouts left out, run again for them: {done.rejected_why}")
     if done.graded:
         print(f"  pass rate {done.reward / done.graded:.3f} of {done.graded} graded")
 

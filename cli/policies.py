@@ -18,7 +18,7 @@ app = typer.Typer(help="Policies: registered models, with their parents.", no_ar
 def add(
     name: Annotated[str, typer.Argument(help="Name that other commands take.")],
     location: Annotated[
-        str, typer.Argument(help="Local folder or hub id; none with --outside.")
+        str, typer.Argument(help="Local folder or hub id; none with --outside or --served.")
     ] = "",
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     parent: Annotated[str | None, typer.Option(help="The policy it was trained from.")] = None,
@@ -26,23 +26,45 @@ def add(
         bool,
         typer.Option("--outside", help="Known by name alone: its rollouts come from elsewhere."),
     ] = False,
+    served: Annotated[
+        bool, typer.Option("--served", help="Behind an endpoint: used with --engine server.")
+    ] = False,
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or hub id of a served policy's tokenizer.")
+    ] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Register a model under a name, by the fingerprint of its weights and tokenizer."""
+    """Register a model under a name, by the fingerprint of its weights and tokenizer.
+
+    A served policy has no weights here: s2d policies add judge --served --tokenizer org/model.
+    Without a tokenizer its prompts go as messages and its responses are text alone.
+    """
     from s2d_store.errors import InputError
     from s2d_store.policies import registry
     from s2d_store.sql import parameters
 
     opened = open_store(store)
-    if bool(location) == outside:
+    if bool(location) + outside + served != 1:
         raise InputError(
-            f"policy {name!r} needs a folder, a hub id or --outside, and no two of them",
+            f"policy {name!r} needs a folder, a hub id, --outside or --served, and no two of them",
             fix=f"s2d policies add {name} FOLDER, or: s2d policies add {name} --outside",
+        )
+    if tokenizer and not served:
+        raise InputError(
+            f"--tokenizer {tokenizer} is given for a policy that is not served",
+            "weights come with their own; of a policy known by name nothing is used",
+            f"s2d policies add {name} --served --tokenizer {tokenizer}",
         )
     parent_id = parameters.policy(opened.connect(), parent)[0] if parent else None
     if outside:
         known = registry.register_without_weights(opened, name, parent_policy_id=parent_id)
         print(f"policy {known.name} is {known.policy_id} (outside: known by name alone)")
+        return
+    if served:
+        known = registry.register_without_weights(
+            opened, name, kind="served", parent_policy_id=parent_id, tokenizer=tokenizer
+        )
+        print(f"policy {known.name} is {known.policy_id} (served)")
         return
     done = registry.register(opened, name, location, revision=revision, parent_policy_id=parent_id)
     print(f"policy {done.name} is {done.policy_id} ({_parameters(done)})")

@@ -23,6 +23,11 @@ def progress_bar(verb: str, quiet: bool) -> Iterator[OnProgress]:
         yield _lines(verb)
 
 
+def say(sentence: str) -> None:
+    """Print what the user should know before the work begins, on stderr, with --quiet too."""
+    print(f"note: {sentence}", file=sys.stderr, flush=True)
+
+
 def describe(progress: Progress, seconds: float) -> str:
     """Rates and pass rate in words."""
     parts = [f"{progress.committed} stored"]

@@ -13,16 +13,18 @@ from s2d_store.rollouts.settings import ScoreConfig
 
 
 def _score(given: dict[str, Any]) -> None:
-    from cli.progress import progress_bar
+    from cli.progress import progress_bar, say
     from s2d_store.rollouts.score import score as run_score
 
     config = ScoreConfig(**settings(ScoreConfig, given))
     opened = open_store(given["store"])
     with progress_bar("score", given["quiet"]) as progress:
-        done = run_score(opened, config, progress)
+        done = run_score(opened, config, progress, on_notice=say)
     print(f"run {done.run_id}: {done.stored} rollouts scored, {done.tokens:,} tokens")
     if done.present:
         print(f"  {done.present} were scored before")
+    if done.rejected:
+        print(f"  {done.rejected} rollouts left out, run again for them: {done.rejected_why}")
 
 
 _HELP = field_help(ScoreConfig)

@@ -128,8 +128,8 @@ POLICIES = _table(
     (
         "location",
         STRING,
-        "folder or hub id; relative paths start at the store; see relocations; outside: the name "
-        "that its own system gave it",
+        "folder or hub id; relative paths start at the store; see relocations; served: of its "
+        "tokenizer; outside: the name that its own system gave it",
         True,
     ),
     ("revision", STRING, "hub revision", True),

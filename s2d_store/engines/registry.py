@@ -32,6 +32,7 @@ class EngineSettings:
         batch_size: rollouts decoded together by transformers; vLLM batches by itself.
         prefix_caching: compute what prompts share once (vLLM); such an engine cannot score.
         engine_args: further arguments of the engine's own: any of vLLM's, or `max_batch_tokens`.
+        url: endpoints of engine server: URLs, comma-separated, or a file of them.
     """
 
     top_logprobs: int = 0
@@ -41,13 +42,15 @@ class EngineSettings:
     batch_size: int = 32
     prefix_caching: bool = False
     engine_args: Mapping[str, object] | None = None
+    url: str = ""
 
 
 class Open(Protocol):
     """Loads the model at a location into an engine."""
 
     def __call__(self, location: str, settings: EngineSettings, /) -> Engine:
-        """Open it; `location` is a folder with a saved model and tokenizer, or a hub id.
+        """Open it; `location` is a folder with a saved model and tokenizer, or a hub id. Of a
+        served policy it is that of the tokenizer alone, or empty.
 
         Raises:
             InputError: an engine argument that it does not take.
@@ -142,6 +145,28 @@ def _check_vllm(device: str, _: str) -> None:
         )
 
 
+def _open_server(location: str, settings: EngineSettings) -> Engine:
+    from s2d_store.engines.server_engine import ServerEngine
+
+    return ServerEngine(
+        location,
+        settings.url,
+        top_logprobs=settings.top_logprobs,
+        max_model_len=settings.max_model_len,
+        engine_args=settings.engine_args or {},
+    )
+
+
+def _check_server(device: str, dtype: str) -> None:
+    for option, value in (("device", device), ("dtype", dtype)):
+        if value != "auto":
+            raise InputError(
+                f"{option} {value!r} cannot be chosen for server",
+                "whoever started the server chose it",
+                f"leave --{option} out",
+            )
+
+
 def _require(engine: str, *modules: str, extra: str) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
@@ -162,6 +187,13 @@ BUILT_IN = {
             _check_transformers,
         ),
         EngineEntry("vllm", Capabilities(scores_given_ids=False), _open_vllm, _check_vllm),
+        # What the servers behind it can do is probed when it is opened.
+        EngineEntry(
+            "server",
+            Capabilities(scores_given_ids=True, served=True),
+            _open_server,
+            _check_server,
+        ),
     )
 }
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from s2d_store.engines.output_checks import (
     check_sampling,
     check_token_ids,
 )
+from s2d_store.engines.stop_ids import stop_ids
 from s2d_store.engines.vllm_logprobs import (
     SPARE_ENTRIES,
     joined,
@@ -118,7 +118,7 @@ class VllmEngine:
         self.vocab_size = int(config.get_vocab_size())
         self._n_tokens = min(self.vocab_size, len(read_vocabulary(self.tokenizer)))
         self.max_model_len = int(config.max_model_len)
-        self._eos_ids = sorted(_eos_ids(location, self.tokenizer))
+        self._eos_ids = sorted(stop_ids(location, self.tokenizer))
 
     def sample(
         self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
@@ -353,20 +353,6 @@ def _check_engine_args(engine_args: Mapping[str, object]) -> None:
                 "names are those of vllm.EngineArgs",
                 "correct --engine-arg",
             )
-
-
-def _eos_ids(location: str, tokenizer: Any) -> set[int]:
-    """End-of-sequence ids of the generation config and the tokenizer."""
-    from transformers import GenerationConfig
-
-    try:
-        configured = GenerationConfig.from_pretrained(
-            location, local_files_only=Path(location).is_dir()
-        ).eos_token_id
-    except OSError:
-        configured = None  # The model was saved without one.
-    ids = configured if isinstance(configured, list) else [configured]
-    return {int(eos) for eos in [*ids, tokenizer.eos_token_id] if eos is not None}
 
 
 def _version() -> str:

@@ -14,8 +14,15 @@ from s2d_store import ids
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.ids import check_name
 from s2d_store.policies import locations
+from s2d_store.policies.chat_template import template_hash
 from s2d_store.policies.identity import PolicyInfo, inspect_policy
-from s2d_store.policies.tokenizer import tokenizer_difference
+from s2d_store.policies.tokenizer import (
+    load_tokenizer,
+    read_vocabulary,
+    tokenizer_difference,
+    tokenizer_fingerprint,
+    tokenizer_hash,
+)
 from s2d_store.schema import TABLES
 from s2d_store.sql import parameters
 from s2d_store.store import Store
@@ -30,7 +37,8 @@ class Registered:
     Attributes:
         policy_id: its id.
         name: its name.
-        location: folder or hub id; empty for one without weights.
+        location: folder or hub id; of a served policy that of its tokenizer alone, or empty; empty
+            for one that is known by name.
         tokenizer_fingerprint: of its id -> token map; empty where unknown.
         n_parameters: None where unknown.
         active_parameters: those that one token uses; None where unknown.
@@ -97,13 +105,7 @@ def register(
         "update": update,
         "created_at": datetime.now(UTC),
     }
-    tokens = pa.table(
-        {
-            "tokenizer_fingerprint": pa.array([info.tokenizer_fingerprint] * len(vocabulary)),
-            "token_id": pa.array(range(len(vocabulary)), pa.int32()),
-            "token": pa.array(vocabulary, pa.string()),
-        }
-    )
+    tokens = _vocabulary_rows(info.tokenizer_fingerprint, vocabulary)
     policies = pa.Table.from_pylist([row], schema=TABLES["policies"].schema)
     store.commit({"vocabularies": tokens, "policies": policies})
     if (info.policy_id, name) in known:
@@ -120,6 +122,7 @@ def register_without_weights(
     kind: Kind = "outside",
     fingerprint: str | None = None,
     parent_policy_id: str | None = None,
+    tokenizer: str = "",
 ) -> Registered:
     """Register a policy that is known by name alone, or served; what is unknown is null.
 
@@ -129,9 +132,10 @@ def register_without_weights(
         kind: outside or served.
         fingerprint: what others declare of its weights, if anything.
         parent_policy_id: the policy that it was trained from, where that is known.
+        tokenizer: folder or hub id of a served policy's tokenizer, so that prompts go as ids.
 
     Raises:
-        InputError: the name belongs to another policy.
+        InputError: the name belongs to another policy, or the tokenizer cannot be read.
     """
     check_name(name, "policy")
     policy_id = ids.content_id("policy", kind, name, fingerprint)
@@ -142,7 +146,7 @@ def register_without_weights(
                 f"it is policy {known}",
                 "choose another name, or use the registered one",
             )
-    row = {
+    row: dict[str, Any] = {
         "policy_id": policy_id,
         "name": name,
         "kind": kind,
@@ -150,8 +154,19 @@ def register_without_weights(
         "parent_policy_id": parent_policy_id,
         "created_at": datetime.now(UTC),
     }
-    store.commit({"policies": pa.Table.from_pylist([row], schema=TABLES["policies"].schema)})
-    return Registered(policy_id, name, "", "", None, kind=kind)
+    tables = {}
+    if tokenizer:
+        folder = locations.resolve_location(tokenizer)
+        loaded = load_tokenizer(str(folder))
+        vocabulary = read_vocabulary(loaded)
+        row["location"] = locations.to_stored(store.root, tokenizer)
+        row["tokenizer_fingerprint"] = tokenizer_fingerprint(vocabulary)
+        row["tokenizer_hash"] = tokenizer_hash(folder)
+        row["template_hash"] = template_hash(loaded.chat_template)
+        tables["vocabularies"] = _vocabulary_rows(row["tokenizer_fingerprint"], vocabulary)
+    tables["policies"] = pa.Table.from_pylist([row], schema=TABLES["policies"].schema)
+    store.commit(tables)
+    return recorded(store, policy_id)
 
 
 def move(store: Store, name: str, location: str, revision: str | None = None) -> Registered:
@@ -190,9 +205,17 @@ def recorded(store: Store, policy_id: str) -> Registered:
     )
 
 
-def find(store: Store, name_or_location: str, revision: str | None = None) -> Registered:
+def find(
+    store: Store, name_or_location: str, revision: str | None = None, *, served: bool = False
+) -> Registered:
     """A registered policy with weights by name or id, its files checked; a folder or hub id that is
     not registered yet is registered under its last path part.
+
+    Args:
+        store: the store.
+        name_or_location: which one.
+        revision: hub revision of one that is not registered yet.
+        served: whether one without weights will do, if an endpoint serves it.
 
     Raises:
         NotFoundError: neither registered nor a location, or its files are gone.
@@ -207,6 +230,8 @@ def find(store: Store, name_or_location: str, revision: str | None = None) -> Re
         name = Path(name_or_location).name
         return find_or_register(store, name, name_or_location, revision=revision)
     row = _record(store, policy_id)
+    if served and row["kind"] == "served":
+        return recorded(store, policy_id)
     _require_weights(name, row["kind"])
     location = locations.from_stored(store.root, row["location"])
     if _is_gone(location):
@@ -300,8 +325,19 @@ def _require_weights(name: str, kind: str) -> None:
         raise InputError(
             f"policy {name!r} has no weights here",
             f"{where}: it cannot sample, score or be trained by this machine",
-            "s2d policies add OTHER_NAME FOLDER registers its weights, where you have them",
+            "s2d policies add OTHER_NAME FOLDER registers its weights, where you have them"
+            + ("; or --engine server --url URL" if kind == "served" else ""),
         )
+
+
+def _vocabulary_rows(fingerprint: str, vocabulary: list[str]) -> pa.Table:
+    return pa.table(
+        {
+            "tokenizer_fingerprint": pa.array([fingerprint] * len(vocabulary)),
+            "token_id": pa.array(range(len(vocabulary)), pa.int32()),
+            "token": pa.array(vocabulary, pa.string()),
+        }
+    )
 
 
 def _is_gone(location: str) -> bool:

@@ -12,13 +12,14 @@ from s2d_store.accounting.guard import Guard, Meter
 from s2d_store.engines.base import Engine
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k
+from s2d_store.engines.registry import find as find_engine
 from s2d_store.engines.registry import require_capable
 from s2d_store.errors import InputError
 from s2d_store.policies import registry
 from s2d_store.policies.chat_template import render_chat, render_plain
 from s2d_store.policies.registry import Registered
 from s2d_store.policies.tokenizer import load_tokenizer
-from s2d_store.rollouts import first_verdicts, records, spending
+from s2d_store.rollouts import endpoint_facts, first_verdicts, records, spending
 from s2d_store.rollouts.chunk_writer import ChunkWriter
 from s2d_store.rollouts.generate_config import (
     DEFAULTS,
@@ -29,7 +30,7 @@ from s2d_store.rollouts.generate_config import (
     run_of,
 )
 from s2d_store.rollouts.grade_items import prompt_facts
-from s2d_store.rollouts.progress import OnProgress, Progress, ignore
+from s2d_store.rollouts.progress import OnNotice, OnProgress, Progress, ignore, say_nothing
 from s2d_store.rollouts.requests import Job, drop_too_long, plan
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.runs import record
@@ -41,7 +42,8 @@ from s2d_store.verifiers.pool import VerifierPool
 @dataclass(frozen=True)
 class Generated:
     """What a generate command did: its run, rollouts stored now and there before, response
-    tokens sampled now, and prompts left out as too long.
+    tokens sampled now, and prompts left out as too long; of a server also how many rollouts no
+    answer could be stored for, and why the last one could not.
     """
 
     run_id: str
@@ -52,6 +54,8 @@ class Generated:
     graded: int
     reward: float
     too_long: int
+    rejected: int = 0
+    rejected_why: str = ""
 
 
 def generate(
@@ -60,6 +64,7 @@ def generate(
     on_progress: OnProgress = ignore,
     engines: OpenEngine = open_once,
     pools: OpenPool = VerifierPool,
+    on_notice: OnNotice = say_nothing,
 ) -> Generated:
     """Sample what is missing of a run and store it.
 
@@ -73,13 +78,14 @@ def generate(
     check_config(config)
     require_capable(config.engine, k=config.top_logprobs)
     guard = Guard.open(store, config.budget)
-    policy = registry.find(store, config.policy, config.revision)
+    served = find_engine(config.engine).capabilities.served
+    policy = registry.find(store, config.policy, config.revision, served=served)
     identity = identity_of(config, policy)
     run_id = run_of(config, policy)
     prompts = select_prompts(store, config.where, config.limit)
     if config.prompts_per_round:
         prompts = prompts_of_round(prompts, config.prompts_per_round, config.round, config.seed)
-    tokenizer = load_tokenizer(policy.location)
+    tokenizer = load_tokenizer(policy.location) if policy.location else None
     meter = spending.open_meter(guard, store, config, policy, run_id, prompts)
     asked = invocation_of(config)
     with record.record_run(
@@ -96,10 +102,13 @@ def generate(
             n=config.n,
         )
         progress = Progress(total=len(jobs))
-        too_long = 0
+        too_long, rejected = 0, dict[str, str]()
         if jobs:
             with _open(engines, config, policy) as engine, _grading(pools, config) as pool:
                 check_k(config.top_logprobs, engine.vocab_size)
+                about = endpoint_facts.recorded(
+                    store, policy, run_id, engine, config.params, on_notice
+                )
                 kept = drop_too_long(
                     jobs,
                     engine.max_model_len,
@@ -111,18 +120,19 @@ def generate(
                     {j.prompt.prompt_id for j in kept}
                 )
                 progress.total = len(kept)
-                sample_and_store(
-                    store,
-                    config,
-                    policy,
-                    run_id,
-                    engine,
-                    kept,
-                    progress,
-                    on_progress,
-                    meter,
-                    pool,
-                )
+                with about as rejected:
+                    sample_and_store(
+                        store,
+                        config,
+                        policy,
+                        run_id,
+                        engine,
+                        kept,
+                        progress,
+                        on_progress,
+                        meter,
+                        pool,
+                    )
     return Generated(
         run_id=run_id,
         policy=policy.name,
@@ -132,6 +142,8 @@ def generate(
         graded=progress.graded,
         reward=progress.reward,
         too_long=too_long,
+        rejected=len(rejected),
+        rejected_why=next(reversed(rejected.values()), ""),
     )
 
 
@@ -144,6 +156,9 @@ def _grading(
 
 
 def _render(tokenizer: Any, prompt: Prompt, config: GenerateConfig) -> list[int]:
+    """Token ids of a prompt; none where a server is to render it, for lack of a tokenizer here."""
+    if tokenizer is None:
+        return []
     try:
         if config.no_chat_template:
             return render_plain(tokenizer, prompt.messages)
@@ -173,6 +188,7 @@ def _open(
         batch_size=config.batch_size,
         prefix_caching=True,
         engine_args=dict(config.engine_args),
+        url=config.url,
     )
 
 
@@ -234,7 +250,7 @@ def sample_and_store(
     with ChunkWriter(write, chunk_rows) as writer:
         requests = [job.request for job in jobs]
         for sample in engine.sample(requests, config.params, config.top_logprobs):
-            n_tokens = len(sample.response_token_ids)
+            n_tokens = sample.n_tokens
             job = by_id[sample.rollout_id]
             if meter is not None:
                 meter.reserve(spending.cost(policy, job, sample))

@@ -28,7 +28,13 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+OnNotice = Callable[[str], None]
+"""Told a sentence that whoever started the command should read before the work begins."""
 
 
 def ignore(_: Progress) -> None:
     """Show nothing."""
+
+
+def say_nothing(_: str) -> None:
+    """Say nothing."""

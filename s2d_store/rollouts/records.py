@@ -67,15 +67,12 @@ def rollout_tables(
     """
     samples = [f.sample for f in done]
     n, now = len(done), datetime.now(UTC)
-    texts = tokenizer.batch_decode(
-        [s.response_token_ids.tolist() for s in samples], skip_special_tokens=True
-    )
+    texts = _texts(samples, tokenizer)
     schema = TABLES["rollouts"].schema
     same = {
         "role": context.role,
         "run_id": context.run_id,
         "origin": "sampled",
-        "tokens_from": "sampled",
         "policy_id": context.policy_id,
         "purpose": context.purpose,
         "round": context.round,
@@ -87,7 +84,8 @@ def rollout_tables(
         "engine_version": context.engine_version,
         "created_at": now,
     }
-    prompt_ids = [list(f.job.request.prompt_token_ids) for f in done]
+    prompt_ids = [list(f.job.request.prompt_token_ids) or None for f in done]
+    lengths = [None if s.response_token_ids is None else s.n_tokens for s in samples]
     columns: dict[str, Any] = {
         name: pa.repeat(pa.scalar(value, schema.field(name).type), n)
         for name, value in same.items()
@@ -101,33 +99,49 @@ def rollout_tables(
         "prompt_token_ids": pa.array(prompt_ids, pa.list_(pa.int32())),
         "response_token_ids": list_array([s.response_token_ids for s in samples], pa.int32()),
         "response_logprobs": list_array([s.response_logprobs for s in samples], pa.float32()),
+        "sampler_logprobs": list_array([s.sampler_logprobs for s in samples], pa.float32()),
+        "tokens_from": ["none" if n is None else "sampled" for n in lengths],
+        "endpoint": pa.array([s.endpoint for s in samples], pa.string()),
         "response_text": texts,
-        "finish_reason": [s.finish_reason for s in samples],
-        "prompt_tokens": pa.array([len(ids) for ids in prompt_ids], pa.int32()),
-        "response_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
-        "sampled_tokens": pa.array([len(s.response_token_ids) for s in samples], pa.int32()),
+        "finish_reason": pa.array([s.finish_reason for s in samples], pa.string()),
+        "prompt_tokens": pa.array([ids and len(ids) for ids in prompt_ids], pa.int32()),
+        "response_tokens": pa.array(lengths, pa.int32()),
+        "sampled_tokens": pa.array(lengths, pa.int32()),
     }
     tables = {"rollouts": pa.table(columns)}
     for sample in samples:
-        check_topk(
-            sample.rollout_id,
-            sample.topk or _of_sampled_tokens(sample),
-            len(sample.response_token_ids),
-            support="own",
-            vocab_size=context.vocab_size,
-            response_token_ids=sample.response_token_ids,
-        )
+        topk = sample.topk or _of_sampled_tokens(sample)
+        if topk is not None and sample.response_token_ids is not None:
+            check_topk(
+                sample.rollout_id,
+                topk,
+                sample.n_tokens,
+                support="own",
+                vocab_size=context.vocab_size,
+                response_token_ids=sample.response_token_ids,
+            )
     scored = [(s.rollout_id, s.topk) for s in samples if s.topk is not None]
     if scored:
         tables["topk"] = topk_table(scored, context.policy_id, "own", context.run_id, context.mass)
     return tables
 
 
-def _of_sampled_tokens(sample: Sample) -> TopK:
-    """A top 0: the sampled tokens' logprobs alone."""
-    none = np.empty((len(sample.response_token_ids), 0))
-    ids, logprobs = none.astype(np.int32), none.astype(np.float32)
-    return TopK(ids, logprobs, sample.response_logprobs)
+def _texts(samples: Sequence[Sample], tokenizer: Any) -> list[str | None]:
+    """Responses as text: decoded here where their ids are known, else as the server did."""
+    known = [s.response_token_ids.tolist() for s in samples if s.response_token_ids is not None]
+    decoded = iter(tokenizer.batch_decode(known, skip_special_tokens=True) if known else ())
+    return [s.text if s.response_token_ids is None else next(decoded) for s in samples]
+
+
+def _of_sampled_tokens(sample: Sample) -> TopK | None:
+    """A top 0: the sampled tokens' logprobs alone; None where none are known."""
+    known = sample.response_logprobs
+    if known is None:
+        known = sample.sampler_logprobs
+    if known is None:
+        return None
+    none = np.empty((len(known), 0))
+    return TopK(none.astype(np.int32), none.astype(np.float32), known)
 
 
 def _group_id(context: RunContext, prompt_id: str) -> str:
@@ -159,7 +173,7 @@ def topk_table(
 
 def grade(
     done: Sequence[CompletedSample],
-    texts: Sequence[str],
+    texts: Sequence[str | None],
     prompts: Mapping[str, Item],
     pool: VerifierPool,
 ) -> list[Graded]:
@@ -174,13 +188,13 @@ def grade(
     items = [
         item_of(prompts[f.job.prompt.prompt_id], f.sample.rollout_id, text, _ids(f.sample))
         for f, text in zip(done, texts, strict=True)
-        if not pool.needs.answer or prompts[f.job.prompt.prompt_id].accepted
+        if text is not None and (not pool.needs.answer or prompts[f.job.prompt.prompt_id].accepted)
     ]
     return list(pool.grade_many(items))
 
 
-def _ids(sample: Sample) -> list[int]:
-    return [int(token) for token in sample.response_token_ids]
+def _ids(sample: Sample) -> list[int] | None:
+    return None if sample.response_token_ids is None else sample.response_token_ids.tolist()
 
 
 def reward_table(

@@ -39,7 +39,10 @@ def plan(
         token_ids = render(prompt)
         for i in missing:
             rollout_id = new_id(prompt.prompt_id, i)
-            request = SampleRequest(rollout_id, token_ids, new_seed(prompt.prompt_id, i))
+            # Without a tokenizer here, a server renders the messages itself.
+            messages = None if token_ids else prompt.messages
+            seed = new_seed(prompt.prompt_id, i)
+            request = SampleRequest(rollout_id, token_ids, seed, messages)
             jobs.append(Job(request, prompt, i))
     return jobs, present
 

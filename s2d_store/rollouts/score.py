@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import duckdb
@@ -19,13 +20,14 @@ from s2d_store.encoding.topk_ragged import PAD_ID
 from s2d_store.engines.base import Engine, ScoreRequest
 from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
+from s2d_store.engines.registry import find as find_engine
 from s2d_store.engines.registry import require_capable
 from s2d_store.errors import InputError, StoreError
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
-from s2d_store.rollouts import records
+from s2d_store.rollouts import endpoint_facts, records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
-from s2d_store.rollouts.progress import OnProgress, Progress, ignore
+from s2d_store.rollouts.progress import OnNotice, OnProgress, Progress, ignore, say_nothing
 from s2d_store.rollouts.selection import check_counts, check_mass, condition, where_errors
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
@@ -43,13 +45,17 @@ _READS = "graded_rollouts policy_topk topk policies rollouts runs"
 
 @dataclass(frozen=True)
 class Scored:
-    """What a score command did: its run, rollouts scored now and before, tokens scored now."""
+    """What a score command did: its run, rollouts scored now and before, tokens scored now; of a
+    server also how many rollouts no answer could be stored for, and why the last one could not.
+    """
 
     run_id: str
     scorer: str
     stored: int
     present: int
     tokens: int
+    rejected: int = 0
+    rejected_why: str = ""
 
 
 def score(
@@ -57,6 +63,7 @@ def score(
     config: ScoreConfig,
     on_progress: OnProgress = ignore,
     engines: OpenEngine = open_once,
+    on_notice: OnNotice = say_nothing,
 ) -> Scored:
     """Score what is missing and store it in chunks; every row is checked before its commit.
 
@@ -77,7 +84,8 @@ def score(
     check_mass(config.mass)
     require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
-    scorer = registry.find(store, config.scorer, config.revision)
+    served = find_engine(config.engine).capabilities.served
+    scorer = registry.find(store, config.scorer, config.revision, served=served)
     identity = {
         "scorer_policy_id": scorer.policy_id,
         "support": config.support,
@@ -103,11 +111,17 @@ def score(
     alone = store.exclusive(f".score-{scorer.policy_id}-{config.support}", busy)
     with alone, record.record_run(store, run_id, "score", identity, defaults=unless, asked=asked):
         _, wanted, pending = _plan(store, config, scorer)
-        progress = Progress(total=pending.num_rows)
+        progress, rejected = Progress(total=pending.num_rows), dict[str, str]()
         if pending.num_rows:
-            _run(store, config, scorer, run_id, pending, progress, on_progress, engines)
+            opened = _open(engines, config, scorer)
+            with opened as engine:
+                about = endpoint_facts.recorded(store, scorer, run_id, engine, None, on_notice)
+                with about as rejected:
+                    _run(store, config, scorer, run_id, engine, pending, progress, on_progress)
     present = wanted - progress.total
-    return Scored(run_id, scorer.name, progress.committed, present, progress.tokens)
+    why = next(reversed(rejected.values()), "")
+    scored = (progress.committed, present, progress.tokens, len(rejected), why)
+    return Scored(run_id, scorer.name, *scored)
 
 
 def _plan(
@@ -203,17 +217,10 @@ def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig
         return table.to_arrow_table()
 
 
-def _run(
-    store: Store,
-    config: ScoreConfig,
-    scorer: Registered,
-    run_id: str,
-    pending: pa.Table,
-    progress: Progress,
-    on_progress: OnProgress,
-    engines: OpenEngine,
-) -> None:
-    opened = engines(
+def _open(
+    engines: OpenEngine, config: ScoreConfig, scorer: Registered
+) -> AbstractContextManager[Engine]:
+    return engines(
         config.engine,
         scorer.location,
         top_logprobs=config.k,
@@ -222,29 +229,39 @@ def _run(
         dtype=config.dtype,
         batch_size=config.batch_size,
         engine_args=dict(config.engine_args),
+        url=config.url,
     )
-    with opened as engine:
-        check_k(config.k, engine.vocab_size)
-        _check_fit(pending, engine)
 
-        def write(scored: list[tuple[str, TopK]]) -> None:
-            table = records.topk_table(
-                scored, scorer.policy_id, config.support, run_id, config.mass
-            )
-            progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
-        with ChunkWriter(write, config.chunk_rows) as writer:
-            sources = _sources(pending, config.support, rank_choice.of_store(store.root))
-            for start, heavy in fetch_rows(sources, _row_bytes(pending)):
-                light = pending.slice(start, heavy.num_rows)
-                requests = {r.rollout_id: r for r in _requests(light, heavy)}
-                for rollout_id, entry in engine.score(list(requests.values()), config.k):
-                    _check(engine, requests[rollout_id], entry, config.support)
-                    writer.add((rollout_id, entry), entry.logprobs.nbytes * 2)
-                    progress.done += 1
-                    progress.tokens += len(entry.sampled_logprobs)
-                    on_progress(progress)
-        on_progress(progress)
+def _run(
+    store: Store,
+    config: ScoreConfig,
+    scorer: Registered,
+    run_id: str,
+    engine: Engine,
+    pending: pa.Table,
+    progress: Progress,
+    on_progress: OnProgress,
+) -> None:
+    check_k(config.k, engine.vocab_size)
+    _check_fit(pending, engine)
+
+    def write(scored: list[tuple[str, TopK]]) -> None:
+        table = records.topk_table(scored, scorer.policy_id, config.support, run_id, config.mass)
+        progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
+
+    with ChunkWriter(write, config.chunk_rows) as writer:
+        sources = _sources(pending, config.support, rank_choice.of_store(store.root))
+        for start, heavy in fetch_rows(sources, _row_bytes(pending)):
+            light = pending.slice(start, heavy.num_rows)
+            requests = {r.rollout_id: r for r in _requests(light, heavy)}
+            for rollout_id, entry in engine.score(list(requests.values()), config.k):
+                _check(engine, requests[rollout_id], entry, config.support)
+                writer.add((rollout_id, entry), entry.logprobs.nbytes * 2)
+                progress.done += 1
+                progress.tokens += len(entry.sampled_logprobs)
+                on_progress(progress)
+    on_progress(progress)
 
 
 def _check(engine: Engine, request: ScoreRequest, entry: TopK, support: Support) -> None:

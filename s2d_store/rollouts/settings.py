@@ -27,7 +27,11 @@ class EngineChoice(ModelLoading):
     """Engine: which one."""
 
     engine: str = "transformers"
-    """transformers (anywhere), vllm (throughput), or one that another package registers."""
+    """transformers (anywhere), vllm (throughput), server (what is served already), or one that
+    another package registers."""
+    url: str = ""
+    """Endpoints of engine server: http://a:8000,http://b:8000, or a file with one per line, read
+    again when it changes."""
     engine_args: tuple[tuple[str, object], ...] = ()
     """Further engine argument, e.g. tensor_parallel_size=4. May be repeated."""
 

@@ -51,6 +51,6 @@ def open_meter(
 
 def cost(policy: Registered, job: Job, sample: Sample) -> dict[str, float]:
     """What one sampled rollout cost, by metric."""
-    tokens = len(sample.response_token_ids)
+    tokens = sample.n_tokens
     forward = len(job.request.prompt_token_ids) + tokens
     return {"generated_tokens": tokens, "flops": charges.forward_flops(policy, forward)}
