@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from s2d_store.audits import AuditResult
@@ -28,18 +28,25 @@ def audit(
     list_: Annotated[
         bool, typer.Option("--list", help="Show the audits, or one's parameters.")
     ] = False,
-    format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the figures behind each verdict.")
+    ] = False,
+    format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Ask whether the store's facts hold together; exit 1 where one of the audits fails."""
-    from cli.options import pairs
-    from s2d_store.audits import audit as run_audits
-    from s2d_store.errors import InputError
+    """Ask whether the store's facts hold together; exit 1 where one of the audits fails.
 
-    if format_ not in ("table", "json"):
-        raise InputError(f"output format {format_!r} is unknown", "formats: table, json")
+    Example:
+        s2d audit
+        s2d audit label_splits -v -p shared=teacher/rl-teacher,student/cold-grpo
+    """
+    from cli.options import pairs
+    from cli.output import check_format
+    from s2d_store.audits import audit as run_audits
+
+    check_format(format_)
     if list_:
-        _list(names or [])
+        _list(names or [], format_)
         return
     results = run_audits(
         open_store(store),
@@ -50,8 +57,10 @@ def audit(
     )
     if format_ == "json":
         _print_json(results)
+    elif format_ == "table":
+        _print(results, verbose)
     else:
-        _print(results)
+        _print_rows(results, format_)
     bad = ("failed", "skipped") if strict else ("failed",)
     if any(result.status in bad for result in results):
         raise typer.Exit(1)
@@ -65,45 +74,65 @@ def _print_json(results: list[AuditResult]) -> None:
     print(json.dumps(rows, indent=2, default=str, ensure_ascii=False))
 
 
-def _print(results: list[AuditResult]) -> None:
+_WORDS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
+
+
+def _print_rows(results: list[AuditResult], form: str) -> None:
+    from cli.output import print_rows
+
+    columns = ["audit", "result", "examined", "offending", "reason"]
+    rows = [
+        (r.name, _WORDS[r.status], _examined(r), r.offending, r.reason or None) for r in results
+    ]
+    print_rows(columns, rows, form)
+
+
+def _print(results: list[AuditResult], verbose: bool) -> None:
+    """A line each; of one that failed its question, figures and rows as well."""
     from cli.output import print_rows
 
     for result in results:
-        words = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
-        print(f"{words[result.status]}  {result.name}: {_summary(result)}")
-        if result.status == "failed":
+        print(f"{_WORDS[result.status]}  {result.name}: {_summary(result)}")
+        failed = result.status == "failed"
+        if failed:
             print(f"  {result.question}")
-            if result.sample:
-                columns = list(result.sample[0])
-                print_rows(columns, [tuple(row.values()) for row in result.sample])
+        if failed or verbose:
+            for row in result.figures:
+                print("  " + ", ".join(f"{name} {_figure(v)}" for name, v in row.items()))
+        if failed and result.sample:
+            columns = list(result.sample[0])
+            print_rows(columns, [tuple(row.values()) for row in result.sample])
     counts = {s: sum(r.status == s for r in results) for s in ("passed", "failed", "skipped")}
     print(", ".join(f"{n} {status}" for status, n in counts.items()))
 
 
 def _summary(result: AuditResult) -> str:
-    """What was found and looked at: in one line, or one per row of figures where there are more."""
+    """What was found, or how much was looked at."""
     if result.status == "skipped":
         return result.reason
-    parts = [f"{result.offending:,} offending rows"] if result.offending else []
-    lines = [
-        ", ".join(f"{name} {_figure(value)}" for name, value in row.items())
-        for row in result.figures
-    ]
-    if len(lines) < 2:
-        return "; ".join(parts + lines)
-    return "\n      ".join(["; ".join([*parts, f"{len(lines)} looked at"]), *lines])
+    if result.offending:
+        return f"{result.offending:,} offending rows"
+    examined = _examined(result)
+    return "no offending rows" if examined is None else f"{examined:,} examined"
+
+
+def _examined(result: AuditResult) -> int | None:
+    """How many things it looked at; None where it does not say."""
+    counts = {row["examined"] for row in result.figures if "examined" in row}
+    return max(counts) if counts else None
 
 
 def _figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _list(names: list[str]) -> None:
+def _list(names: list[str], form: str) -> None:
     from cli.output import print_rows
     from s2d_store.audits import catalog, find
 
     if not names:
-        print_rows(["audit", "question"], [(n, a.query.question) for n, a in catalog().items()])
+        rows = [(name, found.query.question) for name, found in catalog().items()]
+        print_rows(["audit", "question"], rows, form)
         return
     for query in (find(name).query for name in names):
         print(f"{query.name}: {query.question}\ngrain: {query.grain}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_STORE, BudgetOption, StoreOption, open_store
+from cli.options import DEFAULT_STORE, BudgetOption, FormatOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from s2d_store.accounting.budget_file import Budget
@@ -25,17 +26,22 @@ def budget(
     purpose: Annotated[
         str, typer.Option(help="train or any (evaluation too); default: the budget file's.")
     ] = "",
-    format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Show declared, spent and left; without a budget file, what each role and stage spent."""
+    """Show declared, spent and left; without a budget file, what each role and stage spent.
+
+    Example:
+        s2d budget
+        s2d budget --lineage student --purpose any
+    """
     from dataclasses import replace
 
+    from cli.output import check_format
     from s2d_store.accounting.budget_file import PURPOSES, Budget
     from s2d_store.errors import InputError
 
-    if format_ not in ("table", "json"):
-        raise InputError(f"--format {format_!r} is unknown", "formats: table, json")
+    check_format(format_)
     if purpose and purpose not in PURPOSES:
         raise InputError(f"--purpose {purpose!r} is unknown", f"purposes: {', '.join(PURPOSES)}")
     if context.invoked_subcommand:
@@ -86,9 +92,9 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
     from s2d_store.accounting.budget_file import METRICS, spending
 
     lines = budget.status(store)
-    if format_ == "table" and budget.limits:
-        out.print_limits(lines, budget.purpose)
-        _say_unknown(store)
+    if format_ != "json" and budget.limits:
+        out.print_limits(lines, budget.purpose, format_)
+        _say_unknown(store, format_)
         return
     spent = spending(store.connect(), budget.purpose)
     if format_ == "json":
@@ -108,15 +114,16 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
         result = {"budget": path, "purpose": budget.purpose, "limits": limits, "spent": spent}
         print(json.dumps(result, indent=2))
         return
-    print(f"no budget declared; spent on {out.described(budget.purpose)}:")
+    if format_ == "table":
+        print(f"no budget declared; spent on {out.described(budget.purpose)}:")
     unnamed = {"experiment": "all", "stage": "(none)"}
     rows = [
         [row["scope"], row["name"] or unnamed[row["scope"]], *(row[m] for m in METRICS)]
         for row in spent
         if row["scope"] != "run"
     ]
-    out.print_amounts(["scope", "name", *METRICS], rows)
-    _say_unknown(store)
+    out.print_amounts(["scope", "name", *METRICS], rows, format_)
+    _say_unknown(store, format_)
 
 
 def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
@@ -142,16 +149,18 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
         head = {"policy": name, "policy_id": values["policy"], "purpose": purpose}
         print(json.dumps(head | {"rows": records}, indent=2))
         return
-    print(f"policy {name}, with all it was made from, on {out.described(purpose)}:")
-    out.print_lineage(columns, records)
-    _say_unknown(store)
+    if format_ == "table":
+        print(f"policy {name}, with all it was made from, on {out.described(purpose)}:")
+    out.print_lineage(columns, records, format_)
+    _say_unknown(store, format_)
 
 
-def _say_unknown(store: Store) -> None:
+def _say_unknown(store: Store, form: str) -> None:
     """Name the policies whose FLOPs are missing from the figures above."""
     import queries
 
     found = store.sql(queries.internal("policies_of_unknown_size")).fetchall()
     if found:
         names = ", ".join(name for (name,) in found)
-        print(f"FLOPs of {names} count 0: how many parameters it has is unknown")
+        note = f"FLOPs of {names} count 0: how many parameters it has is unknown"
+        print(note, file=sys.stdout if form == "table" else sys.stderr)

@@ -12,26 +12,24 @@ if TYPE_CHECKING:
 BAR_WIDTH = 24
 
 
-def print_limits(lines: Sequence[Line], purpose: str) -> None:
+def print_limits(lines: Sequence[Line], purpose: str, form: str = "table") -> None:
     """Print declared, spent and left, with bars on a terminal."""
-    from rich.bar import Bar
-
-    print(f"spent on {described(purpose)}:")
+    bars = form == "table" and sys.stdout.isatty()
+    if form == "table":
+        print(f"spent on {described(purpose)}:")
     rows: list[list[Any]] = []
     for line in lines:
-        limit = line.limit
-        row = [limit.title, limit.metric, limit.declared, line.spent, line.left]
-        if sys.stdout.isatty():
-            size = max(limit.declared, 1e-9)
-            color = "red" if line.over else "yellow" if line.spent > 0.9 * size else "green"
-            row.append(Bar(size, 0, min(line.spent, size), width=BAR_WIDTH, color=color))
-        else:
-            row.append("OVER" if line.over else "")
-        rows.append(row)
-    print_amounts(["scope", "metric", "declared", "spent", "left", ""], rows)
+        limit, note = line.limit, "OVER" if line.over else ""
+        if bars:
+            full = round(BAR_WIDTH * min(1.0, line.spent / max(limit.declared, 1e-9)))
+            note = f"{'█' * full}{'░' * (BAR_WIDTH - full)} {note}".rstrip()
+        rows.append([limit.title, limit.metric, limit.declared, line.spent, line.left, note])
+    print_amounts(["scope", "metric", "declared", "spent", "left", ""], rows, form)
 
 
-def print_lineage(columns: list[str], records: Sequence[dict[str, Any]]) -> None:
+def print_lineage(
+    columns: list[str], records: Sequence[dict[str, Any]], form: str = "table"
+) -> None:
     """Print the rows of query lineage, then labels on either side in a sentence."""
     table: list[list[Any]] = []
     for record in records:
@@ -43,7 +41,9 @@ def print_lineage(columns: list[str], records: Sequence[dict[str, Any]]) -> None
             "all": ["all", "all", ""],
         }[level]
         table.append([*label, *list(record.values())[4:]])
-    print_amounts(["side", "stage", "policy", *columns[4:]], table)
+    print_amounts(["side", "stage", "policy", *columns[4:]], table, form)
+    if form != "table":
+        return
     labels = {record["side"]: record["labels"] for record in records if record["level"] == "side"}
     print(
         f"labels spent: {labels.get('upstream', 0):,} on its teachers (upstream), "
@@ -57,18 +57,14 @@ def described(purpose: str) -> str:
     return "training" if purpose == "train" else "training and evaluation"
 
 
-def print_amounts(columns: list[str], rows: list[list[Any]]) -> None:
-    """Print rows as an aligned table, amounts to the right and with separators."""
-    from rich.console import Console
-    from rich.table import Table
-
+def print_amounts(columns: list[str], rows: list[list[Any]], form: str = "table") -> None:
+    """Print rows, amounts to the right and on a terminal with separators."""
+    from cli.output import print_rows
+    from cli.table import Amount
     from s2d_store.accounting.budget_file import amount
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(columns):
-        numeric = any(isinstance(row[i], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(amount(v) if isinstance(v, int | float) else v for v in row))
-    wide = None if sys.stdout.isatty() else 400
-    Console(width=wide, highlight=False, markup=False).print(table)
+    if form == "table":
+        rows = [
+            [Amount(amount(v)) if isinstance(v, int | float) else v for v in row] for row in rows
+        ]
+    print_rows(columns, rows, form)

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from cli import dataset_contents, dataset_export
-from cli.options import DEFAULT_STORE, BudgetOption, ParamOption, StoreOption, open_store, pairs
+from cli.options import (
+    DEFAULT_STORE,
+    BudgetOption,
+    FormatOption,
+    ParamOption,
+    StoreOption,
+    open_store,
+    pairs,
+)
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
@@ -90,18 +98,23 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
 
 @app.command("list")
-def list_(store: StoreOption = DEFAULT_STORE) -> None:
-    """Show the datasets whose files are there."""
-    from cli.output import print_rows
+def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
+    """Show the datasets whose files are there.
+
+    Example:
+        s2d dataset list
+    """
+    from cli.output import check_format, print_rows
     from s2d_store.datasets.lock_file import list_built, read_lock
 
+    check_format(format_)
     opened = open_store(store)
     locks = [read_lock(opened, name) for name in list_built(opened)]
     columns = ["rows", "updates", "response_tokens", "labels"]
     rows = [
         (k["name"], k["kind"], *(k["counts"][c] for c in columns), k["fingerprint"]) for k in locks
     ]
-    print_rows(["name", "kind", *columns, "fingerprint"], rows)
+    print_rows(["name", "kind", *columns, "fingerprint"], rows, format_)
 
 
 @app.command()

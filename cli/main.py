@@ -99,7 +99,9 @@ def _print_traceback(
 
 
 def _print_error(text: str) -> None:
-    prefix = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
+    from cli.output import colored
+
+    prefix = typer.style("error:", fg="red", bold=True) if colored(sys.stderr) else "error:"
     print(f"{prefix} {text}", file=sys.stderr)
 
 

@@ -30,6 +30,10 @@ ParamOption = Annotated[
         "--param", "-p", help="A query's parameter. May be repeated.", metavar="NAME=VALUE"
     ),
 ]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", help="How rows are printed.", metavar="table|json|csv|md|latex"),
+]
 BudgetOption = Annotated[
     str,
     typer.Option(

@@ -1,62 +1,86 @@
-"""Query results: a table on a terminal, or csv, json, arrow or parquet."""
+"""What commands print: rows as a table or for other programs, and query results as they stream."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from cli import table
 from s2d_store.errors import InputError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-FORMATS = ("table", "csv", "json", "arrow", "parquet")
-_LIST_ITEMS = 6
-# What a model wrote must not steer the terminal: escape sequences move, hide and copy text.
-_CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
+# Of rows that a command prints.
+TEXT_FORMATS = ("table", "json", "csv", "md", "latex")
+# Of a query, whose rows may be many: as they come, or to a file.
+FORMATS = (*TEXT_FORMATS, "jsonl", "arrow", "parquet")
+_STREAMED = ("csv", "json", "jsonl")
+# Where nobody says how wide the terminal is.
+_WIDE = 400
 
 
-def print_table(relation: duckdb.DuckDBPyRelation, max_rows: int = 200) -> None:
-    """Print a relation as an aligned table."""
+def check_format(asked: str, known: Sequence[str] = TEXT_FORMATS) -> str:
+    """A format of `--format`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if asked not in known:
+        raise InputError(f"output format {asked!r} is unknown", f"formats: {', '.join(known)}")
+    return asked
+
+
+def colored(stream: IO[str]) -> bool:
+    """Whether to print in colors: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; many where standard output is a pipe or a file."""
+    if not sys.stdout.isatty():
+        return _WIDE
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def print_table(
+    relation: duckdb.DuckDBPyRelation, max_rows: int = 200, form: str = "table"
+) -> None:
+    """Print a relation; as a table no more than `max_rows` of it."""
     from s2d_store.sql import connection
 
     with connection.errors():
         columns = relation.columns
         rows = relation.limit(max_rows + 1).fetchall()
-    print_rows(columns, rows[:max_rows])
+    print_rows(columns, rows[:max_rows], form)
     if len(rows) > max_rows:
-        print(f"first {max_rows} rows; LIMIT, --max-rows or --output FILE for more")
+        note = f"first {max_rows} rows; LIMIT, --max-rows or --output FILE for more"
+        print(note, file=sys.stdout if form == "table" else sys.stderr)
 
 
-def print_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    """Print rows as an aligned table, numbers to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(columns):
-        numeric = all(isinstance(row[i], int | float | type(None)) for row in rows) and rows
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    wide = None if sys.stdout.isatty() else 400
-    Console(width=wide, soft_wrap=False, highlight=False, markup=False).print(table)
-    if not rows:
-        print("(no rows)")
+def print_rows(columns: Sequence[str], rows: Sequence[table.Row], form: str = "table") -> None:
+    """Print rows in one of TEXT_FORMATS."""
+    if form == "table":
+        print(table.table(columns, rows, terminal_width(), colored(sys.stdout)))
+        if not rows:
+            print("(no rows)")
+    elif form == "csv":
+        print("".join(table.csv_lines([columns, *rows])), end="")
+    elif form == "json":
+        print(_array(table.record(columns, row) for row in rows))
+    else:
+        print({"md": table.markdown, "latex": table.latex}[form](columns, rows))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list) and len(value) > _LIST_ITEMS:
-        shown = ", ".join(_cell(item) for item in value[:_LIST_ITEMS])
-        return f"[{shown}, ... {len(value)} in all]"
-    return str(value).translate(_CONTROLS)
+def _array(records: Iterable[str]) -> str:
+    return "[\n" + ",\n".join(records) + "\n]"
 
 
 def choose_format(asked: str, output: Path | None) -> str:
@@ -66,8 +90,7 @@ def choose_format(asked: str, output: Path | None) -> str:
         InputError: unknown, or a binary format without a file.
     """
     chosen = asked or (output.suffix.lstrip(".").lower() if output else "table")
-    if chosen not in FORMATS:
-        raise InputError(f"output format {chosen!r} is unknown", f"formats: {', '.join(FORMATS)}")
+    chosen = check_format({"tex": "latex"}.get(chosen, chosen), FORMATS)
     if output is None and chosen in ("arrow", "parquet"):
         raise InputError(f"format {chosen} is binary", "it needs a file", "--output FILE")
     return chosen
@@ -125,7 +148,7 @@ def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 def _write_file(
     schema: pa.Schema, batches: Iterable[pa.RecordBatch], chosen: str, path: Path
 ) -> None:
-    if chosen in ("csv", "json"):
+    if chosen in (*_STREAMED, "md", "latex"):
         with path.open("wb") as file:
             _write_text(schema, batches, chosen, file)
     elif chosen == "arrow":
@@ -147,23 +170,23 @@ def _write_file(
 def _write_text(
     schema: pa.Schema, batches: Iterable[pa.RecordBatch], chosen: str, file: IO[bytes]
 ) -> None:
-    import csv
-    import io
-    import json
-
-    def rows_as_csv(rows: Iterable[Iterable[Any]]) -> bytes:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
-
+    """Write rows as they come; Markdown and LaTeX, which look at whole columns, at once."""
+    rows = (
+        row
+        for batch in batches
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
     if chosen == "csv":
-        file.write(rows_as_csv([schema.names]))
-    for batch in batches:
-        columns = [column.to_pylist() for column in batch.columns]
-        if chosen == "csv":
-            rows = zip(*columns, strict=True)
-            file.write(rows_as_csv(["" if v is None else v for v in row] for row in rows))
-            continue
-        for row in zip(*columns, strict=True):
-            record = dict(zip(schema.names, row, strict=True))
-            file.write(json.dumps(record, default=str, ensure_ascii=False).encode() + b"\n")
+        for line in table.csv_lines(chain([schema.names], rows)):
+            file.write(line.encode())
+    elif chosen == "jsonl":
+        for row in rows:
+            file.write(table.record(schema.names, row).encode() + b"\n")
+    elif chosen == "json":
+        file.write(b"[")
+        for i, row in enumerate(rows):
+            file.write((b",\n" if i else b"\n") + table.record(schema.names, row).encode())
+        file.write(b"\n]\n")
+    else:
+        form = {"md": table.markdown, "latex": table.latex}[chosen]
+        file.write(form(schema.names, list(rows)).encode() + b"\n")

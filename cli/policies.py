@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_STORE, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from s2d_store.policies.registry import Registered
@@ -85,12 +85,18 @@ def move(
 
 
 @app.command("list")
-def list_(store: StoreOption = DEFAULT_STORE) -> None:
-    """Show every policy."""
-    import queries
-    from cli.output import print_table
+def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
+    """Show every policy.
 
-    print_table(open_store(store).sql(queries.internal("policies_listed")))
+    Example:
+        s2d policies list
+    """
+    import queries
+    from cli.output import check_format, print_table
+
+    check_format(format_)
+    listed = open_store(store).sql(queries.internal("policies_listed"))
+    print_table(listed, max_rows=10_000, form=format_)
 
 
 def _parameters(policy: Registered) -> str:

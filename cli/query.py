@@ -26,10 +26,18 @@ def query(
         bool, typer.Option("--list", help="Show the named queries, or one's parameters.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write .csv, .json, .arrow or .parquet.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write .csv, .json, .jsonl, .md, .tex, .arrow or .parquet."
+        ),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="table, csv, json, arrow or parquet.")
+        str,
+        typer.Option(
+            "--format",
+            help="How rows are printed; default: as the file's ending says, or a table.",
+            metavar="table|json|jsonl|csv|md|latex|arrow|parquet",
+        ),
     ] = "",
     as_of: Annotated[
         str, typer.Option("--as-of", help="An older snapshot: ISO time (UTC) or table=version,...")
@@ -40,23 +48,29 @@ def query(
     ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Run SQL over the store's views, or a named query with parameters."""
+    """Run SQL over the store's views, or a named query with parameters.
+
+    Views: prompts, policies, rollouts, graded_rollouts (one row per rollout, with its verdict),
+    tokens, topk, runs, updates, datasets and more; `s2d query "SHOW TABLES"` lists them, and
+    `s2d query "DESCRIBE rollouts"` the columns of one. docs/queries.md explains them.
+
+    Example:
+        s2d query pass_rate -p purpose=eval
+        s2d query "SELECT policy, avg(reward) FROM graded_rollouts GROUP BY ALL" --format md
+    """
     from functools import partial
 
     import queries
     from cli import output as out
     from cli.options import pairs
-    from s2d_store.errors import InputError
     from s2d_store.sql import connection, parameters, read_only
     from s2d_store.storage.reserved_paths import refuse_store_path
     from s2d_store.tables.snapshot import parse_as_of
 
-    if list_:
-        _list(text)
-        return
-    if not text:
-        raise InputError("no query given", fix="s2d query --list, or s2d query 'SELECT ...'")
     chosen = out.choose_format(format_, output)
+    if list_ or not text:
+        _list(text, chosen)
+        return
     asked = find(text)
     moment = parse_as_of(as_of) if as_of else None
     opened = open_store(store)
@@ -150,14 +164,14 @@ def find(text: str) -> queries.Query | str:
     return text
 
 
-def _list(name: str) -> None:
+def _list(name: str, form: str) -> None:
     import queries
     from cli.output import print_rows
     from s2d_store.errors import NotFoundError
 
     if not name:
         rows = [(q.folder, q.name, q.question) for q in queries.catalog().values()]
-        print_rows(["folder", "name", "question"], rows)
+        print_rows(["folder", "name", "question"], rows, form)
         return
     named = queries.find(name)
     if named is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_STORE, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 app = typer.Typer(
     help="Verifiers: what they have judged, and whose verdicts no longer count.",
@@ -15,14 +15,20 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_(store: StoreOption = DEFAULT_STORE) -> None:
-    """Show the verifiers that can be named, and every version that has verdicts in the store."""
+def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
+    """Show the verifiers that can be named, and every version that has verdicts in the store.
+
+    Example:
+        s2d verifiers list
+    """
     import queries
-    from cli.output import print_table
+    from cli.output import check_format, print_table
     from s2d_store.verifiers.registry import available
 
-    print(f"available: {', '.join(sorted(available()))}")
-    print_table(open_store(store).sql(queries.internal("verifier_versions")))
+    check_format(format_)
+    if format_ == "table":
+        print(f"available: {', '.join(sorted(available()))}")
+    print_table(open_store(store).sql(queries.internal("verifier_versions")), form=format_)
 
 
 @app.command()

@@ -50,19 +50,21 @@ def test_a_sound_store_passes(cli: Cli, sound: Store) -> None:
         catalog()
     )
     assert lines[-1] == "15 passed, 0 failed, 0 skipped"
-    assert "pass  contamination_exact: examined 4, eval_prompts 4, trained_prompts 12" in lines
+    assert "pass  contamination_exact: 4 examined" in lines and len(lines) == 16
+    shown = cli("audit", "contamination_exact", "-v", "--store", sound.root).out
+    assert "  examined 4, eval_prompts 4, trained_prompts 12" in shown.splitlines()
 
 
 def test_a_failure_shows_its_rows_and_exits_1(cli: Cli, broken: Store) -> None:
     done = cli("audit", "duplicate_rollouts", "topk_alignment", "--store", broken.root)
     assert done.code == 1
     lines = done.out.splitlines()
-    assert lines[0] == "FAIL  duplicate_rollouts: 7 offending rows; examined 62"
+    assert lines[0] == "FAIL  duplicate_rollouts: 7 offending rows"
     assert (
         lines[1]
         == "  did a policy give the same response to a prompt more often than chance allows?"
     )
-    assert lines[2].split()[:2] == ["policy", "prompt_id"]
+    assert lines[2] == "  examined 62" and lines[3].split()[:2] == ["policy", "prompt_id"]
     assert sum(line.startswith("student-warmup") for line in lines) == 5
     assert lines[-1] == "1 passed, 1 failed, 0 skipped"
     done = cli("audit", "duplicate_rollouts", "--sample", 0, "--store", broken.root)
@@ -108,10 +110,13 @@ def test_given_datasets_run_the_audits_that_take_them(cli: Cli, broken: Store) -
     assert done.code == 0, done.out
     ran = [line.split()[1].rstrip(":") for line in done.out.splitlines() if line[:1] in "psF"]
     assert ran == DATASET_AUDITS and "teacher_reward_shaped" not in ran
-    done = cli("audit", "label_splits", "--dataset", "warmup", "--store", broken.root)
-    assert done.out.splitlines()[0] == (
-        "pass  label_splits: examined 4, stage student/warmup, labels 4"
-    )
+    done = cli("audit", "label_splits", "-v", "--dataset", "warmup", "--store", broken.root)
+    assert done.out.splitlines()[:2] == [
+        "pass  label_splits: 4 examined",
+        "  examined 4, stage student/warmup, labels 4",
+    ]
+    done = cli("audit", "label_splits", "--format", "csv", "--store", broken.root)
+    assert done.out.splitlines()[0] == "audit,result,examined,offending,reason"
 
 
 def test_parameters_go_to_one_audit_or_to_all_that_take_them(sound: Store) -> None:
