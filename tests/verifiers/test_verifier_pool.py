@@ -1,4 +1,4 @@
-"""Verifiers: what math-verify's answers become, and what the pool does when a worker misbehaves."""
+"""The pool of verifiers: what it does when a worker hangs, dies, or returns nonsense."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from s2d_store.errors import InputError, NotFoundError, S2DError
-from s2d_store.verifiers.answer_place import closing_brace, final_boxed
+from s2d_store.errors import InputError, S2DError
 from s2d_store.verifiers.base import Item, Verdict
-from s2d_store.verifiers.math import MathVerifier
 from s2d_store.verifiers.pool import IN_FLIGHT_PER_WORKER, VerifierPool
-from s2d_store.verifiers.registry import available, load_verifier
-from s2d_store.verifiers.verdict_checks import check_verdict
 from tests.support.processes import REPOSITORY
 
-SPEC = "tests.verifiers.test_verifiers:Obedient"
+SPEC = "tests.verifiers.test_verifier_pool:Obedient"
 
 
 class Obedient:
@@ -77,11 +73,6 @@ class ExitsAtBirth(Unborn):
 
 
 @pytest.fixture(scope="module")
-def math() -> MathVerifier:
-    return MathVerifier()
-
-
-@pytest.fixture(scope="module")
 def pool() -> Iterator[VerifierPool]:
     with VerifierPool(SPEC, workers=2, deadline_s=2.0) as pool:
         yield pool
@@ -107,146 +98,6 @@ def wait_until_gone(pids: list[int]) -> None:
     while any(map(alive, pids)):
         assert time.monotonic() < end, f"still alive: {[pid for pid in pids if alive(pid)]}"
         time.sleep(0.02)
-
-
-# --- math-verify ---------------------------------------------------------------------------------
-
-CORRECT = [
-    ("72", "72"),
-    ("72", r"Adding up, \boxed{71} is wrong, so it is \boxed{72}."),
-    ("72", "She sold 48 + 24 clips.\n#### 72"),
-    ("1,234", "1234"),
-    ("1234", "The total is $1,234."),
-    ("1234", r"\boxed{1{,}234}"),
-    ("0.5", r"\boxed{\frac{1}{2}}"),
-    (r"\frac{1}{2}", "The answer is 0.5"),
-    (r"(3, \pi/2)", r"It is \boxed{\left(3, \frac{\pi}{2}\right)}."),
-    ("x+1", "$1+x$"),
-    ("1331 and 1728", r"\boxed{1728} and \boxed{1331}"),
-    (r"\{1, 2\}", r"\boxed{2, 1}"),
-    ("5", r"\boxed{x = 5}"),
-    ("113", r"\boxed{m+n=113}"),
-    ("73", "437 + 2*234 = 905\n\nFinal Answer: **73**"),
-    ("3", r"so \boxed{3}. An unfinished \boxed{4"),
-]
-WRONG = [
-    ("72", "47"),
-    ("72", r"It is 72, no, \boxed{73}"),
-    ("1331 and 1728", "1728"),
-    ("1331 and 1728", r"\boxed{1331}"),
-    ("1331", r"\boxed{1331} and \boxed{1728}"),
-    ("1,2,3", r"\boxed{1,2}"),
-    (r"\{1,2\}", r"\boxed{\{1,2,3\}}"),
-    ("0", "3x=0"),
-    ("0", r"\boxed{3x=0}"),
-    ("6", r"\boxed{2x=6}"),
-    ("3x+4y+14=0", "3*x-1*y+13=0"),
-    (r"\frac{1}{2^{99}}", r"\boxed{\frac{1}{2^{98}}}"),
-]
-
-
-@pytest.mark.parametrize(("answer", "response"), CORRECT)
-def test_math_correct(math: MathVerifier, answer: str, response: str) -> None:
-    verdict = math.verify(response, answer)
-    assert (verdict.outcome, verdict.reward, verdict.detail) == ("correct", 1.0, "")
-    assert verdict.extracted
-
-
-@pytest.mark.parametrize(("answer", "response"), WRONG)
-def test_math_wrong(math: MathVerifier, answer: str, response: str) -> None:
-    verdict = math.verify(response, answer)
-    assert (verdict.outcome, verdict.reward) == ("wrong", 0.0)
-
-
-@pytest.mark.parametrize("response", ["", "I cannot tell.", r"\boxed{}", "\u221e\u00e9"])
-def test_math_unparseable(math: MathVerifier, response: str) -> None:
-    assert math.verify(response, "5").outcome == "unparseable"
-
-
-@pytest.mark.parametrize("answer", ["", "  ", "???"])
-def test_math_gold_that_cannot_be_read_is_an_error(math: MathVerifier, answer: str) -> None:
-    verdict = math.verify("5", answer)
-    assert verdict.outcome == "error"
-    assert "gold answer" in verdict.detail and repr(answer.strip()) in verdict.detail
-
-
-def test_math_extracts_the_text_of_the_answer(math: MathVerifier) -> None:
-    assert math.verify(r"first 3, then \boxed{\frac{1}{2}}.", "1").extracted == r"\frac{1}{2}"
-    assert math.verify("We get 3, then 47 apples.", "1").extracted == "47"
-
-
-def test_math_reads_only_the_tail(math: MathVerifier) -> None:
-    assert math.verify(r"\boxed{5} " + "so " * 10_000, "5").outcome == "unparseable"
-    assert math.verify("so " * 10_000 + r"\boxed{5}", "5").outcome == "correct"
-
-
-def test_math_raises_what_the_comparison_raises(
-    math: MathVerifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*args: object) -> bool:
-        raise TypeError("no order between these")
-
-    monkeypatch.setattr(math._grader, "sympy_expr_eq", broken)
-    with pytest.raises(TypeError, match="no order"):
-        math.verify(r"\boxed{(-\infty, 3]}", "x \\le 2")
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        r"\boxed{" * 2800,
-        r"\boxed{" * 1400 + "}" * 1400,
-        r"\boxed{1" + " " * 19_000 + "x}",
-        r"\boxed{1}" + " " * 19_000 + r"\boxed{2}",
-        "####" + " " * 19_000 + "x\ny",
-        "#" * 19_000 + "\ny",
-        "1" + " " * 190 + "?",
-    ],
-    ids=["unclosed", "nested", "space", "between", "mark", "marks", "bare"],
-)
-def test_math_own_patterns_take_linear_time(
-    math: MathVerifier, monkeypatch: pytest.MonkeyPatch, response: str
-) -> None:
-    # Linear time is some milliseconds; quadratic was seconds and cubic, hours.
-    monkeypatch.setattr(math, "_parse", lambda text, targets, mode: (None, ""))
-    began = time.thread_time()
-    math.verify(response, "72")
-    assert time.thread_time() - began < 0.5
-
-
-def test_boxes_are_balanced() -> None:
-    assert final_boxed(r"{ \boxed{1 \boxed{2} } \\boxed{3}") == "3"
-    assert final_boxed(r"\boxed{1 \boxed{2} \}}") == r"1 \boxed{2} \}"
-    assert final_boxed(r"\boxed{\frac{1}{2}} and \boxed{\{3\}}") == r"\frac{1}{2}, \{3\}"
-    assert final_boxed(r"\boxed{1} then \boxed{2}") == "2"
-    assert final_boxed(r"\boxed{1") is None
-    assert closing_brace(r"{a\}b{}}", 1) == 7
-
-
-# --- registry ------------------------------------------------------------------------------------
-
-
-def test_registry_has_math_verify_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2d_store.verifiers.registry.entry_points", lambda group: ())
-    assert available()["math-verify"] == "s2d_store.verifiers.math:MathVerifier"
-    verifier = load_verifier("math-verify")
-    assert verifier.name == "math-verify" and verifier.version.endswith("+s2d3")
-
-
-def test_registry_unknown_names_say_what_there_is() -> None:
-    with pytest.raises(NotFoundError, match=r"(?s)'maths'.*available.*math-verify.*s2d\.verifiers"):
-        load_verifier("maths")
-    with pytest.raises(
-        NotFoundError, match=r"cannot import tests\.verifiers\.test_verifiers:Missing"
-    ):
-        load_verifier("tests.verifiers.test_verifiers:Missing")
-    with pytest.raises(InputError, match="module:Class"):
-        load_verifier("tests.verifiers.test_verifiers:")
-    with pytest.raises(InputError, match="is not a verifier"):
-        load_verifier("tests.verifiers.test_verifiers:Nameless")
-
-
-# --- pool ----------------------------------------------------------------------------------------
 
 
 def test_pool_grades_a_stream_and_attributes_by_key(pool: VerifierPool) -> None:
@@ -365,9 +216,9 @@ def test_pool_source_errors_reach_the_caller(pool: VerifierPool) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("tests.verifiers.test_verifiers:Unborn", r"(?s)Unborn.*no weights here"),
-        ("tests.verifiers.test_verifiers:ExitsAtBirth", r"(?s)ExitsAtBirth.*exit code 9"),
-        ("tests.verifiers.test_verifiers:Nameless", "is not a verifier"),
+        ("tests.verifiers.test_verifier_pool:Unborn", r"(?s)Unborn.*no weights here"),
+        ("tests.verifiers.test_verifier_pool:ExitsAtBirth", r"(?s)ExitsAtBirth.*exit code 9"),
+        ("tests.verifiers.test_verifier_pool:Nameless", "is not a verifier"),
         ("no_such_module_here:V", "cannot import no_such_module_here:V"),
         ("maths", "available: .*math-verify"),
     ],
@@ -414,7 +265,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
 
         # No `if __name__` guard: workers must not import this file again.
         print("main", flush=True)
-        pool = VerifierPool("tests.verifiers.test_verifiers:Obedient", workers=2, deadline_s=600)
+        pool = VerifierPool("tests.verifiers.test_verifier_pool:Obedient", workers=2, deadline_s=600)
         for _, verdict, _ in pool.verify_many([(str(i), "pid", "") for i in range(200)]):
             print(verdict.extracted, flush=True)
         print("hanging", flush=True)
@@ -477,19 +328,6 @@ def test_importing_the_pool_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
-def test_checked_makes_texts_storable() -> None:
-    assert check_verdict(Verdict(0.0, "wrong", "a\ud800", "\udc00\x00")) == Verdict(
-        0.0, "wrong", "a?", "?\x00"
-    )
-
-
-def test_checked_passes_good_verdicts_through() -> None:
-    good = Verdict(0.25, "wrong", "1/4")
-    assert check_verdict(good) == good
-    assert check_verdict(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
-    assert check_verdict("correct").outcome == "error"  # type: ignore[arg-type]
-
-
 class Unlucky:
     """Starts, and where a file says so fails to start once more, then starts again."""
 
@@ -512,7 +350,7 @@ def test_one_failed_start_of_a_worker_does_not_end_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S2D_TEST_TRAP", str(tmp_path / "trap"))
-    with VerifierPool("tests.verifiers.test_verifiers:Unlucky", workers=1) as pool:
+    with VerifierPool("tests.verifiers.test_verifier_pool:Unlucky", workers=1) as pool:
         graded = outcomes(pool, "a", "trap", "b", "c")
     assert not (tmp_path / "trap").exists(), "the start that fails was never made"
     assert {graded[key].outcome for key in "abc"} == {"correct"}
@@ -539,7 +377,7 @@ def test_children_with_sessions_of_their_own_end_with_their_worker(
     tmp_path: Path, ending: str
 ) -> None:
     note = tmp_path / "pid"
-    with VerifierPool("tests.verifiers.test_verifiers:Spawner", 1, deadline_s=2.0) as pool:
+    with VerifierPool("tests.verifiers.test_verifier_pool:Spawner", 1, deadline_s=2.0) as pool:
         list(pool.verify_many([("a", ending, str(note))]))
     wait_until_gone([int(note.read_text())])
 
@@ -558,7 +396,7 @@ class Endless:
 
 
 def test_a_reply_without_an_end_is_cut() -> None:
-    with VerifierPool("tests.verifiers.test_verifiers:Endless", 1, deadline_s=2.0) as pool:
+    with VerifierPool("tests.verifiers.test_verifier_pool:Endless", 1, deadline_s=2.0) as pool:
         ((_, verdict, seconds),) = list(pool.verify_many([("a", "b", "c")]))
     assert verdict.outcome in ("error", "timeout") and verdict.reward is None
     assert seconds < 60
