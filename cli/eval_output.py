@@ -57,6 +57,11 @@ def _print_methods(methods: Sequence[Method]) -> None:
 
 def _print_notes(report: Report) -> None:
     """What each policy's figures leave out."""
+    if report.unreadable:
+        print(
+            f"{len(report.unreadable)} gold answers cannot be read, so nobody is judged on them, "
+            f"e.g. {report.unreadable[0]}"
+        )
     for score in report.scores:
         if score.unjudged:
             print(

@@ -10,7 +10,7 @@ from cli.options import DEFAULT_STORE, StoreOption, open_store
 
 app = typer.Typer(help="Prompts and their gold answers.", no_args_is_help=True)
 
-_SHOWN_CONFLICTS = 10
+_SHOWN_CONFLICTS, _SHOWN_UNREADABLE = 10, 3
 
 
 @app.callback()
@@ -61,6 +61,13 @@ def add(
     notes += f", {done.duplicates} duplicates left out" if done.duplicates else ""
     notes += f", {done.with_tools} with tools" if done.with_tools else ""
     print(f"{done.added} prompts added to split {split} ({done.labelled} labelled{notes})")
+    if done.unreadable:
+        print(
+            f"  math-verify cannot read {len(done.unreadable)} of the gold answers, and judges "
+            "nobody on them; other verifiers may"
+        )
+        for reason in done.unreadable[:_SHOWN_UNREADABLE]:
+            print(f"    {reason}")
     for conflict in done.conflicts[:_SHOWN_CONFLICTS]:
         print(f"  kept the first: {conflict}")
     if len(done.conflicts) > _SHOWN_CONFLICTS:

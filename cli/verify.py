@@ -8,6 +8,8 @@ from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
 from s2d_store.rollouts.settings import VerifyConfig
 
+_SHOWN = 3
+
 
 def _verify(given: dict[str, Any]) -> None:
     from cli.progress import progress_bar
@@ -33,7 +35,14 @@ def _verify(given: dict[str, Any]) -> None:
     print(f"run {done.run_id}: {done.graded} rollouts graded, {rate}{left_out}")
     outcomes = ", ".join(f"{name} {count}" for name, count in sorted(done.outcomes.items()))
     print(f"  {outcomes}")
-    if done.error_example:
+    if done.unreadable:
+        print(
+            f"  {len(done.unreadable)} gold answers cannot be read, so nobody is judged on them: "
+            f"{sum(done.unreadable.values())} rollouts"
+        )
+        for reason in list(done.unreadable)[:_SHOWN]:
+            print(f"    {reason}")
+    elif done.error_example:
         print(f"  first error: {done.error_example}")
 
 

@@ -18,6 +18,7 @@ from s2d_store.rollouts.generate_config import DEFAULTS, GenerateConfig, identit
 from s2d_store.rollouts.selection import Prompt
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
+from s2d_store.verifiers.gold import read_gold
 
 QUERIES = ("eval_scores", "eval_pairs", "eval_seeds", "eval_trained")
 _SHOWN_RUNS = 3
@@ -73,6 +74,18 @@ def require_labels(prompts: Sequence[Prompt]) -> None:
             f"one is {without[0].prompt_id}: {_shortened(_question(without[0]))}",
             "add AND answer IS NOT NULL to --where, or s2d prompts add with --answer-field",
         )
+
+
+def unreadable_golds(prompts: Sequence[Prompt], verifier: str) -> tuple[str, ...]:
+    """Prompts whose gold answer the verifier cannot grade against, if it is math-verify: why."""
+    if not verifier.startswith("math-verify"):
+        return ()
+    found = (
+        (prompt.prompt_id, read_gold(prompt.answer.strip()).problem)
+        for prompt in prompts
+        if prompt.answer is not None
+    )
+    return tuple(f"prompt {key}: {problem}" for key, problem in found if problem)
 
 
 def count_trained_prompts(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s2d_store.rollouts.generate_config import GenerateConfig
+from s2d_store.verifiers.answer_place import AnswerFrom
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class EvalConfig:
     """Tries of pass@k. May be repeated; default: n."""
     baseline: str = ""
     """The policy or method to compare the others with; default: every pair."""
+    answer_from: AnswerFrom = "auto"
+    """Where math-verify looks for the answer; auto: the first place that holds one."""
     allow_trained: bool = False
     """Evaluate on prompts trained on, too."""
     seeds: str = ""

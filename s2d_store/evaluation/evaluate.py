@@ -35,6 +35,7 @@ from s2d_store.sql import parameters
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import PoolCache
 from s2d_store.verifiers.registry import needs_answer, verifier_name
+from s2d_store.verifiers.settings import with_answer_from
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 """Given what is being done, a context whose value follows its progress."""
@@ -61,6 +62,7 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
         EngineError, StoreError, BudgetError: as for `generate`; what was finished stays.
     """
     watch = watch or (lambda _: nullcontext(ignore))
+    config = _with_rule(config)
     plan = _plan(store, config, register=True)
     runs: dict[str, checks.Evaluated] = {}
     with closing(PoolCache()) as pools:
@@ -80,7 +82,14 @@ def report(store: Store, config: EvalConfig) -> Report:
     Raises:
         InputError, NotFoundError, QueryError: as for `evaluate`, or nothing is stored.
     """
+    config = _with_rule(config)
     return _report(store, config, _plan(store, config, register=False))
+
+
+def _with_rule(config: EvalConfig) -> EvalConfig:
+    """The config whose verifier says where the answer stands."""
+    verifier = with_answer_from(config.settings.verifier, config.answer_from)
+    return replace(config, settings=replace(config.settings, verifier=verifier))
 
 
 def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
@@ -190,7 +199,8 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
         "verifier": plan.verifier,
     }
     scores = _scores(con, config, plan, given)
-    made = Report(n, plan.verifier, config.margin, tuple(scores.values()))
+    unreadable = checks.unreadable_golds(plan.prompts, plan.verifier)
+    made = Report(n, plan.verifier, config.margin, unreadable, tuple(scores.values()))
     given["margin"] = str(config.margin) if config.margin else ""
     if plan.methods:
         names = ",".join(method.name for method in plan.methods)

@@ -115,12 +115,14 @@ class MethodPair(Comparison):
 class Report:
     """What an evaluation found: scores in the order of the policies asked for.
 
-    Pairs over prompts stand beside policies, pairs over seeds beside methods.
+    Pairs over prompts stand beside policies, pairs over seeds beside methods. `unreadable` says of
+    each prompt whose gold answer math-verify cannot read why: nobody is judged on it.
     """
 
     n: int
     verifier: str
     margin: float
+    unreadable: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     pairs: tuple[Pair, ...] = ()
     methods: tuple[Method, ...] = ()

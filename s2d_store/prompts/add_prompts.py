@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from s2d_store.errors import InputError
 from s2d_store.prompts.rows import PromptOptions, to_row
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
+from s2d_store.verifiers.gold import gold_readable
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Added:
         labelled: prompts of the input with a gold answer.
         with_tools: prompts of the input with tool definitions.
         conflicts: of the duplicates, those with another gold answer, in words.
+        unreadable: gold answers of the input that math-verify cannot read: where, and why.
     """
 
     added: int
@@ -33,6 +35,7 @@ class Added:
     labelled: int
     with_tools: int = 0
     conflicts: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def add(
@@ -78,7 +81,17 @@ def add(
         labelled=sum(row["answer"] is not None for row in rows.values()),
         with_tools=sum(row["tools"] is not None for row in rows.values()),
         conflicts=tuple(conflicts),
+        unreadable=tuple(_unreadable(rows, first_at)),
     )
+
+
+def _unreadable(rows: Mapping[str, dict[str, Any]], first_at: Mapping[str, str]) -> Iterator[str]:
+    """Gold answers that are no mathematics: where each stands, and why it cannot be read."""
+    for key, row in rows.items():
+        for answer in row["answers"] or [row["answer"]]:
+            reason = None if row["answer_type"] in ("none", "number") else gold_readable(answer)
+            if reason:
+                yield f"{first_at[key]}: {reason}"
 
 
 def _gold(row: Mapping[str, Any]) -> tuple[Any, ...]:

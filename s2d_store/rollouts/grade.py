@@ -25,7 +25,9 @@ from s2d_store.runs import record
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.verifiers.base import Item, Verdict
+from s2d_store.verifiers.gold import UNREADABLE
 from s2d_store.verifiers.pool import VerifierPool
+from s2d_store.verifiers.settings import with_answer_from
 
 # What planning reads, and charging for it.
 _READS = "graded_rollouts prompts rewards rollouts runs withdrawals"
@@ -44,6 +46,7 @@ class Verified:
         error_example: the first verdict of outcome `error`, with its reason.
         unlabelled: rollouts asked for that have no gold answer, where the verifier needs one.
         without_text: rollouts asked for that have no text to grade.
+        unreadable: rollouts by the reason why their gold answer cannot be read; one per answer.
     """
 
     run_id: str
@@ -54,6 +57,7 @@ class Verified:
     error_example: str = ""
     unlabelled: int = 0
     without_text: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)
 
 
 def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore) -> Verified:
@@ -67,7 +71,8 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
         BudgetError: it would grade more labels than are left; nothing started.
     """
     check_counts(("--limit", config.limit, 0), ("--chunk", config.chunk_rows, 1))
-    with VerifierPool(config.verifier, config.workers, config.deadline_s) as pool:
+    verifier = with_answer_from(config.verifier, config.answer_from)
+    with VerifierPool(verifier, config.workers, config.deadline_s) as pool:
         require_standing(store, pool.name, pool.version)
         identity = {"verifier": pool.name, "version": pool.version, "deadline_s": config.deadline_s}
         run_id = f"verify-{pool.name}-{ids.content_id(identity)[:8]}"
@@ -78,7 +83,7 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
             _plan(planned, config, pool, result)
             charges.before_verifying(guard, planned, run_id)
         asked: dict[str, object] = {"where": config.where, "limit": config.limit}
-        asked |= {"verifier": config.verifier} | ({"retry": True} if config.retry else {})
+        asked |= {"verifier": verifier} | ({"retry": True} if config.retry else {})
         if config.rollouts is not None:
             asked["rollouts"] = len(config.rollouts)
         # Another deadline is another run, but its verdicts have the same keys.
@@ -157,5 +162,7 @@ def _count(result: Verified, key: str, verdict: Verdict) -> None:
         result.judged += 1
         result.reward += verdict.reward
     result.outcomes[verdict.outcome] = result.outcomes.get(verdict.outcome, 0) + 1
+    if UNREADABLE in verdict.detail:
+        result.unreadable[verdict.detail] = result.unreadable.get(verdict.detail, 0) + 1
     if verdict.outcome == "error" and not result.error_example:
         result.error_example = f"rollout {key}: {verdict.detail}"

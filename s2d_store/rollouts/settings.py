@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from s2d_store.verifiers.answer_place import AnswerFrom
+
 Support = Literal["own", "policy"]
 
 
@@ -82,7 +84,11 @@ class VerifyConfig:
 
     verifier: str = "math-verify"
     """A verifier's name (s2d verifiers list), module:Class, module:function, or a weighted sum such
-    as 'reward = 0.9 * math-verify + 0.1 * my_rewards:tidy'."""
+    as 'reward = 0.9 * math-verify + 0.1 * my_rewards:tidy'. Settings stand behind a name:
+    'math-verify(answer_from=box)'."""
+    answer_from: AnswerFrom = "auto"
+    """Where math-verify looks for the answer; auto: the first place that holds one. Another rule is
+    another verifier: math-verify.box."""
     where: str = ""
     """SQL condition on graded_rollouts."""
     limit: int = 0

@@ -13,11 +13,12 @@ from s2d_store import ids
 from s2d_store.errors import InputError
 from s2d_store.verifiers.base import Item, Verdict
 from s2d_store.verifiers.forms import Loaded
+from s2d_store.verifiers.settings import PATTERN
 
-_WHOLE = re.compile(r"(?:\s*(?P<name>[^\s=*+]+)\s*=(?!=))?(?P<sum>.+)", re.DOTALL)
+_WHOLE = re.compile(r"(?:\s*(?P<name>[^\s=*+()]+)\s*=(?!=))?(?P<sum>.+)", re.DOTALL)
 _TERM = re.compile(
     r"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*\*\s*)?"
-    r"(?P<verifier>[A-Za-z_][\w.:-]*?)\s*(?=$|[+]|\s-\s)"
+    rf"(?P<verifier>[A-Za-z_][\w.:-]*?(?:{PATTERN})?)\s*(?=$|[+]|\s-\s)"
 )
 _PARTS = ("correct", "wrong", "unparseable")
 
@@ -40,7 +41,7 @@ class Sum:
 
 def is_sum(text: str) -> bool:
     """Whether a verifier is named as a sum: no name of one has a star, a plus or an equals sign."""
-    return any(sign in text for sign in "*+=")
+    return any(sign in re.sub(PATTERN, "", text) for sign in "*+=")
 
 
 def parse(text: str) -> Sum:

@@ -15,6 +15,7 @@ from typing import Any
 
 from s2d_store.errors import InputError
 from s2d_store.ids import check_name
+from s2d_store.verifiers import settings
 from s2d_store.verifiers.base import Item, Needs, Verdict, needs_of, version_of_source
 
 FORMS = (
@@ -56,18 +57,27 @@ class Loaded:
         return as_verdict(found)
 
 
-def adapt(found: Any, spec: str) -> Loaded:
+def adapt(found: Any, spec: str, given: Mapping[str, str] | None = None) -> Loaded:
     """A verifier of whatever form, as `Loaded`.
 
     Args:
-        found: what `spec` names: a class (created here, without arguments) or a function.
+        found: what `spec` names: a class (created here, with its settings) or a function.
         spec: `module:Class` or `module:function`, for errors and for a function's name.
+        given: settings of a class.
 
     Raises:
-        InputError: it has none of the forms, or its name cannot be a folder's.
+        InputError: it has none of the forms, its name cannot be a folder's, or it does not take
+            these settings.
         Exception: whatever the class raises when it is created.
     """
-    loaded = _adapt_class(found, spec) if inspect.isclass(found) else _adapt_function(found, spec)
+    if inspect.isclass(found):
+        loaded = _adapt_class(settings.create(found, spec, given or {}), spec)
+    elif given:
+        raise InputError(
+            f"{spec} is a function and takes no settings", f"given: {', '.join(given)}"
+        )
+    else:
+        loaded = _adapt_function(found, spec)
     check_name(loaded.name, "verifier")
     return loaded
 
@@ -107,8 +117,7 @@ def as_verdict(found: Any) -> Verdict:
     return Verdict(reward, "scored")
 
 
-def _adapt_class(found: type, spec: str) -> Loaded:
-    made: Any = found()
+def _adapt_class(made: Any, spec: str) -> Loaded:
     name, version = (getattr(made, field, None) for field in ("name", "version"))
     if not all(isinstance(text, str) and text for text in (name, version)):
         raise _not_a_verifier(spec, "it needs non-empty texts `name` and `version`")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_WORDS = 6
 """A gold answer of more words, in which no single answer is found, is a sentence."""
 
+UNREADABLE = "cannot read the gold answer"
+"""How the reason begins why an answer cannot be graded against, in verdicts too."""
+
 _FORMULA = re.compile(r"\$([^$]{1,400})\$")
 _STATED = re.compile(
     r"\b(?:answers?|results?|sum|total|value|solution)\b[^$\n]{0,60}?\b(?:is|are|equals|=)\s*:?\s*(.{1,200}?)\.?$",
@@ -41,7 +44,7 @@ class GoldAnswer:
 
 def read_gold(answer: str) -> GoldAnswer:
     """What a gold answer says; a sentence is read by the one answer that it states."""
-    shown = f"cannot read the gold answer {answer[:200]!r}"
+    shown = f"{UNREADABLE} {answer[:200]!r}"
     if len(answer) > 20 * MAX_CHARS:
         return GoldAnswer(
             answer, Reading("", ""), f"{shown}: {len(answer)} characters are too many"

@@ -63,9 +63,9 @@ class MathVerifier:
             only `box`, `tag` (`<answer>`), `hash` (`####`) or `last-number`.
 
     Attributes:
-        name: `math-verify`.
-        version: math-verify's version, our revision and the place, when it is not `auto`, e.g.
-            `0.9.0+s2d3` or `0.9.0+s2d3.box`.
+        name: `math-verify`, and the place when it is not `auto`, e.g. `math-verify.box`: verdicts
+            by another rule stand beside those of this one and never replace them.
+        version: math-verify's version, our revision and the place, e.g. `0.9.0+s2d3.box`.
     """
 
     def __init__(self, answer_from: AnswerFrom = "auto") -> None:
@@ -79,9 +79,9 @@ class MathVerifier:
 
         for library in ("math_verify", "latex2sympy2_extended", "sympy"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        self.name = "math-verify"
         self.answer_from = answer_from
         place = "" if answer_from == "auto" else f".{answer_from}"
+        self.name = f"math-verify{place}"
         self.version = f"{version('math-verify')}+{REVISION}{place}"
         self._lib, self._grader = math_verify, exact_grader()
         # One instance of each: math-verify keeps the compiled patterns of one config only.

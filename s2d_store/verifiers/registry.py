@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import entry_points
 
 from s2d_store.errors import InputError, NotFoundError
-from s2d_store.verifiers import combined
+from s2d_store.verifiers import combined, settings
 from s2d_store.verifiers.forms import Loaded, adapt
 
 GROUP = "s2d.verifiers"
@@ -31,8 +31,8 @@ def available() -> dict[str, str]:
 
 
 def resolve(name: str) -> str:
-    """The `module:Class` of a verifier; a text with a colon is taken as one already, and so is a
-    sum of verifiers, once each of them is known.
+    """The `module:Class` of a verifier, its settings behind it; a text with a colon is taken as one
+    already, and so is a sum of verifiers, once each of them is known.
 
     Imports nothing, so that a process which only starts workers stays light.
 
@@ -44,6 +44,7 @@ def resolve(name: str) -> str:
         for term in combined.parse(name).terms:
             resolve(term.verifier)
         return name
+    name, given = settings.split(name)
     if ":" in name:
         module, _, attribute = name.partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
@@ -52,7 +53,7 @@ def resolve(name: str) -> str:
                 why="with a colon the form is module:Class or module:function",
                 fix="write for example my_package.verifiers:MyVerifier",
             )
-        return name
+        return settings.join(name, given)
     names = available()
     if name not in names:
         raise NotFoundError(
@@ -61,7 +62,7 @@ def resolve(name: str) -> str:
             fix=f'register it in its pyproject.toml: [project.entry-points."{GROUP}"] '
             f'{name} = "module:Class", reinstall the package; or pass module:Class itself',
         )
-    return names[name]
+    return settings.join(names[name], given)
 
 
 def load_verifier(name: str) -> Loaded:
@@ -69,7 +70,8 @@ def load_verifier(name: str) -> Loaded:
 
     Args:
         name: a registered name, `module:Class`, `module:function`, or a sum of those such as
-            `reward = 0.9 * math-verify + 0.1 * my_rewards:tidy`.
+            `reward = 0.9 * math-verify + 0.1 * my_rewards:tidy`. A class may have settings behind
+            its name, as in `math-verify(answer_from=box)`.
 
     Raises:
         NotFoundError: the name, the module or the class does not exist.
@@ -79,7 +81,7 @@ def load_verifier(name: str) -> Loaded:
     """
     if combined.is_sum(name):
         return combined.combine(combined.parse(name), load_verifier)
-    spec = resolve(name)
+    spec, given = settings.split(resolve(name))
     module_name, _, attribute = spec.partition(":")
     try:
         found = importlib.import_module(module_name)
@@ -91,7 +93,7 @@ def load_verifier(name: str) -> Loaded:
             why=f"{type(error).__name__}: {error}",
             fix="install the package that holds it, or put its folder on PYTHONPATH",
         ) from error
-    return adapt(found, spec)
+    return adapt(found, spec, given)
 
 
 def verifier_name(asked: str) -> str:

@@ -45,7 +45,12 @@ def test_measures_leave_out_unjudged_rollouts_and_count_them(evaluated: Store) -
 
 def test_the_report_says_how_many(capsys: pytest.CaptureFixture[str]) -> None:
     score = Score("p", "run", 5, 20, 1, 1, 0, (Figure("avg@4", 0.5, 0.05, 0.4, 0.6),))
-    print_report(Report(4, "math-verify", 0.0, (score,)), "table")
-    assert "p: 1 of 20 rollouts were not judged (timeout, error)" in capsys.readouterr().out
-    print_report(Report(4, "math-verify", 0.0, (dataclasses.replace(score, unjudged=0),)), "table")
+    unreadable = ("prompt p1: cannot read the gold answer '('",)
+    print_report(Report(4, "math-verify", 0.0, unreadable, (score,)), "table")
+    out = capsys.readouterr().out
+    assert "1 gold answers cannot be read, so nobody is judged on them, e.g. prompt p1" in out
+    assert "p: 1 of 20 rollouts were not judged (timeout, error)" in out
+    print_report(
+        Report(4, "math-verify", 0.0, (), (dataclasses.replace(score, unjudged=0),)), "table"
+    )
     assert "not judged" not in capsys.readouterr().out

@@ -230,3 +230,15 @@ def test_a_hub_data_set_that_cannot_be_reached_is_one_error(store: Store, tmp_pa
     assert "fix: check the name and the network" in done.stderr
     assert "Traceback" not in done.stderr
     assert stored(store) == []
+
+
+def test_gold_answers_that_nobody_can_read_are_told(cli: Cli, store: Store, tmp_path: Path) -> None:
+    golds = ["72", r"\frac{1}{2}", "even", "(((", [r"\frac{1}{3}", "1, 2, \\ldots, n"], 7, None]
+    rows = [{"question": f"q{i}", "answer": gold} for i, gold in enumerate(golds)]
+    done = cli("prompts", "add", jsonl(tmp_path / "a.jsonl", *rows), "--store", store.root)
+    assert done.code == 0, done.err
+    first, told, *reasons = done.out.splitlines()
+    assert first.startswith("7 prompts added to split train (6 labelled")
+    assert "math-verify cannot read 2 of the gold answers" in told
+    assert "line 4: cannot read the gold answer '((('" in reasons[0]
+    assert "line 5: only the same text as '1, 2, " in reasons[1]

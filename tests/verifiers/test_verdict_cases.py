@@ -67,7 +67,7 @@ def test_whole_numbers_in_every_form(math: MathVerifier) -> None:
 )
 def test_a_stated_place_is_the_only_one(rule: str, right: str, wrong: str) -> None:
     verifier = MathVerifier(answer_from=rule)  # type: ignore[arg-type]
-    assert verifier.version.endswith(f".{rule}")
+    assert verifier.name == f"math-verify.{rule}" and verifier.version.endswith(f".{rule}")
     assert verifier.verify(right, "5").outcome == "correct"
     assert verifier.verify(wrong, "5").outcome in ("wrong", "unparseable")
     assert verifier.verify(f"<think>{right}", "5").outcome == "unparseable"

@@ -265,7 +265,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
 
         # No `if __name__` guard: workers must not import this file again.
         print("main", flush=True)
-        pool = VerifierPool("tests.verifiers.test_verifier_pool:Obedient", workers=2, deadline_s=600)
+        pool = VerifierPool("tests.verifiers.test_verifier_pool:Obedient", 2, deadline_s=600)
         for _, verdict, _ in pool.verify_many([(str(i), "pid", "") for i in range(200)]):
             print(verdict.extracted, flush=True)
         print("hanging", flush=True)

@@ -59,11 +59,12 @@ def verify(cli: Cli, tmp_path: Path) -> Verify:
 def test_outcomes_are_stored_once(generated: Store, verify: Verify) -> None:
     done = verify("--quiet")
     assert (done.code, done.err) == (0, "")
-    first, left_out, outcomes, problem = done.out.splitlines()
+    first, left_out, outcomes, unreadable, problem = done.out.splitlines()
     assert left_out == "  2 rollouts left out: their prompts have no gold answer"
     assert ": 14 rollouts graded, pass rate 0." in first
     assert "error 2" in outcomes
-    assert "first error: rollout" in problem and "cannot read the gold answer 'not a nu" in problem
+    assert unreadable == "  1 gold answers cannot be read, so nobody is judged on them: 2 rollouts"
+    assert "cannot read the gold answer 'not a nu" in problem
     rows = generated.sql(
         "SELECT outcome, reward, answer, detail FROM rewards JOIN rollouts USING (rollout_id) "
         "JOIN prompts USING (prompt_id)"
@@ -259,3 +260,23 @@ def test_a_withdrawn_version_grades_nothing(generated: Store, verify: Verify, cl
     assert cli("verifiers", "withdraw", "math-verify", version, "--reason", "wrong", *at).code == 0
     refused = verify()
     assert refused.code == 1 and f"math-verify {version} was withdrawn: wrong" in refused.err
+
+
+def test_another_place_of_the_answer_is_another_verifier(
+    generated: Store, verify: Verify, cli: Cli
+) -> None:
+    assert verify("--quiet").code == 0
+    done = verify("--quiet", "--answer-from", "box")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("run verify-math-verify.box-")
+    found = generated.sql(
+        "SELECT verifier, count(*), any_value(verifier_version) FROM current_rewards GROUP BY 1"
+    ).fetchall()
+    assert {(name, count) for name, count, _ in found} == {
+        ("math-verify", 14),
+        ("math-verify.box", 14),
+    }, "the verdicts of both rules stand side by side"
+    assert dict((n, v) for n, _, v in found)["math-verify.box"].endswith(".box")
+    assert "nothing left to grade" in verify("--verifier", "math-verify(answer_from=box)").out
+    done = verify("--answer-from", "boxes")
+    assert done.code == 1 and "'boxes' is no place of an answer" in done.err
