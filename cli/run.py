@@ -31,42 +31,87 @@ def run(
         list[int] | None,
         typer.Option("--seed", help="Only this seed of the recipe. May be repeated."),
     ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Set a key: --set stage.bridge.train.lr=1e-5. May be repeated.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    overlay: Annotated[
+        list[Path] | None,
+        typer.Option(help="A TOML file whose keys take precedence. May be repeated."),
+    ] = None,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Do this stage, and what depends on it, again, as a new attempt; what is stored "
+            "stays. May be repeated."
+        ),
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on."""
+    """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on.
+
+    s2d run recipe.toml --plan --set stage.bridge.train.lr=1e-5
+    """
     from cli.recipes import estimate, preflight
     from cli.recipes.base_policies import find_bases, register_bases
     from cli.recipes.parse import read_recipe
+    from cli.recipes.plan_output import print_plan
+    from cli.recipes.prompt_sets import add_prompts
     from cli.recipes.tasks import policy_names
     from cli.recipes.tasks import tasks as tasks_of
-    from cli.recipes.train_from_store import require_torch
+    from s2d_store.mistakes import Mistakes
     from s2d_store.store import Store
 
-    asked = read_recipe(recipe)
-    tasks = tasks_of(_only(asked, stage), seed or ())
-    planned = estimate.plan(tasks, asked.prompts)
-    store = Store.open(asked.store) if Store.is_at(asked.store) else None
+    mistakes = Mistakes()
+    asked = read_recipe(recipe, overlay or (), setting or (), mistakes)
     locations = policy_names(asked, seed or ())
-    if plan:
-        known = locations if store else {}
-        experiment = _experiment(asked, tasks, planned, store, find_bases(store, asked.name, known))
-        lines = _stand(experiment, planned)
-        _print_plan(asked, lines)
-        if store:
-            estimate.require_budget(store, asked, lines)
-        return
-    require_torch()
-    bases = find_bases(store, asked.name, locations)
+    preflight.look_for_files(asked, locations, mistakes)
+    mistakes.raise_all(f"recipe {recipe}")
+    tasks = tasks_of(_only(asked, stage), seed or ())
+    planned = estimate.plan(asked, tasks)
+    store = Store.open(asked.store) if Store.is_at(asked.store) else None
+    bases = find_bases(store, asked.name, locations, mistakes)
     experiment = _experiment(asked, tasks, planned, store, bases)
+    for name in redo or ():
+        _redo(experiment, name)
     lines = _stand(experiment, planned)
-    preflight.require_possible(asked, lines, experiment.tasks, locations)
-    store = store or Store.init(asked.store)
-    estimate.require_budget(store, asked, lines)
+    preflight.look_at_machine(experiment, lines, locations, mistakes)
+    if store:
+        preflight.look_at_store(experiment, store, lines, mistakes)
+        with mistakes.collect():
+            estimate.require_budget(store, asked, lines)
+    if plan:
+        print_plan(asked, lines)
+        mistakes.raise_all(f"recipe {recipe}, as it stands,")
+        return
+    mistakes.raise_all(f"recipe {recipe}")
+    if store is None:
+        store = Store.init(asked.store)
+        estimate.require_budget(store, asked, lines)
     if any(line.done < line.rounds for line in lines):
-        estimate.add_prompts(store, asked.prompts)
+        add_prompts(store, asked)
         register_bases(store, bases)
-        experiment = _experiment(asked, tasks, planned, store, bases)
+    experiment.ledger.open(store)
     _carry_out(experiment, store, tasks, quiet)
+
+
+def _redo(experiment: Experiment, name: str) -> None:
+    """Let a stage be done again, and with it every stage that depends on it."""
+    from s2d_store.errors import NotFoundError, did_you_mean
+
+    found = [task for task in experiment.tasks.values() if name in (task.key, task.name)]
+    if not found:
+        known = list(experiment.recipe.stage)
+        raise NotFoundError(
+            f"--redo {name}: no such stage is to be carried out{did_you_mean(name, known)}",
+            f"the recipe has {', '.join(known)}",
+        )
+    for task in found:
+        experiment.ledger.redo(task)
 
 
 def _experiment(
@@ -129,7 +174,7 @@ def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
     from dataclasses import replace
 
     from cli.recipes.tasks import references
-    from s2d_store.errors import NotFoundError
+    from s2d_store.errors import NotFoundError, did_you_mean
 
     if not stages:
         return recipe
@@ -141,38 +186,10 @@ def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
             continue
         if name not in recipe.stage:
             raise NotFoundError(
-                f"the recipe has no stage {name!r}", f"it has {', '.join(recipe.stage)}"
+                f"the recipe has no stage {name!r}{did_you_mean(name, recipe.stage)}",
+                f"it has {', '.join(recipe.stage)}",
             )
         wanted.add(name)
         waiting += references(recipe.stage[name])
     kept = {name: stage for name, stage in recipe.stage.items() if name in wanted}
     return replace(recipe, stage=kept)
-
-
-def _print_plan(recipe: Recipe, lines: list[Line]) -> None:
-    from cli.output import print_rows
-
-    columns = ["stage", "kind", "from", "teacher", "done", "rounds", "rollouts"]
-    rows = []
-    for line in lines:
-        stage, names = line.task.stage, {**line.task.policies, **line.task.tasks}
-        rows.append(
-            (
-                line.task.name,
-                stage.kind,
-                names.get(stage.start, "") or "-",
-                names.get(stage.teacher, "") or "-",
-                line.done,
-                line.rounds,
-                line.rollouts,
-                line.most_tokens,
-                sum(line.updates),
-                line.labels,
-            )
-        )
-    print(f"recipe {recipe.name}: store {recipe.store}, policies in {recipe.output}")
-    print_rows([*columns, "tokens, at most", "updates", "labels"], rows)
-    print(
-        f"left to do: {sum(line.left_updates for line in lines):,} updates, "
-        f"{len({prompt for line in lines for prompt in line.left}):,} labels at most"
-    )

@@ -39,6 +39,11 @@ round's dataset, train. The optimizer and its schedule go on from round to round
 `bridge` of recipe `paper` is run, dataset and policy `paper.bridge.r003`; warmup and sft have one
 round and no number.
 
+Paths start at the folder of the file that says them. `extends = "base.toml"` lays a recipe over
+another; `--overlay more.toml` and `--set stage.bridge.train.lr=1e-5` lay more over both. A stage
+that was done with other settings is refused; `--redo STAGE` does it, and what depends on it, again
+as a new attempt.
+
 Recipes may share a store. A stage that another recipe has done whole, with the same name, settings,
 policies and prompts, is taken over: `warmup: as paper.warmup, with the same settings and inputs`. A
 policy that two recipes name alike and that differs is registered as `RECIPE.NAME` for the second.
@@ -142,6 +147,7 @@ def recipes_page() -> str:
         rows = [
             f"| `{f.name}` | {_kind(kinds[f.name])} | {_default(f)} | {_cell(help_of[f.name])} |"
             for f in fields(table)
+            if not f.metadata.get("filled_in")
         ]
         head = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
         parts.append(head + "\n".join(rows) + "\n")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2d_store.mistakes import Mistakes
 from s2d_store.policies import locations, registry
 from s2d_store.policies.identity import inspect_policy
 from s2d_store.store import Store
@@ -29,7 +30,9 @@ class Base:
     is_new: bool
 
 
-def find_bases(store: Store | None, recipe: str, given: Mapping[str, str]) -> dict[str, Base]:
+def find_bases(
+    store: Store | None, recipe: str, given: Mapping[str, str], mistakes: Mistakes
+) -> dict[str, Base]:
     """Find every policy of a recipe in its store; nothing is written.
 
     A model at the place that the store knows under its name is taken to be the same: the commands
@@ -39,24 +42,28 @@ def find_bases(store: Store | None, recipe: str, given: Mapping[str, str]) -> di
         store: the store; None where there is none yet.
         recipe: the recipe's name.
         given: name in the recipe -> folder or hub id.
-
-    Raises:
-        S2DError: a folder that is missing, or is no whole model.
+        mistakes: takes folders that are missing or hold no whole model; such a policy is left out.
     """
     known = [] if store is None else _known(store)
     found = {}
     for name, location in given.items():
-        names = (name, f"{recipe}.{name}")
-        there = next((k for k in known if k.name in names and _is_at(k, location)), None)
-        if there is None:
-            policy_id = inspect_policy(location)[0].policy_id
-            there = next((k for k in known if k.policy_id == policy_id), None)
-        if there is None:
-            taken = any(k.name == name for k in known)
-            there = Base(names[taken], policy_id, location, is_new=True)
-            known.append(there)
-        found[name] = there
+        with mistakes.collect():
+            found[name] = _find(known, recipe, name, location)
     return found
+
+
+def _find(known: list[Base], recipe: str, name: str, location: str) -> Base:
+    """A policy that is known, or that is added to those known."""
+    names = (name, f"{recipe}.{name}")
+    there = next((k for k in known if k.name in names and _is_at(k, location)), None)
+    if there is None:
+        policy_id = inspect_policy(location)[0].policy_id
+        there = next((k for k in known if k.policy_id == policy_id), None)
+    if there is None:
+        taken = any(k.name == name for k in known)
+        there = Base(names[taken], policy_id, location, is_new=True)
+        known.append(there)
+    return there
 
 
 def register_bases(store: Store, bases: Mapping[str, Base]) -> None:

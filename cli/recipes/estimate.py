@@ -11,14 +11,14 @@ from typing import Any
 
 import queries
 from cli.recipes.names import n_rounds
-from cli.recipes.schema import EVAL, Prompts, Recipe, Stage
+from cli.recipes.prompt_sets import add_prompts
+from cli.recipes.schema import EVAL, Recipe, Stage
 from cli.recipes.stage_kind import kind_of, query_of
 from cli.recipes.standing import Standing
 from cli.recipes.tasks import Task
-from s2d_store import prompts
 from s2d_store.accounting.guard import Guard, PlannedSpend
-from s2d_store.errors import InputError
-from s2d_store.ids import content_id
+from s2d_store.errors import InputError, S2DError
+from s2d_store.mistakes import Mistakes
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.store import Store
 
@@ -74,10 +74,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe's plan: a line per task, and condition on prompts -> content id of those chosen."""
+    """A recipe's plan: a line per task, and condition on prompts -> those chosen, by id."""
 
     lines: tuple[Line, ...]
-    prompts: Mapping[str, str]
+    prompts: Mapping[str, Mapping[str, Prompt]]
 
     @property
     def updates(self) -> dict[str, int]:
@@ -85,26 +85,7 @@ class Plan:
         return {line.task.name: sum(line.updates) for line in self.lines}
 
 
-def add_prompts(store: Store, named: Mapping[str, Prompts]) -> None:
-    """Add a recipe's prompt files to a store; what is there already adds nothing.
-
-    Raises:
-        NotFoundError, InputError: a file that is missing or malformed.
-    """
-    for split, given in named.items():
-        options = prompts.PromptOptions(
-            source=given.source or Path(given.file.removeprefix("hf:").split(":")[0]).stem,
-            split=split,
-            prompt_field=given.prompt_field,
-            answer_field=given.answer_field,
-            system=given.system,
-            suffix=given.suffix,
-            skip_duplicates=given.skip_duplicates,
-        )
-        prompts.add(store, prompts.read_records(given.file), options)
-
-
-def plan(tasks: Sequence[Task], named: Mapping[str, Prompts]) -> Plan:
+def plan(recipe: Recipe, tasks: Sequence[Task]) -> Plan:
     """Work out every task over the recipe's prompts; the recipe's own store is not looked at.
 
     Raises:
@@ -113,16 +94,19 @@ def plan(tasks: Sequence[Task], named: Mapping[str, Prompts]) -> Plan:
     by_name = {task.name: task for task in tasks}
     with tempfile.TemporaryDirectory(prefix="s2d-plan-") as folder:
         scratch = Store.init(Path(folder) / "store")
-        add_prompts(scratch, named)
-        chosen = {
-            condition: select_prompts(scratch, condition)
-            for condition in {t.stage.prompts for t in tasks if not t.stage.treatment}
-        }
-    _require_held_out(tasks, chosen)
+        add_prompts(scratch, recipe)
+        mistakes, chosen = Mistakes(), {}
+        for task in tasks:
+            condition = task.stage.prompts
+            if condition not in chosen and not task.stage.treatment:
+                with mistakes.collect():
+                    chosen[condition] = _selected(scratch, recipe, task)
+        mistakes.raise_all(f"recipe {recipe.name}")
+    _require_held_out(recipe, tasks, chosen)
     lines: dict[str, Line] = {}
     for task in tasks:
         lines[task.name] = _line(by_name, task, chosen, lines)
-    found = {where: content_id([p.prompt_id for p in taken]) for where, taken in chosen.items()}
+    found = {where: {p.prompt_id: p for p in taken} for where, taken in chosen.items()}
     return Plan(tuple(lines.values()), found)
 
 
@@ -150,7 +134,18 @@ def require_budget(store: Store, recipe: Recipe, lines: Sequence[Line]) -> None:
     guard.check(f"recipe {recipe.name}", charges)
 
 
-def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Prompt]]) -> None:
+def _selected(store: Store, recipe: Recipe, task: Task) -> list[Prompt]:
+    try:
+        return select_prompts(store, task.stage.prompts)
+    except S2DError as error:
+        what = error.what.replace("--where ", "prompts = ")
+        at, fix = recipe.title(task.key, "prompts"), error.fix.replace("--where", "prompts")
+        raise type(error)(f"{at}: {what}", error.why, fix) from error
+
+
+def _require_held_out(
+    recipe: Recipe, tasks: Sequence[Task], chosen: Mapping[str, Sequence[Prompt]]
+) -> None:
     """Refuse now what `s2d eval` would refuse when everything is trained.
 
     Raises:
@@ -164,8 +159,8 @@ def _require_held_out(tasks: Sequence[Task], chosen: Mapping[str, Sequence[Promp
             shared = ids[task.stage.prompts] & ids[other.stage.prompts]
             if shared:
                 raise InputError(
-                    f"{task.name} would evaluate on {len(shared)} prompts that {other.name} "
-                    "trains on",
+                    f"{recipe.title(task.key)}: {task.name} would evaluate on {len(shared)} "
+                    f"prompts that {other.name} trains on",
                     f"prompts of the one: {task.stage.prompts or 'all'}, "
                     f"of the other: {other.stage.prompts or 'all'}",
                     "keep them apart: prompts = \"split = 'test'\"",

@@ -93,6 +93,11 @@ class Ledger:
                 run_id, recipe or "", stage or "", attempt or 0, status, config, made
             )
 
+    def open(self, store: Store) -> None:
+        """Read a store that was made meanwhile."""
+        self._store = store
+        self.read()
+
     def redo(self, task: Task) -> None:
         """From now on a task, and what depends on it, is carried out as another attempt."""
         self._redone[task.name] = self.attempt(task) + 1

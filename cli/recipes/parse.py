@@ -1,83 +1,154 @@
-"""A recipe file, checked against the schema: unknown keys, types, kinds of stages, names."""
+"""A recipe, checked: keys, types, kinds of stages, names, references; all mistakes at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.recipes.schema import EVAL, EVAL_KEYS, Recipe, Stage, optional_keys
+from cli.recipes.check_stage import check_stages
+from cli.recipes.document import HELP, Document, read_document
+from cli.recipes.schema import EVAL, EVAL_KEYS, Generate, Recipe, Score, Stage, optional_keys
 from cli.recipes.stage_kind import read_query
 from queries import kinds
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, S2DError, did_you_mean
 from s2d_store.ids import check_name
+from s2d_store.mistakes import Mistakes
 from s2d_store.strict_toml import TomlFile
 
 DEFAULTS = ("generate", "score", "train")
+SCHEMAS = {"generate": Generate, "score": Score}
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(
+    path: Path,
+    overlays: Sequence[Path] = (),
+    settings: Sequence[str] = (),
+    mistakes: Mistakes | None = None,
+) -> Recipe:
     """Read and check a recipe; nothing of it is carried out.
 
+    Args:
+        path: the recipe.
+        overlays: files laid over it.
+        settings: `dotted.key=VALUE`, laid over all.
+        mistakes: takes what is wrong with a file that is TOML; None raises it.
+
     Raises:
-        NotFoundError: there is no such file, or none that a stage names as its query.
-        InputError: it is not TOML, or a key or value is wrong; names it, and what is allowed.
+        NotFoundError: there is no such file.
+        InputError: it is not TOML.
+        S2DError: a key or value is wrong; names it, its line, and what is allowed. All that is
+            wrong is told at once.
     """
-    file = TomlFile(f"recipe {path}", "docs/recipes.md explains every key")
-    document = file.read(path, "name a .toml file; examples/ has some")
-    defaults = _defaults(file, document)
-    recipe: Recipe = file.table(Recipe, document)
-    stages = {name: _placed(file, path, name, stage) for name, stage in recipe.stage.items()}
-    if defaults:
-        for name, stage in stages.items():
-            taken = _optional_keys(stage)
-            for key in set(defaults) & set(taken):
-                document["stage"][name][key] = defaults[key] | document["stage"][name].get(key, {})
-        merged: Recipe = file.table(Recipe, document)
-        stages = {name: replace(merged.stage[name], query=s.query) for name, s in stages.items()}
-    for what, names in (
-        ("recipe", [recipe.name]),
-        ("split", recipe.prompts),
-        ("policy", recipe.policies),
-        ("stage", recipe.stage),
+    document = read_document(path, overlays, settings)
+    raises = mistakes is None
+    mistakes = mistakes or Mistakes()
+    file = TomlFile(f"recipe {path}", HELP, document.places, mistakes)
+    _take_defaults(file, document)
+    recipe: Recipe = file.table(Recipe, document.values)
+    laid_over = (*(f"--overlay {file}" for file in overlays), *(f"--set {s}" for s in settings))
+    recipe = replace(recipe, places=document.places, laid_over=tuple(laid_over))
+    for name, stage in recipe.stage.items():
+        with mistakes.collect():
+            _check_kind(file, recipe, name, stage)
+    for what, key, names in (
+        ("recipe", "name", [recipe.name] if recipe.name else []),
+        ("split", "prompts.", recipe.prompts),
+        ("policy", "policies.", recipe.policies),
+        ("stage", "stage.", recipe.stage),
     ):
         for name in names:
-            check_name(name, what)
-    return replace(recipe, stage=stages)
+            with mistakes.collect():
+                at = recipe.at("name" if what == "recipe" else f"{key}{name}")
+                _check_name(at, name, what)
+    # With a wrong value inside one of its tables, the rest of a stage can still be looked at.
+    places = [key.split(".") for key in file.broken]
+    broken = {place[1] for place in places if place[0] == "stage" and 1 < len(place) < 4}
+    check_stages(recipe, mistakes, broken)
+    if raises:
+        mistakes.raise_all(file.title)
+    return recipe
 
 
-def _defaults(file: TomlFile, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Take out `[defaults.generate]` and its like, which hold where a stage says nothing else."""
-    defaults = document.pop("defaults", {})
-    for key, table in defaults.items() if isinstance(defaults, dict) else ():
+def _check_name(at: str, name: str, what: str) -> None:
+    try:
+        check_name(name, what)
+    except InputError as error:
+        fix = f"give the {what} another name"
+        raise InputError(f"{at}: {error.what}", error.why, fix) from error
+
+
+def _take_defaults(file: TomlFile, document: Document) -> None:
+    """Lay `[defaults.generate]` and its like under the tables of the stages that take them."""
+    defaults = document.values.pop("defaults", {})
+    if not isinstance(defaults, dict):
+        file.refuse("defaults", file.wrong("defaults", defaults, "a table"))
+        return
+    stages = document.values.get("stage")
+    for key, table in defaults.items():
         if key not in DEFAULTS:
-            raise file.unknown(f"defaults.{key}", [f"defaults.{name}" for name in DEFAULTS])
-        if not isinstance(table, dict):
-            raise file.wrong(f"defaults.{key}", table, "a table")
-    return defaults if isinstance(defaults, dict) else {}
+            known = [f"defaults.{name}" for name in DEFAULTS]
+            file.refuse(f"defaults.{key}", file.unknown(f"defaults.{key}", known))
+        elif not isinstance(table, dict):
+            file.refuse(f"defaults.{key}", file.wrong(f"defaults.{key}", table, "a table"))
+        else:
+            if key in SCHEMAS:
+                file.table(SCHEMAS[key], table, f"defaults.{key}")
+                table = {k: v for k, v in table.items() if f"defaults.{key}.{k}" not in file.broken}
+            for name, stage in stages.items() if isinstance(stages, dict) else ():
+                if isinstance(stage, dict) and key in _optional_keys(stage):
+                    _lay_under(document, f"stage.{name}", stage, key, table)
 
 
-def _placed(file: TomlFile, path: Path, name: str, stage: Stage) -> Stage:
-    """The stage with its query found from the recipe's folder, and its kind checked against it."""
+def _lay_under(
+    document: Document, at: str, stage: dict[str, Any], key: str, table: dict[str, Any]
+) -> None:
+    own = stage.get(key, {})
+    if not isinstance(own, dict):
+        return
+    stage[key] = table | own
+    for name in table.keys() - own.keys():
+        document.places[f"{at}.{key}.{name}"] = document.places[f"defaults.{key}.{name}"]
+
+
+def _optional_keys(stage: dict[str, Any]) -> tuple[str, ...]:
+    """Keys that a stage of this kind may have; none where its kind is none."""
+    kind, query = stage.get("kind"), stage.get("query")
+    try:
+        if query:
+            return optional_keys(read_query(Path(str(query))).traits)
+    except S2DError:
+        return ()
+    if kind == EVAL:
+        return EVAL_KEYS[1]
+    known = kinds.shipped().get(str(kind))
+    return optional_keys(known) if known else ()
+
+
+def _check_kind(file: TomlFile, recipe: Recipe, name: str, stage: Stage) -> None:
+    """Refuse a stage whose kind is none, or not that of its query."""
+    key = f"stage.{name}.kind"
     if not stage.query:
         known = (*kinds.shipped(), EVAL)
-        if stage.kind not in known:
+        if stage.kind and stage.kind not in known:
             allowed = f"one of {', '.join(known)}, or have a query of its own"
-            raise file.wrong(f"stage.{name}.kind", stage.kind, allowed)
-        return stage
-    found = path.parent / stage.query
-    query = read_query(found)
-    if stage.kind != query.kind:
-        raise InputError(
-            f"{file.title}: stage.{name}.kind is {stage.kind!r}",
-            f"its query {stage.query} makes datasets of kind {query.kind}",
-            f'kind = "{query.kind}", or "-- kind: {stage.kind}" in the header of {stage.query}',
+            error = file.wrong(key, stage.kind, allowed)
+            file.refuse(key, InputError(error.what + did_you_mean(stage.kind, known), error.why))
+        return
+    try:
+        query = read_query(Path(stage.query))
+    except S2DError as error:
+        at = recipe.at(f"stage.{name}.query")
+        file.refuse(key, type(error)(f"{at}: {error.what}", error.why, error.fix))
+        return
+    file_name = Path(stage.query).name
+    if stage.kind and stage.kind != query.kind:
+        file.refuse(
+            key,
+            InputError(
+                f"{recipe.at(key)}: {key} is {stage.kind!r}",
+                f"its query {file_name} makes datasets of kind {query.kind}",
+                f'kind = "{query.kind}", or "-- kind: {stage.kind}" in the header of {file_name}',
+            ),
         )
-    return replace(stage, query=str(found))
-
-
-def _optional_keys(stage: Stage) -> tuple[str, ...]:
-    if stage.kind == EVAL and not stage.query:
-        return EVAL_KEYS[1]
-    kind = read_query(Path(stage.query)).traits if stage.query else kinds.shipped()[stage.kind]
-    return optional_keys(kind)

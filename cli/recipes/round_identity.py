@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from cli.recipes.ledger import Ledger
@@ -15,8 +16,11 @@ from cli.recipes.stage_kind import (
     query_of,
     trainer_of,
 )
-from cli.recipes.tasks import Task, trainer_config
+from cli.recipes.tasks import Task
+from cli.recipes.trainer_settings import trainer_config
 from s2d_store.config_identity import defaults
+from s2d_store.ids import content_id
+from s2d_store.rollouts.selection import Prompt
 from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
 
@@ -30,14 +34,19 @@ class Experiment:
         tasks: every task by name.
         ledger: what the store knows of it.
         updates: planned optimizer updates of each task, over all its rounds.
-        prompts: condition on prompts -> content id of the prompts that it selects.
+        prompts: condition on prompts -> the prompts that it selects, by id.
     """
 
     recipe: Recipe
     tasks: Mapping[str, Task]
     ledger: Ledger
     updates: Mapping[str, int]
-    prompts: Mapping[str, str]
+    prompts: Mapping[str, Mapping[str, Prompt]]
+
+    @cached_property
+    def prompt_sets(self) -> dict[str, str]:
+        """Condition on prompts -> content id of the prompts that it selects."""
+        return {where: content_id(sorted(chosen)) for where, chosen in self.prompts.items()}
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class RoundPlan:
         own = {} if self._generate_run_is_own() else {"sampled": self.generate_run()}
         if own or stage.treatment:
             return own | {"built": self._control()}
-        return {"prompts": self.experiment.prompts[stage.prompts]}
+        return {"prompts": self.experiment.prompt_sets[stage.prompts]}
 
     def generate_run(self) -> str:
         """The generate run whose rollouts it trains on."""

@@ -18,6 +18,7 @@ from typing import Any
 from cli.recipes import launch
 from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
+from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment, RoundPlan
 from cli.recipes.schema import Recipe
 from cli.recipes.stage_kind import is_by_teacher, is_graded, is_scored, query_of, trainer_of
@@ -168,6 +169,7 @@ class _Round:
             plan.identity(),
             stage=task.name,
             defaults=plan.defaults(),
+            asked={"laid_over": work.recipe.laid_over} if work.recipe.laid_over else None,
         ) as made:
             if not task.stage.treatment and not task.stage.rollouts_of:
                 self._sample()
@@ -270,7 +272,7 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
     return GenerateConfig(
         params=SamplingParams(**_of(SamplingParams, how)),
         seed=task.sampling_seed,
-        where=task.stage.prompts,
+        where=own_prompts(recipe.prompts, task.stage.prompts),
         prompts_per_round=task.stage.prompts_per_round,
         engine=engine.name,
         engine_args=tuple(engine.args.items()),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from queries.kinds import Kind
 from s2d_store.engines.base import SamplingParams
 from s2d_store.rollouts.settings import ModelLoading, PromptUse
+from s2d_store.strict_toml import FILLED_IN, place_of
 
 Support = Literal["policy", "own"]
 Role = Literal["student", "teacher"]
@@ -67,6 +69,11 @@ class Prompts:
     """Text put behind the user's last message."""
     skip_duplicates: bool = False
     """Keep the first of equal prompts."""
+
+    @property
+    def source_name(self) -> str:
+        """The data set's name, as given or by its file."""
+        return self.source or Path(self.file.removeprefix("hf:").split(":")[0]).stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +161,7 @@ class Recipe:
     name: str
     """Name of the experiment: its runs, datasets and policies are named NAME.STAGE."""
     store: str
-    """The store's folder; made where there is none. Paths start at the working directory."""
+    """The store: a folder, made where there is none, or an s3://, gs:// or az:// address."""
     output: str
     """Folder for the checkpoints and policies of its training runs."""
     prompts: Mapping[str, Prompts]
@@ -182,3 +189,18 @@ class Recipe:
     sampled again; false: only name where they lie, for rounds of many GB."""
     engine: Engine = field(default_factory=Engine)
     """`[engine]`."""
+    places: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)
+    """Dotted key -> where it stands: `paper.toml:12`."""
+    laid_over: tuple[str, ...] = field(default=(), metadata=FILLED_IN)
+    """The command's `--overlay` and `--set` options."""
+
+    def at(self, key: str) -> str:
+        """Where a key, or the table around it, stands."""
+        return place_of(self.places, key) or f"recipe {self.name}"
+
+    def title(self, stage: str, key: str = "") -> str:
+        """Where a stage, or a key of it, stands, and the stage; or the defaults that say it."""
+        at = self.at(f"stage.{stage}.{key}".rstrip("."))
+        if key and at == self.places.get(f"defaults.{key}"):
+            return f"{at}: [defaults.{key.partition('.')[0]}]"
+        return f"{at}: [stage.{stage}]"

@@ -51,7 +51,7 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     done = cli("run", file)
     assert done.code == 0, done.err
     assert "tiny.bridge.r002: opd from tiny.bridge.r001" in done.err
-    assert "avg@2 difference" in done.out and "what each policy cost in all" in done.out
+    assert "differences of avg@2" in done.out and "what each policy cost in all" in done.out
     store = Store.open(file.parent / "store")
     parents = dict(
         store.sql(

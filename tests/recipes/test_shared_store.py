@@ -101,3 +101,43 @@ def test_a_name_in_the_recipe_may_be_another_policy_in_the_store(
     )
     assert cli("run", renamed, "--stage", "warmup", "--quiet").code == 0
     assert store.sql("SELECT count(*) FROM policies WHERE name = 'pupil'").fetchall() == [(0,)]
+
+
+def test_a_stage_is_done_again_as_a_new_attempt_and_the_old_one_stays(
+    cli: Cli, recipe: Write
+) -> None:
+    file = recipe("a")
+    assert cli("run", file, "--stage", "longer", "--quiet").code == 0
+    store = Store.open(file.parent / "store")
+    changed = ("run", file, "--stage", "longer", "--set", "stage.warmup.train.lr=1e-4")
+    planned = cli(*changed, "--plan")
+    assert planned.code == 1 and planned.out.startswith("recipe tiny: store ")
+    assert "  with --set stage.warmup.train.lr=1e-4\n" in planned.out
+    assert "[stage.warmup]: tiny.warmup was begun with other settings" in planned.err
+    assert "why: train.lr was 0.001, is 0.0001\n" in planned.err
+    assert "do the stage again (--redo warmup)" in planned.err
+    refused = cli(*changed)
+    assert refused.code == 1 and refused.err == planned.err.replace(", as it stands,", "")
+
+    before = policies(store)
+    assert before == ["tiny.longer", "tiny.warmup"]
+    done = cli(*changed, "--redo", "warmup")
+    assert done.code == 0, done.err
+    # What trains on the stage's rollouts is done again, too.
+    assert policies(store) == [*before[:1], "tiny.longer.a1", "tiny.warmup", "tiny.warmup.a1"]
+    attempts = store.sql(
+        "SELECT run_id, attempt FROM runs WHERE kind = 'round' ORDER BY run_id"
+    ).fetchall()
+    assert attempts == [
+        ("tiny.longer", 0),
+        ("tiny.longer.a1", 1),
+        ("tiny.warmup", 0),
+        ("tiny.warmup.a1", 1),
+    ]
+    assert beside(store, "tiny.warmup.a1")["laid_over"] == ["--set stage.warmup.train.lr=1e-4"]
+    # From now on that attempt is the stage.
+    rows = store.sql("SELECT count(*) FROM rollouts").fetchall()
+    again = cli(*changed)
+    assert again.code == 0 and "warmup from" not in again.err, again.err
+    assert store.sql("SELECT count(*) FROM rollouts").fetchall() == rows
+    assert "no such stage is to be carried out" in cli("run", file, "--redo", "wramup").err
