@@ -114,9 +114,11 @@ def _tested(pair: Comparison) -> tuple[str, ...]:
 
 
 def _print_legend(report: Report, pairs: int) -> None:
-    tested = f"; p corrected for {pairs} pairs" if pairs > 1 else ""
-    margin = f"within {report.margin:g}" if report.margin else "needs --margin"
-    print(f"differences of avg@{report.n}{tested}; equivalent: {margin}, two one-sided tests at 5%")
+    corrected = f"; p corrected for {pairs} pairs" if pairs > 1 else ""
+    equivalent = "equivalence is tested with --margin alone"
+    if report.margin:
+        equivalent = f"equivalent: within {report.margin:g}, by two one-sided tests at 5%"
+    print(f"differences of avg@{report.n}{corrected}; {equivalent}")
 
 
 def _cells(figure: Figure) -> tuple[str, str, str]:

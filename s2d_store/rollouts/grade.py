@@ -75,6 +75,8 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
     with VerifierPool(verifier, config.workers, config.deadline_s) as pool:
         require_standing(store, pool.name, pool.version)
         identity = {"verifier": pool.name, "version": pool.version, "deadline_s": config.deadline_s}
+        if pool.description:
+            identity["description"] = pool.description
         run_id = f"verify-{pool.name}-{ids.content_id(identity)[:8]}"
         result = Verified(run_id)
         guard = Guard.open(store, config.budget)

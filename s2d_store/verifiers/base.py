@@ -134,11 +134,12 @@ class Verifier(Protocol):
     """A verifier runs inside a worker process and may hang or crash: the pool guards against it.
 
     Register one under the entry-point group `s2d.verifiers`, or name it as `module:Class`; the
-    class is created without arguments once in every worker. Three attributes are optional:
-    `needs_answer` (False grades prompts without a gold answer too; default True), `needs_tokens`
-    (True sends token ids; default False) and `needs_context` (False leaves messages, source, task
-    and meta out; default True). docs/verifiers.md has other forms: a method
-    `verify(response, answer)`, and plain functions.
+    class is created once in every worker, with the settings behind its name if any. Four attributes
+    are optional: `needs_answer` (False grades prompts without a gold answer too; default True),
+    `needs_tokens` (True sends token ids; default False), `needs_context` (False leaves messages,
+    source, task and meta out; default True) and `description` (JSON values that are stored with
+    the run). docs/verifiers.md has other forms: a method `verify(response, answer)`, and plain
+    functions.
 
     Attributes:
         name: stored with every reward, e.g. `math-verify`.

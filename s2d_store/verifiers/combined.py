@@ -89,7 +89,8 @@ def combine(asked: Sum, load: Callable[[str], Loaded]) -> Loaded:
         return weigh(weights, names, [verifier.grade(item) for verifier in loaded])
 
     needs = reduce(or_, (verifier.needs for verifier in loaded))
-    return Loaded(asked.name, f"sum-{ids.content_id(facts)[:12]}", needs, judge)
+    described = {verifier.name: verifier.description for verifier in loaded if verifier.description}
+    return Loaded(asked.name, f"sum-{ids.content_id(facts)[:12]}", needs, judge, described)
 
 
 def weigh(weights: Sequence[float], names: Sequence[str], verdicts: Sequence[Verdict]) -> Verdict:

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from s2d_store.errors import InputError
@@ -37,12 +37,14 @@ class Loaded:
         version: stored with every reward.
         needs: what it is given of an item.
         judge: the item's verdict, or what stands for one: see `as_verdict`. May be awaitable.
+        description: what else of it is stored with a run that graded by it, as JSON values.
     """
 
     name: str
     version: str
     needs: Needs
     judge: Callable[[Item], Any]
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     def grade(self, item: Item) -> Verdict:
         """Grade one item; waits where the verifier is asynchronous.
@@ -123,7 +125,8 @@ def _adapt_class(made: Any, spec: str) -> Loaded:
         raise _not_a_verifier(spec, "it needs non-empty texts `name` and `version`")
     needs = needs_of(made)
     if callable(getattr(made, "grade", None)):
-        return Loaded(str(name), str(version), needs, made.grade)
+        described = dict(getattr(made, "description", {}))
+        return Loaded(str(name), str(version), needs, made.grade, described)
     if callable(getattr(made, "verify", None)):
         return Loaded(
             str(name), str(version), _of_texts(needs), lambda item: _each_gold(made.verify, item)

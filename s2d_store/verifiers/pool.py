@@ -84,6 +84,7 @@ class VerifierPool:
         name: the verifier's own name, to be stored with every reward.
         version: the verifier's own version, to be stored with every reward.
         needs: what of an item it is given; the rest may be left out of items.
+        description: what else of the verifier is stored with the run, as JSON values.
 
     Raises:
         InputError: an argument is out of range, or the verifier cannot be created.
@@ -123,6 +124,7 @@ class VerifierPool:
                     raise hello
                 self.name, self.version = hello["name"], hello["version"]
                 self.needs = Needs(*hello["needs"])
+                self.description = hello["description"]
         except BaseException:
             self.close()
             raise

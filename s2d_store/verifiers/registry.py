@@ -17,6 +17,7 @@ BUILT_IN = {
     "choice": "s2d_store.verifiers.choice:Choice",
     "json-schema": "s2d_store.verifiers.json_schema:JsonSchema",
     "code-tests": "s2d_store.verifiers.code:CodeTests",
+    "judge": "s2d_store.verifiers.judge:Judge",
     "ifeval": "s2d_store.verifiers.ifeval:InstructionFollowing",
 }
 

@@ -1,10 +1,10 @@
 """What a worker of a `VerifierPool` runs: it creates the verifier and grades items until the end.
 
 Messages are JSON, one per line. In: `{"spec", "memory_bytes", "parent"}` once, then items
-`[response, answer, more]`, see `to_wire`. Out: `{"name", "version", "needs"}` or `{"failed"}` once,
-then for each item, as soon as it is graded, `[reward, outcome, extracted, detail, metrics, cost,
-seconds, retire]`; `retire` asks for a fresh worker. One line per item both ways: whatever a worker
-dies of, be it reading an item, the parent knows which item it was on.
+`[response, answer, more]`, see `to_wire`. Out: `{"name", "version", "needs", "description"}` or
+`{"failed"}` once, then for each item, as soon as it is graded, `[reward, outcome, extracted,
+detail, metrics, cost, seconds, retire]`; `retire` asks for a fresh worker. One line per item both
+ways: whatever a worker dies of, be it reading an item, the parent knows which item it was on.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def main() -> None:
         send(outgoing, {"failed": "", "why": f"{type(error).__name__}: {error}", "fix": ""})
         sys.exit(1)
     needs = list(astuple(verifier.needs))
-    send(outgoing, {"name": verifier.name, "version": verifier.version, "needs": needs})
+    hello = {"name": verifier.name, "version": verifier.version, "needs": needs}
+    send(outgoing, hello | {"description": dict(verifier.description)})
     for line in incoming:
         began = time.perf_counter()
         verdict, retire = grade(verifier, line)

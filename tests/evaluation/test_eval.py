@@ -63,7 +63,7 @@ def test_policies_are_sampled_graded_and_compared_once(
     shown = [line[:4] for line in lines[1:13]]
     policies = ("student", "teacher")
     assert shown == [[m, policy, "8", "16"] for m in measures for policy in policies]
-    assert "over prompts" in done.out and "equivalent: needs --margin" in done.out
+    assert "over prompts" in done.out and "equivalence is tested with --margin alone" in done.out
     assert lines[-2][:3] == ["teacher", "student", "8"]
     found = rollouts(root)
     assert {(role, purpose, n) for _, role, purpose, n in found} == {

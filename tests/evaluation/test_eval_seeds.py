@@ -132,7 +132,7 @@ def test_the_command_compares_methods(store: Store, cli: Cli) -> None:
         "4",
         f"{(of['bridge'] - of['cold']).mean():+.3f}",
     ]
-    assert "equivalent: within 0.02, two one-sided tests at 5%" in done.out
+    assert "equivalent: within 0.02, by two one-sided tests at 5%" in done.out
     report = json.loads(cli("eval", *asked, "--seeds", "1-3", "--format", "json").out)
     (method, _) = report["methods"]
     assert method["seeds"] == ["1", "2", "3"] and len(report["scores"]) == 6
