@@ -15,7 +15,9 @@ for it, so that any word can be the name of a policy, dataset or run. A choice w
 that may be null names NULL among its words: `purpose: train|eval|NULL = train -- NULL: both`.
 
 A dataset query may add `-- kind: grpo`, the kind of dataset that it stands in for; without it, its
-own name is its kind. What a kind is, queries/kinds.py reads from further lines. An audit has a
+own name is its kind. What a kind is, queries/kinds.py reads from further lines.
+`-- candidates: a, b` names its parts (WITH a AS ...) that hold the rollouts it chooses from, before
+any reward decides: s2d_store/datasets/labels_spent.py counts labels by them. An audit has a
 second statement after the line `-- figures: what it shows`: what was looked at, with a column
 `examined`, and `-- skipped when: there is nothing to look at`.
 """
@@ -72,7 +74,8 @@ class Query:
     """A named query: header fields, and the SQL text as it stands in the file.
 
     `declared_kind` is the header's `kind`, empty where it has none; `figures` the second statement
-    of an audit and `skipped_when` its comment, empty where there is none.
+    of an audit and `skipped_when` its comment, `candidates` the parts of a dataset query that it
+    chooses from; empty where there is none.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Query:
     declared_kind: str = ""
     figures: str = ""
     skipped_when: str = ""
+    candidates: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -111,7 +115,7 @@ def parse(name: str, folder: str, text: str) -> Query:
     in_params = False
     for body in _header(sql):
         key, _, value = body.partition(":")
-        if key in ("question", "grain", "columns", "kind"):
+        if key in ("question", "grain", "columns", "kind", "candidates"):
             fields[key], in_params = value.strip(), False
         elif key == "params":
             in_params = value.strip() != "none"
@@ -133,6 +137,7 @@ def parse(name: str, folder: str, text: str) -> Query:
         fields.get("kind", ""),
         figures,
         skipped[0].partition(":")[2].strip() if skipped else "",
+        tuple(filter(None, (part.strip() for part in fields.get("candidates", "").split(",")))),
     )
 
 

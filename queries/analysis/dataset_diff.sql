@@ -36,10 +36,10 @@ prompts AS (
     GROUP BY prompt_id
 ),
 labels AS (
-    SELECT prompt_id, bool_or(side = 1) AS one, bool_or(side = 2) AS two
-    FROM uses
-    WHERE labelled
-    GROUP BY prompt_id
+    SELECT l.prompt_id, bool_or(c.side = 1) AS one, bool_or(c.side = 2) AS two
+    FROM dataset_labels AS l
+    INNER JOIN chosen AS c USING (dataset_id)
+    GROUP BY l.prompt_id
 ),
 sides AS (
     SELECT

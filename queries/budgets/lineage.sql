@@ -3,7 +3,7 @@
 -- params:
 --   policy: POLICY -- the policy whose making is counted
 --   purpose: train|eval|NULL = train -- rollouts that count; NULL: both
--- columns: level, side, stage, policy, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops
+-- columns: level, side, stage, policy, labels, graded_labels, generated_tokens, scored_tokens, trained_tokens, updates, flops, label_visits
 -- downstream: training on the policy's own line of parents, with the rollouts and scores it used.
 -- upstream: what made the policies that sampled or scored for that line.
 -- A generate run counts whole, once, whatever part of it a dataset kept; where it served both
@@ -53,7 +53,7 @@ runs_taken AS MATERIALIZED (SELECT * FROM training_runs),
 facts AS (
     SELECT
         u.side, s.stage, s.policy_id, NULL::VARCHAR AS spent_prompt,
-        NULL::VARCHAR AS graded_prompt,
+        NULL::VARCHAR AS graded_prompt, 0 AS label_visits,
         s.generated_tokens, s.scored_tokens, 0 AS trained_tokens, 0 AS updates, s.flops
     FROM spending AS s
     INNER JOIN used AS u
@@ -62,19 +62,18 @@ facts AS (
     UNION ALL
     SELECT
         t.side, r.stage, t.policy_id, NULL::VARCHAR, NULL::VARCHAR,
-        0, 0, u.trained_tokens, 1,
+        0, 0, 0, u.trained_tokens, 1,
         coalesce(6e0 * r.n_parameters * (u.prompt_tokens + u.response_tokens), 0)
     FROM updates AS u
     INNER JOIN trained AS t ON u.run_id = t.run_id AND (t.last_update IS NULL OR u.update <= t.last_update)
     INNER JOIN runs_taken AS r ON u.run_id = r.run_id
     UNION ALL
-    SELECT DISTINCT t.side, r.stage, t.policy_id, c.prompt_id, NULL::VARCHAR, 0, 0, 0, 0, 0
-    FROM consumed_rows AS c
+    SELECT t.side, r.stage, t.policy_id, c.prompt_id, NULL::VARCHAR, c.visited::INT, 0, 0, 0, 0, 0
+    FROM labels_used AS c
     INNER JOIN trained AS t ON c.run_id = t.run_id AND (t.last_update IS NULL OR c.update <= t.last_update)
     INNER JOIN runs_taken AS r ON c.run_id = r.run_id
-    WHERE c.labelled
     UNION ALL
-    SELECT DISTINCT u.side, g.stage, u.source_policy_id, NULL::VARCHAR, g.prompt_id, 0, 0, 0, 0, 0
+    SELECT DISTINCT u.side, g.stage, u.source_policy_id, NULL::VARCHAR, g.prompt_id, 0, 0, 0, 0, 0, 0
     FROM graded_labels AS g
     INNER JOIN used AS u ON g.source_run_id = u.source_run_id AND u.relation = 'sampled'
     WHERE $purpose IS NULL OR g.purpose = $purpose
@@ -91,6 +90,7 @@ totals AS (
         stage,
         policy_id,
         count(DISTINCT spent_prompt) AS labels,
+        coalesce(sum(label_visits), 0)::BIGINT AS label_visits,
         count(DISTINCT graded_prompt) AS graded_labels,
         coalesce(sum(generated_tokens), 0)::BIGINT AS generated_tokens,
         coalesce(sum(scored_tokens), 0)::BIGINT AS scored_tokens,
@@ -102,7 +102,7 @@ totals AS (
 )
 SELECT
     t.level, t.side, t.stage, p.name AS policy, t.labels, t.graded_labels, t.generated_tokens,
-    t.scored_tokens, t.trained_tokens, t.updates, t.flops
+    t.scored_tokens, t.trained_tokens, t.updates, t.flops, t.label_visits
 FROM totals AS t
 LEFT JOIN policies AS p USING (policy_id)
 ORDER BY

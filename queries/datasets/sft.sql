@@ -4,6 +4,7 @@
 -- labels: chosen
 -- policy: off
 -- rollouts: teacher
+-- candidates: considered, rated
 -- params:
 --   policy: POLICY -- the policy that sampled the rollouts, as a rule the teacher
 --   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated
@@ -22,13 +23,26 @@
 --   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
 -- columns: row, update, rollout_id, labelled, reward, pass_rate
 -- Rows hold tokens alone, no logprobs. The weighted draw and the order are those of macro drawn.
-WITH candidates AS (  -- noqa: ST03
+WITH considered AS (
     SELECT *
     FROM supervised_rollouts(
         $policy, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,
         $min_pass_rate, $max_pass_rate, $pass_rate_of, $weighting
     )
-)
+),
+-- Whose rewards give the pass rates.
+rated AS (  -- noqa: ST03
+    SELECT rollout_id
+    FROM rollouts
+    WHERE
+        purpose = 'train'
+        AND policy_id = coalesce($pass_rate_of, $policy)
+        AND (
+            $min_pass_rate IS NOT NULL OR $max_pass_rate IS NOT NULL OR $weighting <> 'none'
+        )
+        AND prompt_id IN (SELECT prompt_id FROM considered)
+),
+candidates AS (SELECT * EXCLUDE (chosen) FROM considered WHERE chosen)  -- noqa: ST03
 SELECT row, update, rollout_id, labelled, reward, pass_rate
 FROM drawn(
     'candidates', $max_per_prompt, $passes, $rows_per_update, $updates, $target_tokens, $seed

@@ -4,6 +4,7 @@
 -- labels: chosen
 -- policy: off
 -- rollouts: teacher
+-- candidates: considered, rated
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
 --   scorer: POLICY = NULL -- whose top-k to train on; NULL: the teacher's own
@@ -24,14 +25,27 @@
 --   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
 -- columns: row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
 -- The weighted draw and the order are those of macro drawn.
-WITH candidates AS (  -- noqa: ST03
+WITH considered AS (
     SELECT r.*, t.scorer_policy_id, t.support, t.k
     FROM supervised_rollouts(
         $teacher, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,
         $min_pass_rate, $max_pass_rate, $pass_rate_of, $weighting
     ) AS r
     INNER JOIN largest_topk(coalesce($scorer, $teacher), 'own', $k) AS t USING (rollout_id)
-)
+),
+-- Whose rewards give the pass rates.
+rated AS (  -- noqa: ST03
+    SELECT rollout_id
+    FROM rollouts
+    WHERE
+        purpose = 'train'
+        AND policy_id = coalesce($pass_rate_of, $teacher)
+        AND (
+            $min_pass_rate IS NOT NULL OR $max_pass_rate IS NOT NULL OR $weighting <> 'none'
+        )
+        AND prompt_id IN (SELECT prompt_id FROM considered)
+),
+candidates AS (SELECT * EXCLUDE (chosen) FROM considered WHERE chosen)  -- noqa: ST03
 SELECT row, update, rollout_id, scorer_policy_id, support, k, labelled, reward, pass_rate
 FROM drawn(
     'candidates', $max_per_prompt, $passes, $rows_per_update, $updates, $target_tokens, $seed

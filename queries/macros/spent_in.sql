@@ -21,11 +21,11 @@ CREATE MACRO spent_in(for_purpose) AS TABLE
         GROUP BY GROUPING SETS ((), (role), (stage), (run_id))
     ),
     used AS (
-        SELECT 'spent' AS measure, run_id, stage, role, prompt_id
+        SELECT 'spent' AS measure, run_id, stage, role, prompt_id, visits
         FROM spent_labels
         WHERE for_purpose IS NULL OR purpose = for_purpose
         UNION ALL
-        SELECT 'graded', run_id, stage, role, prompt_id
+        SELECT 'graded', run_id, stage, role, prompt_id, 0
         FROM graded_labels
         WHERE for_purpose IS NULL OR purpose = for_purpose
     ),
@@ -39,6 +39,7 @@ CREATE MACRO spent_in(for_purpose) AS TABLE
             END AS scope,
             coalesce(role, stage, run_id, '') AS name,
             count(DISTINCT prompt_id) FILTER (measure = 'spent') AS labels,
+            sum(visits)::BIGINT AS label_visits,
             count(DISTINCT prompt_id) FILTER (measure = 'graded') AS graded_labels
         FROM used
         GROUP BY GROUPING SETS ((), (role), (stage), (run_id))
@@ -52,6 +53,7 @@ CREATE MACRO spent_in(for_purpose) AS TABLE
         coalesce(a.scored_tokens, 0) AS scored_tokens,
         coalesce(a.trained_tokens, 0) AS trained_tokens,
         coalesce(a.updates, 0) AS updates,
-        coalesce(a.flops, 0) AS flops
+        coalesce(a.flops, 0) AS flops,
+        coalesce(l.label_visits, 0) AS label_visits
     FROM amounts AS a
     FULL JOIN labels AS l USING (scope, name)

@@ -107,7 +107,9 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
     guard.check(f"verify run {run}", charges)
 
 
-def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
+def before_building(
+    guard: Guard, name: str, kind: str, rows: pa.Table, labels: Iterable[str]
+) -> None:
     """Refuse a dataset whose training would go over what its kind's stage and the experiment have.
 
     FLOPs and the role wait for the training run: they depend on the student.
@@ -116,7 +118,8 @@ def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
         guard: the budget's.
         name: the dataset's.
         kind: its kind, which is the default name of the stage that trains on it.
-        rows: its rows with update, prompt_id, response_tokens, and labelled where there is any.
+        rows: its rows with update and response_tokens.
+        labels: prompts whose labels it spends.
 
     Raises:
         BudgetError: with the figures.
@@ -125,10 +128,7 @@ def before_building(guard: Guard, name: str, kind: str, rows: pa.Table) -> None:
         "trained_tokens": int(pc.sum(rows.column("response_tokens")).as_py()),
         "updates": int(pc.max(rows.column("update")).as_py()),
     }
-    labels: list[str] = []
-    if "labelled" in rows.column_names:
-        labels = rows.filter(rows.column("labelled")).column("prompt_id").unique().to_pylist()
-    charge = PlannedSpend("", kind, "", "train", amounts, {"labels": labels})
+    charge = PlannedSpend("", kind, "", "train", amounts, {"labels": sorted(labels)})
     guard.check(f"training on dataset {name}", [charge])
 
 
@@ -155,7 +155,7 @@ def before_training(
     """
     if not guard.limits(("labels", "trained_tokens", "updates", "flops")):
         return
-    con = store.connect(text="updates dataset_rows rollouts")
+    con = store.connect(text="updates dataset_rows dataset_labels rollouts")
     with connection.errors():
         done = con.execute(
             "SELECT count(*), coalesce(sum(response_tokens), 0), "
@@ -163,10 +163,8 @@ def before_training(
             {"run": run},
         ).fetchall()[0]
         labels = con.execute(
-            "SELECT DISTINCT prompt_id FROM dataset_rows "
-            "WHERE dataset_id = $dataset AND labelled AND update NOT IN "
-            "(SELECT update FROM updates WHERE run_id = $run)",
-            {"dataset": lock["dataset_id"], "run": run},
+            "SELECT prompt_id FROM dataset_labels WHERE dataset_id = $dataset",
+            {"dataset": lock["dataset_id"]},
         ).fetchall()
         role = con.execute(
             "SELECT r.role FROM dataset_rows AS d JOIN rollouts AS r USING (rollout_id) "

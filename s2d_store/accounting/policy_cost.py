@@ -9,9 +9,17 @@ import duckdb
 import queries
 from s2d_store.sql import connection, parameters
 
-COSTS = ("labels", "generated_tokens", "scored_tokens", "trained_tokens", "updates", "flops")
+COSTS = (
+    "labels",
+    "generated_tokens",
+    "scored_tokens",
+    "trained_tokens",
+    "updates",
+    "flops",
+    "label_visits",
+)
 # Views over every row that the query reads: for each policy they would be made anew.
-_READ = ("policy_sources", "spent", "training_runs", "consumed_rows", "graded_labels")
+_READ = ("policy_sources", "spent", "training_runs", "labels_used", "graded_labels")
 
 
 def policy_costs(

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from queries import Query
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.datasets import catalog, folders, pinned_sql, reference
+from s2d_store.datasets import catalog, folders, labels_spent, pinned_sql, reference
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.dataset_lock import FORMAT_VERSION
+from s2d_store.datasets.labels_spent import Spent
 from s2d_store.datasets.lock_file import dataset_id, folder_of, read_lock, with_checksum
 from s2d_store.datasets.parts import write_parts
 from s2d_store.datasets.plan import Plan
+from s2d_store.datasets.purpose_check import check_purpose
 from s2d_store.datasets.sampling_check import check_sampling
 from s2d_store.datasets.verify import READS, Rebuilt, plan_of, verify
 from s2d_store.errors import DatasetError
@@ -69,9 +71,13 @@ def build(
     con = store.connect(snap, text=READS, definitions=definitions)
     values = query_params.resolve(query, given, con)
     made = planning.plan_dataset(con, snap, query, values | {"seed": seed})
+    check_purpose(con, query, values, made.rows)
     check_sampling(con, query, values, made.rows)
+    labels = labels_spent.find(con, query, values | {"seed": seed}, definitions, made)
     if not folders.is_there(store, name):
-        charges.before_building(Guard.open(store, budget), name, query.kind, made.rows)
+        charges.before_building(
+            Guard.open(store, budget), name, query.kind, made.rows, labels.prompts
+        )
     # Names are at most 100 letters; two that share their first 92 only wait for each other.
     held = store.run_lock(f"dataset-{name}"[:100])
     with (
@@ -81,7 +87,7 @@ def build(
         store.backend.register_writer(store.root),
     ):
         draft.mkdir(parents=True, exist_ok=True)
-        lock = _describe(name, query, values, seed, dict(snap.versions), made)
+        lock = _describe(name, query, values, seed, dict(snap.versions), made, labels)
         lock |= {"definitions": definitions, "duckdb_version": duckdb.__version__}
         if isinstance(store.root, Path) and not copy_rows and reference.is_possible(made):
             lock |= reference.write_reference(draft, made, store.root)
@@ -105,11 +111,9 @@ def _describe(
     seed: int,
     versions: dict[str, int],
     made: Plan,
+    labels: Spent,
 ) -> dict[str, Any]:
     rows = made.rows
-    labels = 0
-    if "labelled" in made.columns:
-        labels = len(rows.column("prompt_id").filter(rows.column("labelled")).unique())
     scorers = pc.unique(rows.column("scorer_policy_id")).to_pylist() if made.has_topk else []
     return {
         "format_version": FORMAT_VERSION,
@@ -128,8 +132,9 @@ def _describe(
             "updates": pc.max(rows.column("update")).as_py(),
             "prompt_tokens": pc.sum(rows.column("prompt_tokens")).as_py(),
             "response_tokens": pc.sum(rows.column("response_tokens")).as_py(),
-            "labels": labels,
+            "labels": len(labels.prompts),
         },
+        **labels.as_locked(),
         "code_version": record.code_version(),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s2d_store.datasets.labels_spent import labelled_rows
 from s2d_store.storage.backend import parquet_source
 from s2d_store.store import Store
 
@@ -22,13 +23,12 @@ def record(store: Store, lock: Mapping[str, Any], rows: pa.Table, *, again: bool
     Args:
         store: the store; the caller holds the dataset's lock, so nobody else records it.
         lock: the dataset's lock.
-        rows: row, update, rollout_id, prompt_id, and labelled where there is any.
+        rows: row, update, rollout_id, prompt_id, and the query's own labelled where it gives any.
         again: part of the record may be lost: look for every row.
     """
     if not again and recorded(store, lock["dataset_id"]):
         return False
     n = rows.num_rows
-    has_labels = "labelled" in rows.column_names
     added = store.commit(
         {
             "datasets": pa.table(
@@ -48,9 +48,7 @@ def record(store: Store, lock: Mapping[str, Any], rows: pa.Table, *, again: bool
                     "update": rows.column("update"),
                     "rollout_id": rows.column("rollout_id"),
                     "prompt_id": rows.column("prompt_id"),
-                    "labelled": (
-                        rows.column("labelled") if has_labels else pa.repeat(pa.scalar(False), n)
-                    ),
+                    "labelled": labelled_rows(lock, rows),
                 }
             ),
         },

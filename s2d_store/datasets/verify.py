@@ -27,7 +27,10 @@ from s2d_store.storage.location import Place
 from s2d_store.store import Store
 
 # What planning reads besides the query itself.
-READS = "policies rollouts topk prompts datasets dataset_rows dataset_named plain_sampling"
+READS = (
+    "policies rollouts topk prompts current_rewards datasets dataset_rows dataset_named "
+    "plain_sampling"
+)
 # What may differ when a dropped dataset is built again; the seal guards these.
 _OF_ONE_BUILD = (
     "built_at",

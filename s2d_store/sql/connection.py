@@ -142,7 +142,7 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
         topk_sql.register(con, ranks.__getitem__)
     for name, paths in files.items():
         try:
-            _create_raw(con, TABLES[name], paths)
+            create_raw(con, TABLES[name], paths)
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise StoreError(
                 f"the files of table {name} cannot be read",
@@ -161,7 +161,8 @@ def _first_line(error: Exception) -> str:
     return lines[0]
 
 
-def _create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, ...]) -> None:
+def create_raw(con: duckdb.DuckDBPyConnection, table: Table, files: tuple[str, ...]) -> None:
+    """Make a table in schema `raw` over its files; without any, an empty one."""
     # DDL takes no bound values: names come from schema.py, paths are quoted.
     # Times are plain UTC timestamps in SQL: zone arithmetic would need DuckDB's icu extension.
     hidden = FILES_ALONE.get(table.name, ())

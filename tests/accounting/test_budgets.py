@@ -127,10 +127,11 @@ def test_spending_by_role_stage_and_run_adds_up_by_hand(whole: Store) -> None:
 
 def test_totals_count_each_label_once_and_evaluation_on_request(whole: Store) -> None:
     sql = queries.catalog()["spent"].sql
-    ((*amounts, flops),) = whole.sql(sql, {"purpose": "train"}).fetchall()
+    ((*amounts, flops, visits),) = whole.sql(sql, {"purpose": "train"}).fetchall()
     assert amounts == [7, 8, 150, 40, 130, 7]
+    assert visits == 11, "4 in the teacher's RL, 3 in the warmup, 4 in GRPO"
     assert flops == pytest.approx(FORWARD * (15 + 4) + BACKWARD * 13)
-    ((*amounts, flops),) = whole.sql(sql, {"purpose": None}).fetchall()
+    ((*amounts, flops, _),) = whole.sql(sql, {"purpose": None}).fetchall()
     assert amounts == [7, 10, 170, 40, 130, 7]
     assert flops == pytest.approx(FORWARD * (17 + 4) + BACKWARD * 13)
 

@@ -30,6 +30,10 @@ def graded(prompts: range, right: int) -> list[Made]:
     return [Made(p, s, reward=float(s < right)) for p in prompts for s in range(SAMPLES)]
 
 
+# Of prompts 0 to 9, 10 to 19, and so on.
+RATES = (0.0, 0.1, 0.5, 1.0)
+
+
 @pytest.fixture
 def taught(store: Store) -> Store:
     """Ten prompts each that the teacher solves never, in 1 of 10, in 5 of 10, always; the student
@@ -38,7 +42,7 @@ def taught(store: Store) -> Store:
     add_policies(store, policy("teacher"), policy("student"))
     made = [
         m
-        for i, right in enumerate((0, 1, 5, 10))
+        for i, right in enumerate(int(10 * rate) for rate in RATES)
         for m in graded(range(10 * i, 10 * i + 10), right)
     ]
     add_rollouts(store, "gen", "teacher", made, role="teacher", scorer="teacher")
@@ -72,7 +76,7 @@ def test_a_band_or_a_weight_spends_labels_even_on_wrong_rollouts(taught: Store) 
     built(taught, "band", "warmup", max_pass_rate=0.5, **given)
     built(taught, "paced", "warmup", weighting="paced", **given)
     labels = [read_lock(taught, n)["counts"]["labels"] for n in ("all", "band", "paced")]
-    assert labels == [0, 30, 20]
+    assert labels == [0, 40, 40], "every graded prompt, also those outside the band"
 
 
 @pytest.mark.parametrize(("query", "whose"), [("warmup", "teacher"), ("sft", "policy")])
@@ -84,7 +88,9 @@ def test_paced_draws_by_p_times_one_minus_p(taught: Store, query: str, whose: st
         for seed in range(4):
             rows = built(taught, f"{weighting}{seed}", query, seed, weighting=weighting, **given)
             assert rows.num_rows == 80
-            halves += rows.column("pass_rate").to_pylist()
+            halves += [RATES[int(p[1:]) // 10] for p in rows.column("prompt_id").to_pylist()]
+            told = set(rows.column("pass_rate").to_pylist())
+            assert told <= ({0.1, 0.5} if weighting == "paced" else {None})
         assert (set(halves) <= {0.1, 0.5}) == (weighting == "paced")
         counts = {rate: np.isclose(halves, rate).sum() for rate in (0.1, 0.5)}
         share[weighting] = counts[0.5] / (counts[0.1] + counts[0.5])
@@ -125,7 +131,7 @@ def test_sft_rows_hold_tokens_alone(taught: Store) -> None:
     assert rows.num_rows == 30 and set(rows.column("reward").to_pylist()) == {1.0}
     lists = [c for c in rows.column_names if c.endswith("ids") or "logprobs" in c]
     assert lists == ["prompt_token_ids", "response_token_ids"]
-    assert read_lock(taught, "s")["counts"]["labels"] == 30
+    assert read_lock(taught, "s")["counts"]["labels"] == 40, "ten that it never solved"
 
 
 def test_a_word_that_is_none_of_the_choices(taught: Store) -> None:

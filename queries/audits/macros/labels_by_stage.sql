@@ -4,19 +4,17 @@
 -- rollouts' where they are the trained policy's own, else the student's.
 -- stage (written role/stage), dataset_id, name, prompt_id.
 CREATE MACRO labels_by_stage(wanted) AS TABLE
-    WITH labelled AS (
-        SELECT dataset_id, prompt_id, min(rollout_id) AS rollout_id
-        FROM raw.dataset_rows
-        WHERE labelled
-        GROUP BY dataset_id, prompt_id
-    ),
+    WITH labelled AS (SELECT dataset_id, prompt_id FROM dataset_labels),
     datasets AS (
         SELECT
             a.dataset_id, a.name, a.kind, a.created_at,
             CASE WHEN a.rollouts = 'own' THEN r.role ELSE 'student' END AS role
         FROM audited_datasets(wanted) AS a
         INNER JOIN (
-            SELECT dataset_id, min(rollout_id) AS rollout_id FROM labelled GROUP BY dataset_id
+            SELECT dataset_id, min(rollout_id) AS rollout_id
+            FROM raw.dataset_rows
+            SEMI JOIN labelled USING (dataset_id)
+            GROUP BY dataset_id
         ) AS f USING (dataset_id)
         LEFT JOIN raw.rollouts AS r USING (rollout_id)
     ),
