@@ -12,8 +12,9 @@ import duckdb
 from s2d_store.errors import NotFoundError, StoreError
 from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION
+from s2d_store.shards import Shard
 from s2d_store.sql import connection, read_only
-from s2d_store.storage import location, preflight
+from s2d_store.storage import location, preflight, shard_lock
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
@@ -190,20 +191,21 @@ class Store:
                 return self.connect(as_of).sql(text, params=given)
 
     @contextmanager
-    def exclusive(self, lock: str, busy: StoreError) -> Iterator[None]:
-        """Hold a lock of the store's that one process has at a time, or raise `busy`."""
+    def exclusive(self, lock: str, busy: StoreError, shard: Shard | None = None) -> Iterator[None]:
+        """Hold a lock of the store's that one process has at a time, or n processes for n shards.
+
+        Raises:
+            StoreError: `busy`, or another error that says which shard is at work.
+        """
         with ExitStack() as held:
             with disk_errors(self.root):
-                got = held.enter_context(
-                    self.backend.exclusive_lock(self.root, f"{lock}.lock", wait=False)
-                )
-            if not got:
-                raise busy
+                shard_lock.take(self.root, self.backend, held, lock, busy, shard)
             yield
 
     @contextmanager
-    def run_lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run's name: one process at a time works on it; dead commits are finished first.
+    def run_lock(self, run_id: str, shard: Shard | None = None) -> Iterator[None]:
+        """Hold a run's name: one process at a time works on it, or n on its n shards; dead commits
+        are finished first.
 
         Raises:
             StoreError: another live process holds it.
@@ -213,7 +215,7 @@ class Store:
             "a run has one writer at a time",
             "wait for it to end, or pass another --run name",
         )
-        with self.exclusive(check_name(run_id, "run"), busy):
+        with self.exclusive(check_name(run_id, "run"), busy, shard):
             from s2d_store.tables import journal
 
             journal.recover(self.root)

@@ -14,7 +14,7 @@ import duckdb
 
 import queries
 from queries import Query
-from s2d_store.audits import locks_rebuild, topk_consistency
+from s2d_store.audits import locks_rebuild, server_agrees, topk_consistency
 from s2d_store.audits.base import Found, Scope
 from s2d_store.errors import InputError, NotFoundError, QueryError, did_you_mean
 from s2d_store.sql import connection, read_only
@@ -75,6 +75,12 @@ def catalog() -> dict[str, Audit]:
         ),
         Audit(
             locks_rebuild.REBUILD, locks_rebuild.rebuild, "no dataset is built", locks_rebuild.TEXT
+        ),
+        Audit(
+            server_agrees.SERVER_AGREES,
+            server_agrees.agreement,
+            "no server gave logprobs of a policy whose weights are here",
+            server_agrees.TEXT,
         ),
     ]
     return {a.query.name: a for a in sorted(audits, key=lambda a: a.query.name)}

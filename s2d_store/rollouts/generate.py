@@ -34,6 +34,7 @@ from s2d_store.rollouts.progress import OnNotice, OnProgress, Progress, ignore, 
 from s2d_store.rollouts.requests import Job, drop_too_long, plan
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.runs import record
+from s2d_store.shards import parse_shard
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import OpenPool
 from s2d_store.verifiers.pool import VerifierPool
@@ -76,6 +77,7 @@ def generate(
             was finished by then stays.
     """
     check_config(config)
+    shard = parse_shard(config.shard)
     require_capable(config.engine, k=config.top_logprobs)
     guard = Guard.open(store, config.budget)
     served = find_engine(config.engine).capabilities.served
@@ -89,8 +91,15 @@ def generate(
     meter = spending.open_meter(guard, store, config, policy, run_id, prompts)
     asked = invocation_of(config)
     with record.record_run(
-        store, run_id, "generate", identity, stage=config.stage, defaults=DEFAULTS, asked=asked
-    ):
+        store,
+        run_id,
+        "generate",
+        identity,
+        stage=config.stage,
+        defaults=DEFAULTS,
+        asked=asked,
+        shard=shard,
+    ) as run:
         jobs, present = plan(
             prompts,
             render=lambda prompt: _render(tokenizer, prompt, config),
@@ -101,6 +110,9 @@ def generate(
             new_seed=lambda prompt, i: ids.rollout_seed(config.seed, prompt, i, config.round),
             n=config.n,
         )
+        unstored = _ids(jobs)
+        if shard is not None:
+            jobs = [job for job in jobs if shard.holds(job.request.rollout_id)]
         progress = Progress(total=len(jobs))
         too_long, rejected = 0, dict[str, str]()
         if jobs:
@@ -114,12 +126,13 @@ def generate(
                     engine.max_model_len,
                     config.params.max_tokens,
                     skip_too_long=config.skip_too_long,
-                    may_be_empty=present > 0,
+                    may_be_empty=present > 0 or shard is not None,
                 )
                 too_long = len({j.prompt.prompt_id for j in jobs}) - len(
                     {j.prompt.prompt_id for j in kept}
                 )
                 progress.total = len(kept)
+                unstored -= _ids(jobs) - _ids(kept)
                 with about as rejected:
                     sample_and_store(
                         store,
@@ -133,6 +146,8 @@ def generate(
                         meter,
                         pool,
                     )
+        if shard is not None:
+            run.complete = unstored <= records.stored_rollouts(store, run_id)
     return Generated(
         run_id=run_id,
         policy=policy.name,
@@ -145,6 +160,10 @@ def generate(
         rejected=len(rejected),
         rejected_why=next(reversed(rejected.values()), ""),
     )
+
+
+def _ids(jobs: Sequence[Job]) -> set[str]:
+    return {job.request.rollout_id for job in jobs}
 
 
 def _grading(

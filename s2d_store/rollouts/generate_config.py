@@ -10,14 +10,14 @@ from s2d_store.config_identity import defaults, non_default
 from s2d_store.engines.base import SamplingParams
 from s2d_store.errors import InputError
 from s2d_store.policies.chat_template import RESERVED_KWARGS, template_hash
-from s2d_store.rollouts.settings import EngineChoice, PromptUse
+from s2d_store.rollouts.settings import EngineChoice, PromptUse, Sharing
 
 if TYPE_CHECKING:
     from s2d_store.policies.registry import Registered
 
 
 @dataclass(frozen=True)
-class GenerateConfig(EngineChoice, PromptUse):
+class GenerateConfig(EngineChoice, PromptUse, Sharing):
     """One generate command. Only what changes the rollouts themselves is the run's identity:
     a larger `n`, `limit` or other prompts extend the same run.
     """

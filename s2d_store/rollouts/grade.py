@@ -22,6 +22,7 @@ from s2d_store.rollouts.selection import check_counts, condition, where_errors
 from s2d_store.rollouts.settings import VerifyConfig as VerifyConfig
 from s2d_store.rollouts.withdraw import require_standing
 from s2d_store.runs import record
+from s2d_store.shards import Shard, parse_shard
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.verifiers.base import Item, Verdict
@@ -71,6 +72,13 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
         BudgetError: it would grade more labels than are left; nothing started.
     """
     check_counts(("--limit", config.limit, 0), ("--chunk", config.chunk_rows, 1))
+    shard = parse_shard(config.shard)
+    if shard is not None and config.limit:
+        raise InputError(
+            "--limit is given beside --shard",
+            "it counts what is not graded yet, which is different for each shard",
+            "choose rollouts with --where",
+        )
     verifier = with_answer_from(config.verifier, config.answer_from)
     with VerifierPool(verifier, config.workers, config.deadline_s) as pool:
         require_standing(store, pool.name, pool.version)
@@ -91,13 +99,15 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
         # Another deadline is another run, but its verdicts have the same keys.
         busy = StoreError(
             f"verifier {pool.name} {pool.version} is grading in another process",
-            "one process grades by a verifier at a time: two would store verdicts twice",
+            "one process does at a time, or n with --shard i/n: others would store verdicts twice",
             "wait for it to end",
         )
-        alone = store.exclusive(f".verify-{ids.content_id(pool.name, pool.version)}", busy)
-        with alone, record.record_run(store, run_id, "verify", identity, asked=asked):
+        name = f".verify-{ids.content_id(pool.name, pool.version)}"
+        alone = store.exclusive(name, busy, shard)
+        recorded = record.record_run(store, run_id, "verify", identity, asked=asked, shard=shard)
+        with alone, recorded as run:
             con = store.connect(text=f"{_READS} {config.where}")
-            progress = Progress(total=_plan(con, config, pool, result))
+            progress = Progress(total=_plan(con, config, pool, result, shard))
             attempts: dict[str, int] = {}
 
             def items() -> Iterator[Item]:
@@ -117,11 +127,18 @@ def verify(store: Store, config: VerifyConfig, on_progress: OnProgress = ignore)
                     progress.done = result.graded
                     progress.graded, progress.reward = result.judged, result.reward
                     on_progress(progress)
+            if shard is not None:
+                later = store.connect(text=f"{_READS} {config.where}")
+                run.complete = _plan(later, config, pool, Verified(run_id)) == 0
     return result
 
 
 def _plan(
-    con: duckdb.DuckDBPyConnection, config: VerifyConfig, pool: VerifierPool, result: Verified
+    con: duckdb.DuckDBPyConnection,
+    config: VerifyConfig,
+    pool: VerifierPool,
+    result: Verified,
+    shard: Shard | None = None,
 ) -> int:
     """Make table _pending, note in `result` what cannot be graded, and return the rows to grade."""
     chosen = condition(con, "graded_rollouts", config.where)
@@ -144,6 +161,13 @@ def _plan(
                 "most": config.limit,
             },
         )
+        if shard is not None:
+            pending_ids = con.sql("SELECT rollout_id FROM _pending").fetchall()
+            mine = [key for (key,) in pending_ids if shard.holds(key)]
+            con.register("_mine", pa.table({"rollout_id": pa.array(mine, pa.string())}))
+            con.execute(
+                "DELETE FROM _pending WHERE rollout_id NOT IN (SELECT rollout_id FROM _mine)"
+            )
         ((wanted, unlabelled, without_text, pending),) = con.execute(
             queries.internal("verify_counts")
         ).fetchall()

@@ -32,6 +32,7 @@ from s2d_store.rollouts.selection import check_counts, check_mass, condition, wh
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
 from s2d_store.runs import record
+from s2d_store.shards import parse_shard
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.tables import rank_choice
@@ -82,6 +83,7 @@ def score(
         ("--chunk", config.chunk_rows, 1),
     )
     check_mass(config.mass)
+    shard = parse_shard(config.shard)
     require_capable(config.engine, k=config.k, given_ids=config.support == "policy")
     guard = Guard.open(store, config.budget)
     served = find_engine(config.engine).capabilities.served
@@ -105,12 +107,19 @@ def score(
     # Another engine is another run, but its scores may have the same keys.
     busy = StoreError(
         f"{scorer.name} is scoring with support {config.support} in another process",
-        "one process does at a time: two could store scores twice",
+        "one process does at a time, or n with --shard i/n: others could store scores twice",
         "wait for it to end",
     )
-    alone = store.exclusive(f".score-{scorer.policy_id}-{config.support}", busy)
-    with alone, record.record_run(store, run_id, "score", identity, defaults=unless, asked=asked):
+    alone = store.exclusive(f".score-{scorer.policy_id}-{config.support}", busy, shard)
+    recorded = record.record_run(
+        store, run_id, "score", identity, defaults=unless, asked=asked, shard=shard
+    )
+    with alone, recorded as run:
         _, wanted, pending = _plan(store, config, scorer)
+        present = wanted - pending.num_rows
+        if shard is not None:
+            keys = pending.column("rollout_id").to_pylist()
+            pending = pending.filter(pa.array([shard.holds(key) for key in keys], pa.bool_()))
         progress, rejected = Progress(total=pending.num_rows), dict[str, str]()
         if pending.num_rows:
             opened = _open(engines, config, scorer)
@@ -118,7 +127,8 @@ def score(
                 about = endpoint_facts.recorded(store, scorer, run_id, engine, None, on_notice)
                 with about as rejected:
                     _run(store, config, scorer, run_id, engine, pending, progress, on_progress)
-    present = wanted - progress.total
+        if shard is not None:
+            run.complete = _plan(store, config, scorer)[2].num_rows == 0
     why = next(reversed(rejected.values()), "")
     scored = (progress.committed, present, progress.tokens, len(rejected), why)
     return Scored(run_id, scorer.name, *scored)

@@ -39,6 +39,14 @@ class EngineChoice(ModelLoading):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """Several processes that share the work."""
+
+    shard: str = ""
+    """Do part i of n, disjoint from the others: 0/8; slurm: of the job array that this runs in."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptUse:
     """What becomes of each prompt."""
 
@@ -55,7 +63,7 @@ class PromptUse:
 
 
 @dataclass(frozen=True)
-class ScoreConfig(EngineChoice):
+class ScoreConfig(EngineChoice, Sharing):
     """One score command."""
 
     scorer: str
@@ -79,7 +87,7 @@ class ScoreConfig(EngineChoice):
 
 
 @dataclass(frozen=True)
-class VerifyConfig:
+class VerifyConfig(Sharing):
     """One verify command."""
 
     verifier: str = "math-verify"

@@ -18,8 +18,19 @@ from s2d_store.errors import BudgetError, InputError, NotFoundError, QueryError
 from s2d_store.redact import redacted
 from s2d_store.runs import invocation
 from s2d_store.schema import TABLES
+from s2d_store.shards import Shard
 from s2d_store.store import Store
 from s2d_store.version import __version__
+
+
+class RunState(dict[str, Any]):
+    """What a command tells of the run that it works on.
+
+    Attributes:
+        complete: false where other shards have work to do: the run stays `running`.
+    """
+
+    complete = True
 
 
 @cache
@@ -51,14 +62,15 @@ def record_run(
     stage: str = "",
     defaults: Mapping[str, Any] | None = None,
     asked: Mapping[str, Any] | None = None,
-) -> Iterator[dict[str, Any]]:
+    shard: Shard | None = None,
+) -> Iterator[RunState]:
     """Hold the run's lock and record `running`, then `done`, `interrupted` or `failed`.
 
     A run that was killed stays `running`; the same command takes it up again. One that was done
     stays `done` when a later command of its name is refused for its input. The command line and the
     versions of the libraries loaded are recorded beside. Secrets are stored masked.
 
-    The block is given a dict; what it puts there is kept beside `asked` when it is done.
+    The block is given a `RunState`: what it puts there is kept beside `asked` when it is done.
 
     Args:
         store: the store.
@@ -69,14 +81,15 @@ def record_run(
         stage: stage of the experiment that budgets count its spending for; not its identity.
         defaults: those of `config`: see `s2d_store.config_identity`.
         asked: the command's other settings, such as which rows it chose, kept under INVOCATION.
+        shard: the part of the run that this process does.
 
     Raises:
         StoreError: another process holds the run.
         InputError: the run exists with another configuration and holds something already.
     """
     config, command = redacted(dict(config)), invocation.current()
-    made: dict[str, Any] = {}
-    with store.run_lock(run_id):
+    made = RunState()
+    with store.run_lock(run_id, shard):
         before, entered_at = _check_same(store, run_id, config, defaults)
         status = "failed"
         row = {
@@ -94,7 +107,7 @@ def record_run(
         try:
             yield made
             row["config"] = _noted(config, {**(asked or {}), **made})
-            status = "done"
+            status = "done" if made.complete else "running"
         except (KeyboardInterrupt, BudgetError):
             status = "interrupted"
             raise
@@ -102,7 +115,8 @@ def record_run(
             status = "done" if before == "done" else "failed"
             raise
         finally:
-            _record(store, row, status, entered_at)
+            if status != "running":
+                _record(store, row, status, entered_at)
 
 
 def _noted(config: Mapping[str, Any], beside: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from s2d_store.audits import audit
 from s2d_store.engines.registry import open_engine
 from s2d_store.policies import registry
 from s2d_store.store import Store
@@ -115,8 +116,8 @@ def test_what_a_server_cannot_give_is_null_and_said_first(
         "response_tokens, response_text[:6], finish_reason FROM rollouts"
     ).fetchall()
     assert rows == [("none", None, None, None, None, "heard:", "stop")]
-    for audit in ("topk_consistency", "tokenizers", "degenerate_rollouts"):
-        assert cli("audit", audit, "--store", store.root).code == 0
+    for name in ("topk_consistency", "tokenizers", "degenerate_rollouts"):
+        assert cli("audit", name, "--store", store.root).code == 0
 
 
 def test_a_rollout_without_an_answer_is_counted_and_comes_with_the_next_run(
@@ -168,3 +169,27 @@ def test_policies_add_takes_one_kind(cli: Cli, store: Store, teacher_folder: Pat
         "policies", "add", "x", "--outside", "--tokenizer", teacher_folder, "--store", store.root
     )
     assert lone.code == 1 and "not served" in lone.err
+
+
+def test_the_audit_finds_a_server_that_has_other_weights(
+    cli: Cli, store: Store, model: Any, teacher_folder: Path, student_folder: Path
+) -> None:
+    assert "skip  server_agrees" in cli("audit", "server_agrees", "--store", store.root).out
+    options = ("--policy", teacher_folder, "--top-logprobs", 3)
+    with serving("vllm", model) as server:
+        assert generate(cli, store, server.url, *options).code == 0
+        sound = cli("audit", "server_agrees", "--store", store.root)
+        assert sound.code == 0 and "pass  server_agrees" in sound.out, sound.out
+    student = open_engine("transformers", str(student_folder), device="cpu", dtype="float32")
+    with serving("vllm", student) as server:
+        scored = cli(
+            *("score", "--teacher", teacher_folder, "--engine", "server", "--url", server.url),
+            *("--top-logprobs", 5, "--store", store.root),
+        )
+    assert scored.code == 0, scored.err
+    (found,) = audit(store, ["server_agrees"], sample=20)
+    assert (found.status, found.offending) == ("failed", 8)
+    assert {row["made"] for row in found.sample} == {"scored"}
+    assert all(row["mean_nats"] > 0.1 for row in found.sample)
+    wide = audit(store, ["server_agrees"], params={"tolerance": 100})
+    assert wide[0].status == "passed" and wide[0].figures[0]["examined"] == 16
