@@ -103,7 +103,8 @@ def _redo(experiment: Experiment, name: str) -> None:
     """Let a stage be done again, and with it every stage that depends on it."""
     from s2d_store.errors import NotFoundError, did_you_mean
 
-    found = [task for task in experiment.tasks.values() if name in (task.key, task.name)]
+    keys = experiment.recipe.stages_of(name)
+    found = [t for t in experiment.tasks.values() if t.key in keys or t.name == name]
     if not found:
         known = list(experiment.recipe.stage)
         raise NotFoundError(
@@ -183,6 +184,9 @@ def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
     while waiting:
         name = waiting.pop()
         if name in recipe.policies or name in wanted:
+            continue
+        if name not in recipe.stage and recipe.stages_of(name):
+            waiting += recipe.stages_of(name)
             continue
         if name not in recipe.stage:
             raise NotFoundError(

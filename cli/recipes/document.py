@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s2d_store.errors import InputError, did_you_mean
-from s2d_store.strict_toml import TomlFile
+from s2d_store.strict_toml import TomlFile, place_of
 from s2d_store.toml_lines import key_lines
 
 HELP = "docs/recipes.md explains every key"
@@ -46,6 +46,10 @@ class Document:
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Where a key, or the table around it, stands."""
+        return place_of(self.places, key) or "the recipe"
 
     def lay_over(self, other: Document) -> None:
         """Let another document's values take the place of this one's; tables are merged."""

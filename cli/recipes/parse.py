@@ -9,6 +9,7 @@ from typing import Any
 
 from cli.recipes.check_stage import check_stages
 from cli.recipes.document import HELP, Document, read_document
+from cli.recipes.expand import expand
 from cli.recipes.schema import EVAL, EVAL_KEYS, Generate, Recipe, Score, Stage, optional_keys
 from cli.recipes.stage_kind import read_query
 from queries import kinds
@@ -17,6 +18,8 @@ from s2d_store.ids import check_name
 from s2d_store.mistakes import Mistakes
 from s2d_store.strict_toml import TomlFile
 
+# Letters that the other parts of a round's name take up at most, RECIPE and .s10.a10.r100.
+_OTHER_PARTS = 40
 DEFAULTS = ("generate", "score", "train")
 SCHEMAS = {"generate": Generate, "score": Score}
 
@@ -46,9 +49,12 @@ def read_recipe(
     mistakes = mistakes or Mistakes()
     file = TomlFile(f"recipe {path}", HELP, document.places, mistakes)
     _take_defaults(file, document)
+    families: dict[str, str] = {}
+    with mistakes.collect():
+        families = expand(document)
     recipe: Recipe = file.table(Recipe, document.values)
     laid_over = (*(f"--overlay {file}" for file in overlays), *(f"--set {s}" for s in settings))
-    recipe = replace(recipe, places=document.places, laid_over=tuple(laid_over))
+    recipe = replace(recipe, places=document.places, laid_over=tuple(laid_over), families=families)
     for name, stage in recipe.stage.items():
         with mistakes.collect():
             _check_kind(file, recipe, name, stage)
@@ -63,17 +69,24 @@ def read_recipe(
                 at = recipe.at("name" if what == "recipe" else f"{key}{name}")
                 _check_name(at, name, what)
     # With a wrong value inside one of its tables, the rest of a stage can still be looked at.
-    places = [key.split(".") for key in file.broken]
-    broken = {place[1] for place in places if place[0] == "stage" and 1 < len(place) < 4}
+    broken = {name for name in recipe.stage for key in file.broken if _is_at(key, name)}
     check_stages(recipe, mistakes, broken)
     if raises:
         mistakes.raise_all(file.title)
     return recipe
 
 
+def _is_at(key: str, stage: str) -> bool:
+    """Whether a dotted key is a stage's, or one right below it."""
+    return key == f"stage.{stage}" or key.rpartition(".")[0] == f"stage.{stage}"
+
+
 def _check_name(at: str, name: str, what: str) -> None:
     try:
         check_name(name, what)
+        if what == "stage":
+            # With its recipe before it, and seed, attempt and round behind.
+            check_name(name + "x" * _OTHER_PARTS, what)
     except InputError as error:
         fix = f"give the {what} another name"
         raise InputError(f"{at}: {error.what}", error.why, fix) from error

@@ -215,6 +215,7 @@ class _Round:
             self._policy(stage.teacher),
             k=stage.score.top_logprobs,
             support=stage.score.support,
+            mass=stage.score.mass,
             where=f"run_id = {connection.literal(self.plan.generate_run())}",
             engine=name,
             engine_args=tuple(engine.args.items()) if name == engine.name else (),

@@ -48,7 +48,7 @@ def optional_keys(kind: Kind) -> tuple[str, ...]:
     )
 
 
-EVAL_KEYS = (("policies",), ("prompts", "baseline", "generate"))
+EVAL_KEYS = (("policies",), ("prompts", "sets", "baseline", "generate"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,10 @@ class Prompts:
     """Text put behind the user's last message."""
     skip_duplicates: bool = False
     """Keep the first of equal prompts."""
+    split: Mapping[str, float] = field(default_factory=dict)
+    """Deal the file's prompts out to splits of these shares: split = {"1H" = 0.5, "2H" = 0.5}."""
+    split_seed: int = 0
+    """Seed of that deal; which prompt goes where depends on the prompts and it alone."""
 
     @property
     def source_name(self) -> str:
@@ -108,6 +112,8 @@ class Score:
     """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
     top_logprobs: int = 0
     """Entries a token with support own; with policy 0: as many as were kept."""
+    mass: float = 1.0
+    """Keep at each token the fewest entries that reach this probability; 1: all."""
     engine: str = ""
     """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""
 
@@ -142,6 +148,8 @@ class Stage:
     """Stages whose stored rollouts a bridge continuation draws from; empty: the OPD on its line."""
     policies: tuple[str, ...] = ()
     """Policies and stages that an eval stage compares, in that order."""
+    sets: tuple[str, ...] = ()
+    """Splits that an eval stage samples, each for a table of its own: `eval.SPLIT`."""
     baseline: str = ""
     """The one of them that the others are compared with; empty: every pair."""
     generate: Generate = field(default_factory=Generate)
@@ -191,8 +199,15 @@ class Recipe:
     """`[engine]`."""
     places: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)
     """Dotted key -> where it stands: `paper.toml:12`."""
+    families: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)
+    """Stage -> the template that `[matrix]` or `[sweep]` made it of."""
     laid_over: tuple[str, ...] = field(default=(), metadata=FILLED_IN)
     """The command's `--overlay` and `--set` options."""
+
+    def stages_of(self, name: str) -> list[str]:
+        """The stages that a name means: one, or all that were made of a template."""
+        copies = [stage for stage, of in self.families.items() if of == name]
+        return [name] if name in self.stage else copies
 
     def at(self, key: str) -> str:
         """Where a key, or the table around it, stands."""

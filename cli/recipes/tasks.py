@@ -18,7 +18,8 @@ class Task:
         name: the stage's, with the seed's ending where there are several.
         key: the stage's in the recipe.
         stage: what the recipe says.
-        seed: the seed of its datasets and training; `sampling_seed` that of its rollouts.
+        seed: the seed of its datasets and training.
+        sampling_name: the stage's with its seed, or its template's, whose copies draw alike.
         policies: reference -> name of the registered policy, for what is no stage.
         tasks: reference -> name of the task, for what is one.
     """
@@ -27,13 +28,14 @@ class Task:
     key: str
     stage: Stage
     seed: int
+    sampling_name: str
     policies: Mapping[str, str]
     tasks: Mapping[str, str]
 
     @property
     def sampling_seed(self) -> int:
         """Another one per stage, so that two stages do not draw the same rollouts of a policy."""
-        return int(ids.content_id(self.seed, self.name)[:7], 16)
+        return int(ids.content_id(self.seed, self.sampling_name)[:7], 16)
 
 
 def tasks(recipe: Recipe, seeds: Sequence[int] = ()) -> list[Task]:
@@ -84,6 +86,7 @@ def _task(recipe: Recipe, name: str, seed: int) -> Task:
         name,
         recipe.stage[name],
         seed,
+        seeded_name(recipe, recipe.families.get(name, name), seed),
         {ref: seeded_name(recipe, ref, seed) for ref in named if ref not in recipe.stage},
         {ref: seeded_name(recipe, ref, seed) for ref in named if ref in recipe.stage},
     )

@@ -12,10 +12,9 @@ from s2d_store.store import Store
 
 def test_rounds_of_an_older_version_keep_their_names(store: Store) -> None:
     """They were named without the recipe, and did not record what they made."""
-    bridge = Task("bridge", "bridge", Stage(kind="opd", start="student", rounds=2), 0, {}, {})
-    stage3 = Task(
-        "stage3", "stage3", Stage(kind="grpo", start="bridge"), 0, {}, {"bridge": "bridge"}
-    )
+    opd, grpo = Stage(kind="opd", start="student", rounds=2), Stage(kind="grpo", start="bridge")
+    bridge = Task("bridge", "bridge", opd, 0, "bridge", {}, {})
+    stage3 = Task("stage3", "stage3", grpo, 0, "stage3", {}, {"bridge": "bridge"})
     tasks = {"bridge": bridge, "stage3": stage3}
     for name in ("paper.bridge.r000", "paper.bridge.r001", "other.stage3.r000"):
         with record.record_run(store, name, "round", {"kind": "opd"}, stage="bridge"):
