@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-vllm lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test-trainers: .venv-trainers/.installed ## set up TRL and verl, then test expor
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
 	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
+
+chaos: $(VENV)/.dev ## a storm of two minutes over one store (ARGS="--seconds 3600 --seed 7" for longer)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.chaos $(ARGS)
 
 lint: $(VENV)/.dev ## style, format, types, layers, SQL, generated docs, dependency audit
 	$(BIN)/ruff check .

@@ -265,6 +265,7 @@ def replace_files(
     added = [file.action(data_change=data_change) for file in new]
     operation = "DELETE" if data_change else "OPTIMIZE"
     folder = table_path(root, declared.name)
+    backend_of(root).sync_folders([(folder / file.path).parent for file in new])
     for attempt in range(COMMIT_ATTEMPTS):
         try:
             state = table_state.newest(folder)

@@ -32,7 +32,7 @@ class LocalBackend:
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder and its parents."""
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folders(folder)
 
     def list_files(self, folder: Path) -> list[FileInfo]:
         """Every file below a folder, by path."""
@@ -90,7 +90,7 @@ class LocalBackend:
     @contextmanager
     def draft_for(self, folder: Path) -> Iterator[Path]:
         """The folder itself."""
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folders(folder)
         yield folder
 
     def publish(self, file: Path, folder: Path) -> None:
@@ -131,7 +131,7 @@ class LocalBackend:
 
     def move(self, path: Path, target: Path) -> None:
         """Rename, and date it now."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(target.parent)
         os.utime(path)
         os.replace(path, target)
 
@@ -172,6 +172,7 @@ class LocalBackend:
     def draft_folder(self, folder: Path) -> Iterator[Path]:
         """A hidden folder beside the one that it will be."""
         draft = _hidden_sibling(folder)
+        _make_folders(folder.parent)
         try:
             yield draft
         finally:
@@ -179,6 +180,7 @@ class LocalBackend:
 
     def publish_folder(self, draft: Path, folder: Path, marker: str) -> None:
         """Rename; a kill between the two renames leaves no folder of the name."""
+        _sync_folder(draft)
         if folder.exists():
             old = _hidden_sibling(folder)
             os.rename(folder, old)
@@ -232,7 +234,7 @@ class LocalBackend:
     ) -> Iterator[Path]:
         """A file that is locked before it gets its name."""
         folder = root / "pending"
-        folder.mkdir(exist_ok=True)
+        _make_folders(folder)
         draft, path = folder / f"{name}.draft", folder / name
         with draft.open("x+b") as file:
             file.write(text({}).encode())
@@ -323,6 +325,17 @@ def _link(draft: Path, path: Path) -> None:
                 str(path),
             ) from error
         raise
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each flushed in the folder that it lies in."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir(exist_ok=True)
+        _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,17 +11,22 @@ from s2d_store.errors import StoreError
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 
+_OWN = {"tables", "pending", "sessions"}
+
 
 def is_foreign(path: Place) -> bool:
     """Whether a store would not have its place to itself."""
     if isinstance(path, Path) and path.exists() and not path.is_dir():
         return True
-    own = {"tables", "pending", "sessions"}
     if isinstance(path, Path):
-        return path.is_dir() and any(entry.name not in own for entry in path.iterdir())
-    return any(
-        found.relative.split("/")[0] not in own for found in backend_of(path).list_files(path)
-    )
+        return path.is_dir() and not all(_is_own(entry.name) for entry in path.iterdir())
+    files = backend_of(path).list_files(path)
+    return not all(_is_own(found.relative.split("/")[0]) for found in files)
+
+
+def _is_own(name: str) -> bool:
+    """Whether making a store leaves a folder or draft of the name when it is cut off."""
+    return name in _OWN or (name.startswith(".") and name.endswith(".draft"))
 
 
 def require_conditional_writes(root: Place) -> None:

@@ -25,12 +25,17 @@ def commit(store: Store, writer: str, i: int) -> None:
     store.commit(rows(writer, i, policy["policy_id"]), fresh=True)
 
 
+def rollout_ids(writer: str, i: int, policy_id: str) -> list[str]:
+    """Ids of one commit's rollouts, in the order of ROLES."""
+    return [ids.rollout_id(writer, role, policy_id, i, i) for role in ROLES]
+
+
 def rows(writer: str, i: int, policy_id: str, prompt_id: str = "prompt") -> dict[str, pa.Table]:
     """One commit's rollouts, rewards and top-k."""
     rng = np.random.default_rng(i)
     tokens = rng.integers(0, synthetic.VOCABULARY, 4).astype(np.int32)
     entry = synthetic.random_topk(rng, tokens, 3)
-    rollout_ids = [ids.rollout_id(writer, role, policy_id, i, i) for role in ROLES]
+    named = rollout_ids(writer, i, policy_id)
     usual: dict[str, Any] = {
         "run_id": writer,
         "prompt_id": prompt_id,
@@ -43,13 +48,13 @@ def rows(writer: str, i: int, policy_id: str, prompt_id: str = "prompt") -> dict
     }
     rollouts = [
         synthetic.ROLLOUT | usual | {"rollout_id": rollout_id, "role": role}
-        for rollout_id, role in zip(rollout_ids, ROLES, strict=True)
+        for rollout_id, role in zip(named, ROLES, strict=True)
     ]
-    rewards = [synthetic.REWARD | {"rollout_id": rollout_id} for rollout_id in rollout_ids]
+    rewards = [synthetic.REWARD | {"rollout_id": rollout_id} for rollout_id in named]
     n = len(ROLES)
     scored = pa.table(
         {
-            "rollout_id": rollout_ids,
+            "rollout_id": named,
             "scorer_policy_id": ["scorer"] * n,
             "support": ["own"] * n,
             **topk.to_columns([entry] * n),
