@@ -156,9 +156,13 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
 
 
 def _say_unknown(store: Store, form: str) -> None:
-    """Name the policies whose FLOPs are missing from the figures above."""
+    """Name what is not in the figures: imported tokens, FLOPs of policies of unknown size."""
     import queries
 
+    ((rollouts, tokens),) = store.sql(queries.internal("imported_amounts")).fetchall()
+    if rollouts:
+        note = f"imported, and not counted: {rollouts:,} rollouts, {tokens:,} sampled tokens"
+        print(note, file=sys.stdout if form == "table" else sys.stderr)
     found = store.sql(queries.internal("policies_of_unknown_size")).fetchall()
     if found:
         names = ", ".join(name for (name,) in found)

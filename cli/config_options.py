@@ -125,7 +125,7 @@ def settings(config_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = read_template(value)
         elif name in ("workers", "verify_workers"):
             found[name] = workers(value)
-        elif value is None and name in ("k", "trackers"):
+        elif value is None and name in ("k", "map", "trackers"):
             found[name] = ()
         elif isinstance(value, list):
             found[name] = tuple(value)

@@ -361,7 +361,7 @@ RUNS = _table(
     ("run_id", "status", "entered_at"),
     (),
     ("run_id", STRING, "the run"),
-    ("kind", STRING, "generate, score, verify or train"),
+    ("kind", STRING, "generate, import, score, verify or train"),
     ("stage", STRING, "stage of the experiment that it counts for, e.g. warmup", True),
     ("recipe", STRING, "the recipe that the stage belongs to", True),
     ("attempt", INT32, "0, or higher where a stage was done again"),

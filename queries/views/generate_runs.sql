@@ -1,6 +1,6 @@
--- question: what has each generate run sampled?
+-- question: what has each run that brought rollouts sampled, or imported?
 -- grain: one row per run (and policy, role and purpose, which a run does not mix)
--- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens, sampled_tokens
+-- columns: run_id, policy_id, role, purpose, rollouts, prompt_tokens, response_tokens, sampled_tokens, imported
 -- sampled_tokens are what the policy wrote; response_tokens count tools and environments, too.
 SELECT
     run_id,
@@ -10,6 +10,7 @@ SELECT
     count(*) AS rollouts,
     coalesce(sum(prompt_tokens), 0)::BIGINT AS prompt_tokens,
     coalesce(sum(response_tokens), 0)::BIGINT AS response_tokens,
-    coalesce(sum(coalesce(sampled_tokens, response_tokens)), 0)::BIGINT AS sampled_tokens
+    coalesce(sum(coalesce(sampled_tokens, response_tokens)), 0)::BIGINT AS sampled_tokens,
+    bool_or(origin = 'imported') AS imported
 FROM raw.rollouts
 GROUP BY ALL

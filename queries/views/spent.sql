@@ -8,6 +8,7 @@
 -- parameters are unknown (known by name alone, or served) counts 0 FLOPs.
 -- Labels do not add up over runs: see spent_labels and graded_labels.
 -- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
+-- What was imported was spent elsewhere: its tokens are in budget query imported, and not here.
 WITH scored AS (
     SELECT
         t.run_id,
@@ -45,6 +46,7 @@ SELECT
 FROM generate_runs AS g
 LEFT JOIN raw.policies AS o USING (policy_id)
 LEFT JOIN runs AS u ON g.run_id = u.run_id
+WHERE NOT g.imported
 UNION ALL
 SELECT
     s.run_id, s.source_run_id, 'score', u.stage, s.policy_id, s.role,

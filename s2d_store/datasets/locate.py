@@ -135,8 +135,9 @@ def locate_prompts(con: duckdb.DuckDBPyConnection, snap: Snapshot, selected: pa.
 
 def without_logprobs(
     con: duckdb.DuckDBPyConnection, snap: Snapshot, located: pa.Table, rollout_ids: pa.ChunkedArray
-) -> list[str]:
-    """Ids of chosen rollouts that lack the logprob of a token that their policy sampled.
+) -> list[tuple[str, str]]:
+    """Ids of chosen rollouts that lack the logprob of a token that their policy sampled, and why:
+    `retokenised`, `processed` (the sampler's alone are known) or `unknown`.
 
     What s2d sampled has all of them, so only files with other rollouts are read.
 
@@ -151,17 +152,19 @@ def without_logprobs(
         return []
     used = np.unique(located.column("rollout_file").to_numpy()[others]).tolist()
     files = [snap.files["rollouts"][i] for i in used]
-    columns = "rollout_id, response_logprobs, response_mask"
+    columns = "rollout_id, tokens_from, response_logprobs, sampler_logprobs, response_mask"
     con.register("_others", pa.table({"rollout_id": rollout_ids.take(pa.array(others)).unique()}))
     with connection.errors():
         found = con.sql(
-            f"SELECT rollout_id FROM {_scan_files(files, columns)} SEMI JOIN _others "
+            "SELECT rollout_id, CASE WHEN tokens_from = 'retokenised' THEN 'retokenised' "
+            "WHEN sampler_logprobs IS NOT NULL THEN 'processed' ELSE 'unknown' END AS why "
+            f"FROM {_scan_files(files, columns)} SEMI JOIN _others "
             "USING (rollout_id) WHERE response_logprobs IS NULL OR len(list_filter("
             "list_zip(response_logprobs, coalesce(response_mask, [])), "
             "lambda x: x[1] IS NULL AND coalesce(x[2], true))) > 0 ORDER BY rollout_id"
         ).fetchall()
     con.unregister("_others")
-    return [row[0] for row in found]
+    return [(str(rollout), str(why)) for rollout, why in found]
 
 
 def source(

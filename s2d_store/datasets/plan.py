@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,11 +147,25 @@ def _has_logprobs(
     if lacking and (query.traits.policy == "on" or query.traits.control):
         raise DatasetError(
             f"{len(lacking)} rollouts that query {query.name} selects lack logprobs of tokens that "
-            f"their policy sampled, e.g. {lacking[0]}",
-            f"the loss of kind {query.kind} is weighed by the sampling policy's probabilities",
+            f"their policy sampled, e.g. {lacking[0][0]}",
+            f"the loss of kind {query.kind} is weighed by the sampling policy's probabilities; "
+            + _why_lacking(why for _, why in lacking),
             "leave them out, or train on them with a query of kind warmup or sft",
         )
     return not lacking
+
+
+_LACKING = {
+    "retokenised": "were re-tokenised from imported text",
+    "processed": "have the sampler's logprobs alone, after temperature, truncation and penalties "
+    "(s2d import --logprobs raw, where there were none)",
+    "unknown": "have none at all",
+}
+
+
+def _why_lacking(reasons: Iterable[str]) -> str:
+    counts = Counter(reasons)
+    return "; ".join(f"{counts[why]} {text}" for why, text in _LACKING.items() if counts[why])
 
 
 def _has_mask(located: pa.Table) -> bool:

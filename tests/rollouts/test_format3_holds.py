@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +10,11 @@ from s2d_store.store import Store
 from tests.support.dump_prime_rl import PRIME_RL
 from tests.support.dump_rows import (
     Format,
+    dumps,
     imported,
     left_over,
     part_of,
     rebuilt,
-    run_config,
     same,
     stored_entries,
 )
@@ -24,14 +23,6 @@ from tests.support.dump_tokens import TOKENS
 from tests.support.dump_vllm import VLLM_BATCH
 
 FORMATS = {made.name: made for made in (*TEXTS, *TOKENS, PRIME_RL, VLLM_BATCH)}
-
-
-def dumps() -> Path:
-    """The folder of dumps that lies beside the repository's checkout, or a skip."""
-    for folder in Path(__file__).resolve().parents:
-        if (found := folder / "shared" / "data" / "dumps").is_dir():
-            return found
-    pytest.skip("no shared/data/dumps beside the checkout")
 
 
 @pytest.fixture(params=FORMATS)
@@ -49,15 +40,14 @@ def test_every_folder_of_dumps_is_known() -> None:
 
 def test_every_record_comes_back_from_its_rows(made: Format, store: Store) -> None:
     folder = dumps() / made.name
-    entries, about = made.read(folder)
-    added = imported(store, made, folder)
-    assert added["rollouts"] > 0 and added["runs"] == 1
+    entries = {(entry.file, entry.line): entry.record for entry in made.read(folder)}
+    done = imported(store, made, folder)
+    assert (done.chosen.importer.name, done.rejects.total()) == (made.importer, 0)
     found = stored_entries(store)
-    assert found.keys() == {(entry.file, entry.line) for entry in entries}
+    assert found and len(entries) - len(found) == done.copies
     rests: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        parts, changes = found[entry.file, entry.line]
-        assert same(rebuilt(made, parts, changes), entry.record), (entry.file, entry.line)
+    for place, parts in found.items():
+        assert same(rebuilt(made, parts), entries[place]), place
         for path in left_over(made, part_of(parts[0].rollout)["rest"]):
             rests[path] += 1
     # An empty place, such as a failed request's body, stands for all that may lie in it.
@@ -67,7 +57,6 @@ def test_every_record_comes_back_from_its_rows(made: Format, store: Store) -> No
     }
     assert [p for p, roots in under.items() if not roots] == [], "only these have no column"
     assert {root for roots in under.values() for root in roots} == made.rest
-    assert same(run_config(store)["about"], about)
 
 
 # Columns of table rollouts that hold something, beside those of every import.
@@ -83,14 +72,17 @@ COLUMNS = {
     | {"response_text", "finish_reason"},
     "verl": {"response_text"},
     "trl": {"messages", "response_text"},
-    "nemo_gym": IDS | {"agent", "sampler_logprobs", "messages"},
+    "nemo_gym": IDS | {"agent", "sampler_logprobs", "messages", "response_text"},
     "prime_rl": IDS
     | {"episode_id", "agent", "temperature", "max_tokens", "endpoint", "response_mask"}
-    | {"sampler_logprobs", "policy_spans", "turns", "messages", "finish_reason"},
+    | {"sampler_logprobs", "policy_spans", "turns", "messages", "finish_reason"}
+    | {"response_text"},
     "open_instruct": IDS | {"sampler_logprobs", "finish_reason"},
-    "slime": IDS | {"sampler_logprobs", "policy_spans", "messages", "finish_reason"},
+    "slime": IDS
+    | {"sampler_logprobs", "policy_spans", "messages", "finish_reason"}
+    | {"response_text"},
     "vllm_batch": IDS
-    | {"temperature", "top_p", "max_tokens", "seed", "engine", "engine_version", "messages"}
+    | {"temperature", "top_p", "max_tokens", "seed", "engine", "messages"}
     | {"parent_rollout_id", "parent_tokens", "response_mask", "response_logprobs"}
     | {"response_text", "finish_reason"},
 }
@@ -115,8 +107,9 @@ def test_what_a_dump_does_not_know_is_null(made: Format, store: Store) -> None:
 
 def test_importing_again_adds_nothing(made: Format, store: Store) -> None:
     first = imported(store, made, dumps() / made.name)
-    assert sum(first.values()) > 0
-    assert imported(store, made, dumps() / made.name) == dict.fromkeys(first, 0)
+    again = imported(store, made, dumps() / made.name)
+    assert first.added.total() > 0 and again.added.total() == 0
+    assert again.copies == first.copies + first.added["rollouts"]
 
 
 # Rollouts, their groups, and the size of each group.
@@ -148,17 +141,11 @@ def test_groups_are_those_of_the_dump(made: Format, store: Store) -> None:
     assert all(indices == list(range(n)) for n, _, indices in groups)
 
 
-def test_copies_of_rows_are_the_rows_that_are_there(store: Store) -> None:
+def test_copies_of_rows_add_nothing(store: Store) -> None:
     """TRL logs the same rows at two steps; prime-rl's `effective` repeats a part of `all`."""
     for name, copies in (("trl", 16), ("prime_rl", 8)):
         there = Store.init(store.root.parent / name)
-        imported(there, FORMATS[name], dumps() / name)
-        kept = run_config(there)["copies"]
-        assert [len(rows) for rows in kept.values()] == [copies]
-        ids = {rollout for rows in kept.values() for _, rollout, _ in rows}
-        assert len(ids) == copies
-        stored = {row for (row,) in there.sql("SELECT rollout_id FROM rollouts").fetchall()}
-        assert ids < stored
+        assert imported(there, FORMATS[name], dumps() / name).copies == copies
 
 
 def test_a_tool_s_tokens_are_masked_and_have_no_logprob(store: Store) -> None:

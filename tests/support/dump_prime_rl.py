@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s2d_store.rollouts import sequences
-from tests.support.dump_rows import Entry, Facts, Format, Record, Rows, Stored, moment, without
+from tests.support.dump_rows import Entry, Facts, Format, Record, Stored
 from tests.support.dump_texts import lines
 
 
-def _prime_read(folder: Path) -> tuple[list[Entry], Record]:
-    return lines(folder, "rollouts/step_*/*/*/traces.jsonl"), {}
+def _prime_read(folder: Path) -> list[Entry]:
+    return lines(folder, "rollouts/step_*/*/*/traces.jsonl")
 
 
 def _prime_task(stored: Stored) -> Record:
@@ -20,7 +19,7 @@ def _prime_task(stored: Stored) -> Record:
     task: Record = json.loads(stored.prompt["task"])
     task["data"] |= {
         "prompt": stored.prompt_messages[0]["content"],
-        "answer": stored.prompt["answer"],
+        "answer": stored.answer,
     }
     return task
 
@@ -92,73 +91,13 @@ def _node_facts(path: str, part: int, node: int) -> Facts:
     }
 
 
-def _turn(node: Record, reasons: dict[int, str], place: int) -> sequences.Turn:
-    sampled = iter(node["logprobs"])
-    logprobs = [next(sampled) if flag else None for flag in node["mask"]]
-    return sequences.Turn(
-        node["message"]["role"],
-        node["token_ids"],
-        node["mask"],
-        sampler_logprobs=logprobs,
-        finish_reason=reasons.get(place),
-        message=node["message"],
-    )
-
-
-def _prime_add(rows: Rows, entry: Entry, _: Record) -> None:
-    record = entry.record
-    task, work = record["task"], record["run"]["work"]["policy"]
-    called = [call["model"] for trace in record["traces"] for call in trace["calls"]]
-    start, end = (rows.policy("toy/teacher", work[name]) for name in ("start", "end"))
-    assert set(called) <= {"toy/teacher"}
-    prompt = rows.prompt(
-        [{"role": "user", "content": task["data"]["prompt"]}],
-        answer=task["data"]["answer"],
-        task=json.dumps(without(task, ("data.prompt", "data.answer"))),
-    )
-    shared: dict[str, Any] = {
-        "group": record["group"]["id"],
-        "prompt": prompt,
-        "policy": start,
-        "episode_id": record["id"],
-        # Where in the rollout the weights changed is not known.
-        "policy_spans": [{"start": 0, "policy_id": start}, {"start": None, "policy_id": end}],
-    }
-    rest = without(record, _prime_facts(record))
-    if not record["traces"]:
-        rows.rollout(entry, rest, finish_reason="error", **shared)
-    for part, trace in enumerate(record["traces"]):
-        (call,) = trace["calls"]
-        reasons = {call["node"]: call["finish_reason"]}
-        turns = [_turn(node, reasons, i) for i, node in enumerate(trace["nodes"])]
-        rollout = rows.rollout(
-            entry,
-            None if part else rest,
-            part=part,
-            agent=trace["agent"]["name"],
-            temperature=call["sampling"]["temperature"],
-            max_tokens=call["sampling"]["max_tokens"],
-            endpoint=call["endpoint"],
-            created_at=moment(trace["timing"]["start"]),
-            **shared,
-            **sequences.columns(entry.file, turns),
-        )
-        total = 0.0
-        for name, reward in trace["rewards"].items():
-            total += reward["score"] * reward["weight"]
-            rows.reward(rollout, name, reward["score"], metrics={"weight": reward["weight"]})
-        metrics = {"metrics": trace["metrics"], "advantage": trace["info"]["advantage"]}
-        rows.reward(rollout, "reward", total, metrics=metrics)
-
-
 PRIME_TRACE = "version id verifiers agent.config agent.trainable tools mm_token_type_id_map errors"
 PRIME_TRACE += " extra_usage is_completed ok stop_condition request_rewrites response_rewrites"
 
 PRIME_RL = Format(
     "prime_rl",
-    "0.3.1",
+    "prime-rl",
     _prime_read,
-    _prime_add,
     _prime_facts,
     frozenset({"env", "group", "ok", "errors"})
     | {f"run.{name}" for name in ("type", "id", "name", "work.type", "work.step")}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
-from s2d_store import ids
 from s2d_store.rollouts import sequences
-from tests.support.dump_rows import Entry, Facts, Format, Record, Rows, Stored, moment, without
+from tests.support.dump_rows import Entry, Facts, Format, Record, Stored
 from tests.support.dump_texts import lines
 
 
-def _gym_read(folder: Path) -> tuple[list[Entry], Record]:
-    return lines(folder, "*.jsonl"), {}
+def _gym_read(folder: Path) -> list[Entry]:
+    return lines(folder, "*.jsonl")
 
 
-GYM_TASK = ("competition_id", "problem_id", "subtask", "name", "id")
+GYM_TASK = ("competition_id", "problem_id", "subtask", "name")
 GYM_METRICS = (
-    *("subtask_score", "details", "num_tests_run"),
+    *("id", "subtask_score", "num_tests_run"),
     *("total_test_execution_time_s", "mean_test_execution_time_s"),
 )
 
@@ -47,40 +44,7 @@ def _gym_facts(_: Record) -> Facts:
     }
     for name in GYM_METRICS:
         facts[name] = lambda s, name=name: s[0].metrics("reward")[name]
-    for name in GYM_TASK:
-        facts[name] = lambda s, name=name: json.loads(s[0].prompt["task"])[name]
     return facts
-
-
-def _gym_add(rows: Rows, entry: Entry, _: Record) -> None:
-    record = entry.record
-    asked, response = record["responses_create_params"], record["response"]
-    thought, said = response["output"]
-    question = {"role": "user", "content": asked["input"]}
-    answer = {
-        "role": said["role"],
-        "content": said["content"][0]["text"],
-        "reasoning_content": thought["summary"][0]["text"],
-    }
-    rollout = rows.rollout(
-        entry,
-        without(record, _gym_facts(record)),
-        group=record["_ng_task_index"],
-        prompt=rows.prompt([question], task=json.dumps({name: record[name] for name in GYM_TASK})),
-        policy=rows.policy(response["model"]),
-        sample_index=record["_ng_rollout_index"],
-        agent=record["agent_ref"]["name"],
-        temperature=asked["temperature"],
-        top_p=asked["top_p"],
-        max_tokens=asked["max_output_tokens"],
-        prompt_token_ids=said["prompt_token_ids"],
-        response_token_ids=said["generation_token_ids"],
-        sampler_logprobs=said["generation_log_probs"],
-        messages=json.dumps([question, answer]),
-        created_at=moment(response["created_at"]),
-    )
-    metrics = {name: record[name] for name in GYM_METRICS}
-    rows.reward(rollout, "reward", record["reward"], metrics=metrics)
 
 
 # Of the Responses API: in request and response both, in either, in an item of the output.
@@ -95,20 +59,18 @@ GYM_ITEM += " content.*.logprobs"
 
 NEMO_GYM = Format(
     "nemo_gym",
-    "unknown",
+    "nemo-gym",
     _gym_read,
-    _gym_add,
     _gym_facts,
-    frozenset({"_ng_task_index"})
+    frozenset({"_ng_task_index", "details", *GYM_TASK})
     | {f"responses_create_params.{name}" for name in GYM_ASKED.split()}
     | {f"response.{name}" for name in GYM_SAID.split()}
     | {f"response.output.*.{name}" for name in GYM_ITEM.split()},
 )
 
 
-def _open_read(folder: Path) -> tuple[list[Entry], Record]:
-    (about,) = lines(folder, "*_metadata.jsonl")
-    return lines(folder, "*_rollouts_*.jsonl"), about.record
+def _open_read(folder: Path) -> list[Entry]:
+    return lines(folder, "*_rollouts_*.jsonl")
 
 
 def _open_facts(_: Record) -> Facts:
@@ -125,36 +87,14 @@ def _open_facts(_: Record) -> Facts:
         "advantage": lambda s: s[0].metrics("reward")["advantage"],
         "finish_reason": lambda s: s[0].rollout["finish_reason"],
         "dataset": lambda s: s[0].prompt["source"],
-        "ground_truth": lambda s: s[0].prompt["answer"],
+        "ground_truth": lambda s: s[0].answer,
     }
-
-
-def _open_add(rows: Rows, entry: Entry, about: Record) -> None:
-    record = entry.record
-    rollout = rows.rollout(
-        entry,
-        without(record, _open_facts(record)),
-        group=(record["step"], record["prompt_idx"]),
-        prompt=rows.prompt(
-            [],
-            prompt_id=ids.content_id("prompt tokens", record["prompt_tokens"]),
-            source=record["dataset"],
-            answer=record["ground_truth"],
-        ),
-        policy=rows.policy(about["model_name"], record["step"]),
-        prompt_token_ids=record["prompt_tokens"],
-        response_token_ids=record["response_tokens"],
-        sampler_logprobs=[None if math.isnan(x) else x for x in record["logprobs"]],
-        finish_reason=record["finish_reason"],
-    )
-    rows.reward(rollout, "reward", record["reward"], metrics={"advantage": record["advantage"]})
 
 
 OPEN_INSTRUCT = Format(
     "open_instruct",
-    "e6c3044a",
+    "open-instruct",
     _open_read,
-    _open_add,
     _open_facts,
     frozenset({"sample_idx", "prompt_idx", "request_info"}),
 )
@@ -164,15 +104,14 @@ SLIME_REASONS = {"completed": "stop", "truncated": "length", "aborted": "aborted
 SLIME_REASONS |= {"failed": "error"}
 
 
-def _slime_read(folder: Path) -> tuple[list[Entry], Record]:
+def _slime_read(folder: Path) -> list[Entry]:
     import torch
 
-    entries, about = list[Entry](), dict[str, Any]()
+    entries = list[Entry]()
     for path in sorted(folder.glob("*.pt")):
         dump = torch.load(path, weights_only=True)
-        entries += [Entry(path.name, i, sample) for i, sample in enumerate(dump.pop("samples"))]
-        about[path.name] = dump
-    return entries, about
+        entries += [Entry(path.name, i, sample) for i, sample in enumerate(dump["samples"])]
+    return entries
 
 
 def _slime_facts(_: Record) -> Facts:
@@ -182,7 +121,7 @@ def _slime_facts(_: Record) -> Facts:
         "response": lambda s: s[0].messages[-1]["content"],
         "tokens": lambda s: s[0].rollout["prompt_token_ids"] + s[0].rollout["response_token_ids"],
         "response_length": lambda s: s[0].rollout["response_tokens"],
-        "label": lambda s: s[0].prompt["answer"],
+        "label": lambda s: s[0].answer,
         "reward": lambda s: s[0].reward("reward"),
         "loss_mask": lambda s: [int(flag) for flag in sequences.sampled_mask(s[0].rollout)],
         "weight_versions": lambda s: [
@@ -194,32 +133,6 @@ def _slime_facts(_: Record) -> Facts:
     }
 
 
-def _slime_add(rows: Rows, entry: Entry, _: Record) -> None:
-    record = entry.record
-    prompt = {"role": "user", "content": record["prompt"]}
-    n_prompt = len(record["tokens"]) - record["response_length"]
-    (version,) = record["weight_versions"]
-    policy = rows.policy(None, int(version))
-    mask = [bool(flag) for flag in record["loss_mask"]]
-    rollout = rows.rollout(
-        entry,
-        without(record, _slime_facts(record)),
-        group=record["group_index"],
-        prompt=rows.prompt([prompt], answer=record["label"]),
-        policy=policy,
-        policy_spans=[{"start": 0, "policy_id": policy}],
-        episode_id=record["session_id"],
-        prompt_token_ids=record["tokens"][:n_prompt],
-        response_token_ids=record["tokens"][n_prompt:],
-        response_mask=None if all(mask) else mask,
-        sampled_tokens=sum(mask),
-        sampler_logprobs=record["rollout_log_probs"],
-        messages=json.dumps([prompt, {"role": "assistant", "content": record["response"]}]),
-        finish_reason=SLIME_REASONS[record["status"]],
-    )
-    rows.reward(rollout, "reward", record["reward"])
-
-
 SLIME_REST = "group_index index rollout_id apply_chat_template_kwargs multimodal_inputs"
 SLIME_REST += " multimodal_train_inputs multimodal_train_input_id rollout_top_p_token_ids metadata"
 SLIME_REST += " rollout_top_p_token_offsets rollout_routed_experts remove_sample teacher_log_probs"
@@ -228,9 +141,8 @@ SLIME_REST += " prefix_cache_info"
 
 SLIME = Format(
     "slime",
-    "624b824a",
+    "slime",
     _slime_read,
-    _slime_add,
     _slime_facts,
     frozenset(SLIME_REST.split()),
 )

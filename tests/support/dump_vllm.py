@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from tests.support.dump_rows import NOW, Entry, Facts, Format, Record, Rows, Stored, moment, without
+from tests.support.dump_rows import Entry, Facts, Format, Record, Stored
 from tests.support.dump_texts import lines
 
 BODY = "out.response.body"
@@ -15,12 +13,12 @@ SAMPLING |= {"max_tokens": "max_tokens"}
 TOKEN = "token_id:"
 
 
-def _read(folder: Path) -> tuple[list[Entry], Record]:
+def _read(folder: Path) -> list[Entry]:
     asked = {e.record["custom_id"]: e.record for e in lines(folder, "in.jsonl")}
     return [
         Entry(e.file, e.line, {"in": asked[e.record["custom_id"]], "out": e.record})
         for e in lines(folder, "out.jsonl")
-    ], {}
+    ]
 
 
 def _facts(record: Record) -> Facts:
@@ -128,131 +126,6 @@ def _scored(stored: Stored, t: int) -> dict[int, float]:
     return {stored.rollout["response_token_ids"][t]: topk["sampled_logprobs"][t]} | found
 
 
-def _add(rows: Rows, entry: Entry, _: Record) -> None:
-    asked, response = entry.record["in"]["body"], entry.record["out"]["response"]
-    body = response["body"]
-    policy = rows.policy(asked["model"])
-    rest = without(entry.record, _facts(entry.record))
-    shared: dict[str, Any] = {
-        "group": entry.record["in"]["custom_id"],
-        "prompt": rows.prompt(asked["messages"]),
-        "policy": policy,
-        "engine": "vllm",
-        "engine_version": "0.32.0",
-        "created_at": NOW if body is None else moment(body["created"]),
-    } | {column: asked.get(name) for name, column in SAMPLING.items()}
-    if body is None:
-        rows.rollout(entry, rest, finish_reason="error", **shared)
-    elif body["prompt_logprobs"]:
-        _add_scored(rows, entry, rest, shared)
-    else:
-        for part, choice in enumerate(body["choices"]):
-            _add_choice(rows, entry, None if part else rest, part, choice, shared)
-
-
-def _add_choice(
-    rows: Rows, entry: Entry, rest: Record | None, part: int, choice: Record, shared: Record
-) -> None:
-    asked, body = entry.record["in"]["body"], entry.record["out"]["response"]["body"]
-    content = choice["logprobs"]["content"]
-    named = choice["token_ids"] is None
-    tokens = [_id(token) for token in content] if named else choice["token_ids"]
-    rollout = rows.rollout(
-        entry,
-        rest,
-        part=part,
-        sample_index=choice["index"],
-        prompt_token_ids=body["prompt_token_ids"],
-        response_token_ids=tokens,
-        response_logprobs=[token["logprob"] for token in content],
-        messages=json.dumps([*asked["messages"], choice["message"]]),
-        response_text=choice["message"]["content"],
-        finish_reason=choice["finish_reason"],
-        **shared,
-    )
-    if named:
-        # The sampled token first, then by rank: whole top-k only where it is one of them.
-        tops = [top for token in content for top in token["top_logprobs"]]
-        _add_topk(
-            rows,
-            rollout,
-            "given",
-            len(tops) // len(content),
-            [(_id(top), top["logprob"]) for top in tops],
-            [token["logprob"] for token in content],
-            shared["policy"],
-        )
-
-
-def _add_scored(rows: Rows, entry: Entry, rest: Record, shared: Record) -> None:
-    """A given sequence as a rollout that the policy sampled nothing of, and the token after it."""
-    body = entry.record["out"]["response"]["body"]
-    (choice,) = body["choices"]
-    first, *given = body["prompt_token_ids"]
-    entries = body["prompt_logprobs"][1:]
-    logprobs = [at[str(token)]["logprob"] for token, at in zip(given, entries, strict=True)]
-    parent = rows.rollout(
-        entry,
-        rest,
-        prompt_token_ids=[first],
-        response_token_ids=given,
-        response_mask=[False] * len(given),
-        sampled_tokens=0,
-        response_logprobs=logprobs,
-        messages=json.dumps(entry.record["in"]["body"]["messages"]),
-        **shared,
-    )
-    k = min(map(len, entries))
-    ranked = [
-        (int(token), top["logprob"])
-        for at in entries
-        for token, top in sorted(at.items(), key=lambda item: item[1]["rank"])[:k]
-    ]
-    _add_topk(rows, parent, "own", k, ranked, logprobs, shared["policy"])
-    rows.rollout(
-        entry,
-        None,
-        part=1,
-        parent_rollout_id=parent,
-        parent_tokens=len(given),
-        prompt_token_ids=[first],
-        response_token_ids=given + choice["token_ids"],
-        response_mask=[False] * len(given) + [True] * len(choice["token_ids"]),
-        sampled_tokens=len(choice["token_ids"]),
-        messages=json.dumps([*entry.record["in"]["body"]["messages"], choice["message"]]),
-        response_text=choice["message"]["content"],
-        finish_reason=choice["finish_reason"],
-        **shared,
-    )
-
-
-def _add_topk(
-    rows: Rows,
-    rollout: str,
-    support: str,
-    k: int,
-    entries: list[tuple[int, float]],
-    sampled: list[float],
-    scorer: str,
-) -> None:
-    row = {
-        "rollout_id": rollout,
-        "scorer_policy_id": scorer,
-        "support": support,
-        "k": k,
-        "token_ids": [token for token, _ in entries],
-        "logprobs": [logprob for _, logprob in entries],
-        "sampled_logprobs": sampled,
-        "run_id": rows.run_id,
-        "created_at": NOW,
-    }
-    rows.add("topk", row)
-
-
-def _id(token: Record) -> int:
-    return int(token["token"].removeprefix(TOKEN))
-
-
 ASKED = "n logprobs top_logprobs return_token_ids prompt_logprobs return_tokens_as_token_ids"
 ASKED += " add_generation_prompt"
 SAID = "id object service_tier system_fingerprint usage prompt_text kv_transfer_params metrics"
@@ -262,9 +135,8 @@ CHOICE = "stop_reason routed_experts index token_ids"
 
 VLLM_BATCH = Format(
     "vllm_batch",
-    "0.32.0",
+    "openai-batch",
     _read,
-    _add,
     _facts,
     frozenset({"in.custom_id", "in.method", "in.url", "out.id", "out.custom_id", "out.error"})
     | {"out.response.status_code", "out.response.request_id", f"{BODY}.prompt_token_ids"}

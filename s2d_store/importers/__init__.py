@@ -1,0 +1,1 @@
+"""Other systems' rollouts in: one reader per format, one place that maps, checks and commits."""
