@@ -126,7 +126,7 @@ def test_imported_tokens_are_counted_apart(store: Store, cli: Cli) -> None:
     out = cli("budget", "--store", store.root).out
     assert f"imported, and not counted: 55 rollouts, {n} sampled tokens" in out
     listed = cli("query", "imported", "--format", "json", "--store", store.root).out
-    rows = [json.loads(line) for line in listed.splitlines()]
+    rows = json.loads(listed)
     assert (sum(r["rollouts"] for r in rows), sum(r["sampled_tokens"] for r in rows)) == (55, n)
 
 
