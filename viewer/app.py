@@ -92,6 +92,7 @@ def environment() -> jinja2.Environment:
     made.filters.update({function.__name__: function for function in filters})
     made.globals.update(
         token_spans=tokens_html.token_spans,
+        parted=tokens_html.parted,
         **{function.__name__: function for function in drawings.FUNCTIONS},
         pages=[page for page in PAGES if page.title],
     )

@@ -58,14 +58,14 @@ def svg(width: float, height: float, title: str, body: Sequence[str], kind: str 
     )
 
 
-def ticks(low: float, high: float, most: int = 4) -> list[float]:
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round numbers between two others.
 
     Example:
         >>> ticks(0, 1)
-        [0.0, 0.5, 1.0]
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
         >>> ticks(3, 47)
-        [20.0, 40.0]
+        [10.0, 20.0, 30.0, 40.0]
     """
     if not high > low:
         return [low]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from viewer import charts
+from viewer import charts, stage_graph
 from viewer.params import Params
-from viewer.text import percent, shown
+from viewer.text import cell, duration, number, percent, shown
+
+_MOST_BARS = 40
 
 
 def topk_bars(side: Mapping[str, Any], most: int, token_id: int | None) -> Markup:
@@ -87,4 +90,91 @@ def _narrowed(here: Params, condition: str) -> str:
     return here.url(where=both if before else condition, offset=None)
 
 
-FUNCTIONS = (topk_bars, cumulative_chart, turn_heads, bin_bars, word_bars)
+def stages_drawn(
+    boxes: Sequence[Mapping[str, Any]],
+    edges: Sequence[Mapping[str, str]],
+    measure: str,
+    chosen: str,
+) -> Markup:
+    """The stages of an experiment as a graph, rounds folded."""
+    drawn = [_stage_box(box, measure, chosen) for box in boxes]
+    arrows = [stage_graph.Edge(e["source"], e["target"], e["relation"]) for e in edges]
+    return stage_graph.draw(drawn, arrows, "stages")
+
+
+def _stage_box(box: Mapping[str, Any], measure: str, chosen: str) -> stage_graph.Box:
+    score, rounds = box["score"], box["rounds"]
+    lines = []
+    if rounds:
+        lines = [
+            f"{number(box['labels'])} labels \u00b7 {number(box['updates'])} updates",
+            f"{number(box['tokens'])} tokens \u00b7 {number(box['flops'])}FLOP",
+            f"{duration(box['seconds'])}{' so far' if box['running'] else ''}",
+        ]
+    elif box.get("n_parameters"):
+        lines = [f"{number(box['n_parameters'])} parameters"]
+    return stage_graph.Box(
+        box["name"],
+        f"{box['name']} \u00d7{rounds}" if rounds > 1 else box["name"],
+        box.get("kind") or "policy",
+        lines,
+        _interval(score, measure) if score else None,
+        f"/?{urlencode({'stage': box['name']})}#curves" if rounds else "",
+        "chosen" if box["name"] == chosen else "running" if box.get("running") else "",
+    )
+
+
+def _interval(score: Mapping[str, Any], name: str) -> charts.Interval:
+    return charts.Interval(name, score["value"], score["low"], score["high"])
+
+
+def scores_drawn(scores: Sequence[Mapping[str, Any]], measure: str) -> Markup:
+    """Evaluated policies with their intervals."""
+    rows = [_interval(row, row["policy"] or row["run_id"]) for row in scores]
+    return charts.intervals(rows, measure)
+
+
+def curve_drawn(curves: Mapping[str, Any], name: str) -> Markup:
+    """One figure of a stage over its updates."""
+    line = charts.Series(name, list(zip(curves["steps"], curves["figures"][name], strict=True)))
+    title = curves["titles"][name]
+    return charts.line_chart([line], title, x_label="update", marks=curves["rounds_begin"])
+
+
+def updates_drawn(updates: Sequence[Mapping[str, Any]], column: str) -> Markup:
+    """A figure of a dataset by update."""
+    line = charts.Series(column, [(row["update"], row[column]) for row in updates])
+    return charts.line_chart([line], f"{column} by update", x_label="update", zero=True, height=110)
+
+
+def spent_drawn(stages: Sequence[Mapping[str, Any]], metric: str) -> Markup:
+    """What each stage spent of one metric; tokens of all three kinds together."""
+    kinds = ("generated_tokens", "scored_tokens", "trained_tokens")
+    rows = [
+        charts.Bar(
+            row["name"] or "no stage",
+            sum(row[kind] for kind in kinds) if metric == "tokens" else row[metric],
+        )
+        for row in stages
+    ]
+    return charts.bars(rows, f"{metric} by stage", width=320, name_width=100, row_height=22)
+
+
+def result_drawn(result: Mapping[str, Any]) -> Markup:
+    """Two columns of a query's result as a line or bars."""
+    chart, columns = result["chart"], result["columns"]
+    at_x, at_y = columns.index(chart["x"]), columns.index(chart["y"])
+    pairs = [(row[at_x], row[at_y]) for row in result["rows"] if row[at_y] is not None]
+    title = f"{chart['y']} by {chart['x']}"
+    if chart["kind"] == "line" and chart["x"] in chart["numbers"]:
+        points = sorted((x, y) for x, y in pairs if x is not None)
+        line = charts.Series(chart["y"], points)
+        return charts.line_chart([line], title, x_label=chart["x"], width=820, height=240)
+    rows = [charts.Bar("none" if x is None else cell(x), float(y)) for x, y in pairs[:_MOST_BARS]]
+    return charts.bars(rows, title, width=820, name_width=220)
+
+
+FUNCTIONS = (
+    *(topk_bars, cumulative_chart, turn_heads, bin_bars, word_bars),
+    *(stages_drawn, scores_drawn, curve_drawn, updates_drawn, spent_drawn, result_drawn),
+)

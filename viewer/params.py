@@ -54,6 +54,10 @@ class Params:
             )
         return int(found)
 
+    def items(self) -> list[tuple[str, str]]:
+        """What is given, by name."""
+        return list(self._values.items())
+
     def url(self, **changes: object) -> str:
         """This page with some values changed; None and empty ones are left out."""
         values = {**self._values, **{name: value for name, value in changes.items()}}

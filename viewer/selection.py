@@ -17,6 +17,11 @@ from s2d_store.sql import connection, read_only
 from viewer.snapshots import Record, View
 
 PAGE = "rollouts"
+# What is asked of `chosen_rows`, over one connection, whatever page asks.
+QUERIES = (
+    *("rollout_list", "chosen_total", "chosen_page", "chosen_histogram", "chosen_counts"),
+    *("compare_policies", "compare_counts", "compare_pairs"),
+)
 # Ready filters by name: queries/view/ready_NAME.sql each.
 READY = {
     "flipped": "flipped",

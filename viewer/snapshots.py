@@ -152,9 +152,12 @@ class View:
 
 
 def sql_of(name: str) -> str:
-    """SQL of a shipped query, or of one behind a page."""
+    """SQL of a shipped query, of one behind a page, or of one that s2d itself runs."""
     query = queries.find(name)
-    return queries.view(name) if query is None else query.sql
+    if query is not None:
+        return query.sql
+    here = queries.ROOT / "view" / f"{name}.sql"
+    return queries.view(name) if here.exists() else queries.internal(name)
 
 
 @contextmanager

@@ -46,3 +46,15 @@ def token_spans(
             f'<span class="{kind}"{current}>{inner}</span>' if kind else f"<span>{inner}</span>"
         )
     return Markup("".join(parts))
+
+
+def parted(texts: Sequence[str | None], at: int) -> Markup:
+    """A response of which the token at `at` is marked: where it parts from another; -1 for none."""
+    words = [shown("\ufffd" if text is None else text, _LONGEST) for text in texts]
+    if not 0 <= at <= len(words):
+        return escape("".join(words))
+    here = words[at] if at < len(words) else "(ends here)"
+    return Markup(
+        f'{escape("".join(words[:at]))}<span class="parts">{escape(here)}</span>'
+        f'<span class="after">{escape("".join(words[at + 1 :]))}</span>'
+    )

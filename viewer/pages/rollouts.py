@@ -10,7 +10,7 @@ from viewer.params import Params
 from viewer.selection import Selection
 from viewer.snapshots import Record, View
 
-QUERIES = ("rollout_list", "prompt_texts", "verdicts_of", "verifiers_used")
+QUERIES = (*selection.QUERIES, "prompt_texts", "verdicts_of", "verifiers_used")
 ROWS, MOST_ROWS, BINS, WORDS = 60, 500, 20, 7
 # What the table can be sorted by, as the SQL above it says it.
 ORDERS = {

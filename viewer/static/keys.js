@@ -19,6 +19,10 @@ function step(by) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
+    event.target.form.requestSubmit();
+    return;
+  }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (writing(event.target)) {
     if (event.key === "Escape") event.target.blur();

@@ -1,0 +1,161 @@
+"""The whole experiment: its stages as a graph, what each can do and cost, and a stage's curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from viewer.page import Page
+from viewer.params import Params
+from viewer.snapshots import Record, View
+
+QUERIES = (
+    "stages",
+    "stage_edges",
+    "stage_policies",
+    "eval_shape",
+    "eval_scores",
+    "spending",
+    "stage_updates",
+    "stage_rollouts",
+    "store_counts",
+    "label_visits",
+)
+# How the relations of policies are called in a recipe.
+RELATIONS = {"parent": "start", "sampled": "rollouts", "scored": "teacher"}
+CURVES = {
+    "loss": "loss",
+    "kl": "KL",
+    "entropy": "entropy",
+    "pass_rate": "pass rate of the rows",
+    "mean_tokens": "mean length",
+    "cut_off": "share cut off",
+    "clip_fraction": "clip fraction",
+    "grad_norm": "gradient norm",
+    "topk_mass": "top-k mass",
+}
+# A policy that was there before any stage.
+_GIVEN = {"recipe": None, "kind": "policy", "rounds": 0, "running": 0, "left_seconds": None}
+
+
+def load(view: View, params: Params) -> dict[str, Any]:
+    """Stages with their sources, figures and costs; with `stage`, its curves."""
+    scores, measure = scores_of(view)
+    boxes, edges = graph(view)
+    chosen = params.choice("stage", [box["name"] for box in boxes if box["rounds"]])
+    return {
+        "counts": view.asked("store_counts")[0],
+        "total": next(row for row in _spent(view) if row["scope"] == "experiment"),
+        "boxes": boxes,
+        "edges": edges,
+        "measure": measure,
+        "scores": scores,
+        "stage": chosen,
+        "curves": _curves(view, chosen) if chosen else None,
+    }
+
+
+def graph(view: View) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The boxes of the experiment, and the edges between them."""
+    boxes = _boxes(view, {row["policy"]: row for row in scores_of(view)[0]})
+    names = {box["name"] for box in boxes}
+    return boxes, [e for e in _edges(view) if {e["source"], e["target"]} <= names]
+
+
+def _spent(view: View) -> list[Record]:
+    return view.asked("spending", purpose="train")
+
+
+def scores_of(view: View) -> tuple[list[Record], str]:
+    """avg@n of each evaluated policy with its interval, and the measure's name."""
+    shape = view.asked("eval_shape")
+    if not shape:
+        return [], ""
+    n, measure = shape[0]["n"], f"avg@{shape[0]['n']}"
+    rows = view.asked("eval_scores", n=str(n), verifier=shape[0]["verifier"])
+    place = {row["policy"]: i for i, row in enumerate(view.asked("stage_policies"))}
+    chosen = [row for row in rows if row["measure"] == measure]
+    return sorted(chosen, key=lambda row: place.get(row["policy"], 0)), measure
+
+
+def _boxes(view: View, scores: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """The stages, and before them the policies that no run made; oldest first."""
+    policies = view.asked("stage_policies")
+    spent = {row["name"]: row for row in _spent(view) if row["scope"] == "stage"}
+    boxes = [
+        _box(row["policy"], [row["policy"]], scores)
+        | _GIVEN
+        | {"n_parameters": row["n_parameters"]}
+        for row in policies
+        if row["stage"] is None
+    ]
+    for row in view.asked("stages"):
+        made = [p["policy"] for p in policies if p["stage"] == row["stage"]]
+        cost = spent.get(row["stage"], {})
+        box = _box(row["stage"], made, scores) | row | {"name": row["stage"]}
+        for name in ("labels", "updates", "flops"):
+            box[name] = cost.get(name, 0)
+        box["tokens"] = sum(
+            cost.get(f"{kind}_tokens", 0) for kind in ("generated", "scored", "trained")
+        )
+        boxes.append(box | _progress(box))
+    return boxes
+
+
+def _box(name: str, policies: Sequence[str], scores: Mapping[str, Record]) -> dict[str, Any]:
+    """A box with the newest of its policies, and the score of the newest that was evaluated."""
+    evaluated = [scores[policy] for policy in policies if policy in scores]
+    score = evaluated[-1] if evaluated else None
+    return {
+        "name": name,
+        "policies": list(policies),
+        "score": {k: score[k] for k in ("policy", "value", "low", "high")} if score else None,
+    }
+
+
+def _progress(box: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds so far of a stage that runs, and how many it still needs where that is known."""
+    if not box["running"]:
+        return {"left_seconds": None}
+    done, planned = box["updates"], box["planned_updates"]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    seconds = (now - box["started_at"]).total_seconds()
+    left = seconds * (planned - done) / done if planned and done and planned > done else None
+    return {"seconds": seconds, "left_seconds": left}
+
+
+def _edges(view: View) -> list[dict[str, str]]:
+    """One edge per pair: `start` where one began from the other, else how it learned from it."""
+    relations: dict[tuple[str, str], list[str]] = {}
+    for row in view.asked("stage_edges"):
+        relations.setdefault((row["source"], row["stage"]), []).append(RELATIONS[row["relation"]])
+    return [
+        {
+            "source": source,
+            "target": target,
+            "relation": "start" if "start" in found else ", ".join(sorted(found)),
+        }
+        for (source, target), found in relations.items()
+    ]
+
+
+def _curves(view: View, stage: str) -> dict[str, Any]:
+    """Figures of a stage by step, a list each, and the steps at which its rounds begin."""
+    updates = view.asked("stage_updates", of_stage=stage)
+    rollouts = {
+        (row["run_id"], row["update"]): row for row in view.asked("stage_rollouts", of_stage=stage)
+    }
+    rows = [row | rollouts.get((row["run_id"], row["update"]), {}) for row in updates]
+    begins = [row["step"] for before, row in pairwise(rows) if before["run_id"] != row["run_id"]]
+    figures = {name: [row.get(name) for row in rows] for name in CURVES}
+    return {
+        "steps": [row["step"] for row in rows],
+        "rounds_begin": begins,
+        "figures": {k: v for k, v in figures.items() if any(x is not None for x in v)},
+        "titles": CURVES,
+    }
+
+
+PAGE = Page("experiment", "/", "Experiment", QUERIES, load)
