@@ -104,8 +104,17 @@ def repeat(value: object, n: int, type_: pa.DataType | None = None) -> pa.Array:
 class Builder:
     """Writes one store; every number derives from the seed."""
 
-    def __init__(self, root: Path, rollouts: int, mean_tokens: int, k: int, seed: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        rollouts: int,
+        mean_tokens: int,
+        k: int,
+        seed: int,
+        most_tokens: int = 2048,
+    ) -> None:
         self.store = Store.init(root)
+        self.most_tokens = most_tokens
         self.rollouts, self.mean_tokens, self.k = rollouts, mean_tokens, k
         self.rng = np.random.default_rng(seed)
         # As many prompts as groups, so that every run has prompts of its own.
@@ -181,7 +190,9 @@ class Builder:
     def chunk(self, run: Run, numbers: NDArray[np.int64]) -> None:
         """Rollouts of a run, their rewards and the part's top-k."""
         n = len(numbers)
-        lengths = np.clip(self.rng.gamma(2.0, self.mean_tokens / 2, n).astype(np.int64), 4, 2048)
+        lengths = np.clip(
+            self.rng.gamma(2.0, self.mean_tokens / 2, n).astype(np.int64), 4, self.most_tokens
+        )
         total = int(lengths.sum())
         tokens = self.rng.integers(0, VOCABULARY, total, dtype=np.int32)
         logprobs = -self.rng.exponential(0.4, total).astype(np.float32)
@@ -202,7 +213,7 @@ class Builder:
             "temperature": 1.0,
             "top_p": 1.0,
             "top_k": 0,
-            "max_tokens": 2048,
+            "max_tokens": self.most_tokens,
             "engine": "vllm",
             "engine_version": "0",
         }

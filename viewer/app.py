@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from viewer.params import Params
 from viewer.snapshots import Snapshots
 
 FOLDER = Path(__file__).parent
+# Pages that are loaded before anybody asks, in this order of PAGES.
+WARM = ("experiment", "rollouts")
 STATUS_OF_ERROR, STATUS_OF_NOTHING, STATUS_OF_FAULT = 400, 404, 500
 
 
@@ -42,6 +46,28 @@ def make(
         limit_s: seconds that one query may take.
     """
     snapshots = Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s)
+    return _application(snapshots, token, host)
+
+
+def make_warm(store: Store, token: str, host: str) -> Starlette:
+    """`make`, and begin to load in a thread what the pages of a large store wait for longest."""
+    snapshots = Snapshots(store, {page.name: page.queries for page in PAGES})
+    thread = threading.Thread(target=_warm, args=(snapshots,), daemon=True, name="warm")
+    thread.start()
+    return _application(snapshots, token, host)
+
+
+def _warm(snapshots: Snapshots) -> None:
+    view = snapshots.newest()
+    for page in PAGES:
+        if page.name in WARM:
+            # What is wrong with the store, the page itself says to whoever opens it.
+            with suppress(S2DError):
+                page.load(view, Params(page.path, {}))
+
+
+def _application(snapshots: Snapshots, token: str, host: str) -> Starlette:
+    store = snapshots.store
     templates = environment()
     templates.globals["store_name"] = text.shown(store.root)
     routes: list[Route | Mount] = []

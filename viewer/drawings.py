@@ -125,7 +125,8 @@ def _stage_box(box: Mapping[str, Any], measure: str, chosen: str) -> stage_graph
 
 
 def _interval(score: Mapping[str, Any], name: str) -> charts.Interval:
-    return charts.Interval(name, score["value"], score["low"], score["high"])
+    low, high = (score["value"] if score[end] is None else score[end] for end in ("low", "high"))
+    return charts.Interval(name, score["value"], low, high)
 
 
 def scores_drawn(scores: Sequence[Mapping[str, Any]], measure: str) -> Markup:

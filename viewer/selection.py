@@ -55,7 +55,9 @@ class Selection:
             con.register("chosen_ids", self.ids)
         # A view takes no bound values: the condition was checked to be one, see `choose`.
         view.run(
-            con, f"CREATE OR REPLACE TEMP VIEW chosen_rows AS FROM listed WHERE {self.condition}"
+            con,
+            f"CREATE OR REPLACE TEMP VIEW chosen_rows AS "
+            f"SELECT *, rowid AS place FROM listed WHERE {self.condition}",
         )
         return view.run(con, queries.view(name), values or None)
 
@@ -70,7 +72,7 @@ class Selection:
 def listed(view: View) -> duckdb.DuckDBPyConnection:
     """A cursor with table `listed`, the rows of queries/view/rollout_list.sql, made once."""
     con = view.connect(PAGE)
-    text = f"CREATE TABLE listed AS {queries.view('rollout_list')}"
+    text = f"CREATE TABLE IF NOT EXISTS listed AS {queries.view('rollout_list')}"
     view.kept(("listed",), lambda: view.run(con, text))
     return con
 

@@ -62,7 +62,7 @@ def serve(store: Store, host: str, port: int, say: Callable[[str], None]) -> Non
         token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={token}" if token else ""
-        made = app.make(store, token, host)
+        made = app.make_warm(store, token, host)
         server = uvicorn.Server(uvicorn.Config(made, log_level="error", lifespan="off"))
         say(f"http://{shown}:{listening.getsockname()[1]}/{query}")
         server.run(sockets=[listening])

@@ -21,8 +21,8 @@ from s2d_store.store import Store
 from s2d_store.tables.snapshot import Snapshot
 
 Record = dict[str, Any]
-# Answers kept per snapshot; each is what one page shows, so at most a few thousand rows.
-_ANSWERS = 128
+# Rows of answers kept per snapshot, some 100 MB; the tokens of a long rollout are ten thousand.
+_ROWS = 100_000
 
 
 class Snapshots:
@@ -68,6 +68,7 @@ class View:
         self._lock = threading.RLock()
         self._connections: dict[str, duckdb.DuckDBPyConnection] = {}
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
+        self._rows = 0
         self._making: dict[Hashable, threading.Lock] = {}
 
     def rows(self, name: str, **values: Any) -> list[Record]:
@@ -104,8 +105,9 @@ class View:
             with self._lock:
                 self._answers[key] = answer
                 self._making.pop(key, None)
-                while len(self._answers) > _ANSWERS:
-                    self._answers.popitem(last=False)
+                self._rows += _weight(answer)
+                while self._rows > _ROWS and len(self._answers) > 1:
+                    self._rows -= _weight(self._answers.popitem(last=False)[1])
         return answer
 
     def connect(self, page: str, more: str = "") -> duckdb.DuckDBPyConnection:
@@ -149,6 +151,11 @@ class View:
             con.execute(text, values)
             columns = [column[0] for column in con.description or ()]
             return columns, con.fetchall() if limit is None else con.fetchmany(limit)
+
+
+def _weight(answer: Any) -> int:
+    """How many rows an answer is; one that is no list counts as one."""
+    return max(1, len(answer)) if isinstance(answer, list) else 1
 
 
 def sql_of(name: str) -> str:

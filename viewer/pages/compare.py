@@ -7,6 +7,7 @@ from typing import Any
 
 from s2d_store.errors import NotFoundError
 from viewer.page import Page
+from viewer.pages.rollouts import prompt_texts
 from viewer.params import Params
 from viewer.selection import Selection
 from viewer.snapshots import Record, View
@@ -49,7 +50,7 @@ def _policies(view: View, params: Params) -> dict[str, Any]:
     right = dict(zip(("a_right", "b_right"), CELLS[cell], strict=True))
     rows = []
     if names:
-        rows = ALL.rows(view, "compare_pairs", **asked, **right, n_rows=PAIRS, skipped=offset)
+        rows = ALL.asked(view, "compare_pairs", **asked, **right, n_rows=PAIRS, skipped=offset)
     return {
         "policies": names,
         "purposes": purposes,
@@ -89,8 +90,7 @@ def _rollouts(view: View, left: str, right: str) -> dict[str, Any]:
 def _pairs(view: View, rows: Sequence[Record]) -> list[dict[str, Any]]:
     """Pairs with the prompt's text, both responses, and where they part."""
     texts = _texts(view, [row[side] for row in rows for side in ("left_id", "right_id")])
-    prompts = sorted({row["prompt_id"] for row in rows})
-    words = {row["prompt_id"]: row["text"] for row in view.rows("prompt_texts", prompts=prompts)}
+    words = prompt_texts(view, [row["prompt_id"] for row in rows])
     pairs = []
     for row in rows:
         left, right = texts[row["left_id"]], texts[row["right_id"]]

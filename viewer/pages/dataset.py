@@ -15,7 +15,8 @@ from viewer.snapshots import Record, View
 
 QUERIES = ("dataset_lock", "dataset_update_rows", "dataset_labels", "dataset_updates")
 ROWS = 64
-# Of the lock, what the card does not show as it stands.
+# Of the lock, what the card always shows, and what it does not show as it stands.
+_SHOWN = dict.fromkeys(("kind", "query", "fingerprint", "counts", "params", "versions"))
 _LONG = ("query_sql", "definitions", "files", "sources", "columns", "seal")
 
 
@@ -41,7 +42,7 @@ def load(view: View, params: Params) -> dict[str, Any]:
         "dataset_id": dataset_id,
         "created_at": found[0]["created_at"],
         "built": name in there,
-        "lock": {key: value for key, value in lock.items() if key not in _LONG},
+        "lock": _SHOWN | {key: value for key, value in lock.items() if key not in _LONG},
         "sql": lock.get("query_sql", ""),
         "definitions": sorted(lock.get("definitions") or {}),
         "verified": _verified(view, name) if params.choice("verify", ("1",)) else None,

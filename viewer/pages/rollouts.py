@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from viewer import selection
@@ -38,7 +39,7 @@ def load(view: View, params: Params) -> dict[str, Any]:
     offset = params.integer("offset", 0)
     chosen = selection.choose(view, where, ready)
     n_rows = max(1, params.integer("rows", ROWS, MOST_ROWS))
-    data = {
+    data: dict[str, Any] = {
         "total": chosen.asked(view, "chosen_total")[0]["total"],
         "offset": offset,
         "rows": _page(view, chosen, order, offset, n_rows),
@@ -72,9 +73,9 @@ def _sql(where: str, order: str) -> str:
 
 def _page(view: View, chosen: Selection, order: str, offset: int, n_rows: int) -> list[Record]:
     """Rows of the table, with the prompt's text and every verifier's verdict."""
-    found = chosen.rows(view, "chosen_page", sort=order, n_rows=n_rows, skipped=offset)
-    prompts = sorted({row["prompt_id"] for row in found})
-    texts = {row["prompt_id"]: row["text"] for row in view.rows("prompt_texts", prompts=prompts)}
+    found = chosen.asked(view, "chosen_page", sort=order, n_rows=n_rows, skipped=offset)
+    found = [dict(row) for row in found]
+    texts = prompt_texts(view, [row["prompt_id"] for row in found])
     verdicts: dict[str, list[Record]] = {}
     if len(view.asked("verifiers_used")) > 1:
         for row in view.rows("verdicts_of", rollouts=[row["rollout_id"] for row in found]):
@@ -84,6 +85,15 @@ def _page(view: View, chosen: Selection, order: str, offset: int, n_rows: int) -
         only = {key: row[key] for key in ("verifier", "outcome", "reward", "extracted")}
         row["verdicts"] = verdicts.get(row["rollout_id"]) or ([only] if row["verifier"] else [])
     return found
+
+
+def prompt_texts(view: View, prompt_ids: Sequence[str]) -> dict[str, str | None]:
+    """The words of prompts by id."""
+    wanted = tuple(sorted(set(prompt_ids)))
+    rows = view.kept(
+        ("prompt_texts", wanted), lambda: view.rows("prompt_texts", prompts=list(wanted))
+    )
+    return {row["prompt_id"]: row["text"] for row in rows}
 
 
 def _bins(view: View, chosen: Selection, column: str) -> list[Record]:
