@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +36,7 @@ STATUS_OF_ERROR, STATUS_OF_NOTHING, STATUS_OF_FAULT = 400, 404, 500
 def make(
     store: Store, token: str = "", host: str = "127.0.0.1", limit_s: float = 30.0
 ) -> Starlette:
-    """The application.
+    """The application over a store.
 
     Args:
         store: the store that it shows.
@@ -45,31 +44,27 @@ def make(
         host: the address that is listened at.
         limit_s: seconds that one query may take.
     """
-    snapshots = Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s)
-    return _application(snapshots, token, host)
+    return application(snapshots_of(store, limit_s), token, host)
 
 
-def make_warm(store: Store, token: str, host: str) -> Starlette:
-    """`make`, and begin to load in a thread what the pages of a large store wait for longest."""
-    snapshots = Snapshots(store, {page.name: page.queries for page in PAGES})
-    thread = threading.Thread(target=_warm, args=(snapshots,), daemon=True, name="warm")
-    thread.start()
-    return _application(snapshots, token, host)
+def snapshots_of(store: Store, limit_s: float = 30.0) -> Snapshots:
+    """What the pages see of a store."""
+    return Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s)
 
 
-def _warm(snapshots: Snapshots) -> None:
-    view = snapshots.newest()
+def warm(snapshots: Snapshots) -> None:
+    """Load the pages that take longest in a large store, until the snapshots are closed."""
     for page in PAGES:
         if page.name in WARM:
             # What is wrong with the store, the page itself says to whoever opens it.
-            with suppress(S2DError):
-                page.load(view, Params(page.path, {}))
+            with suppress(S2DError, KeyboardInterrupt):
+                page.load(snapshots.newest(), Params(page.path, {}))
 
 
-def _application(snapshots: Snapshots, token: str, host: str) -> Starlette:
-    store = snapshots.store
+def application(snapshots: Snapshots, token: str, host: str) -> Starlette:
+    """The application over snapshots; see `make`."""
     templates = environment()
-    templates.globals["store_name"] = text.shown(store.root)
+    templates.globals["store_name"] = text.shown(snapshots.store.root)
     routes: list[Route | Mount] = []
     for page in PAGES:
         answer = partial(_answer, page, snapshots, templates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 
 import uvicorn
@@ -62,7 +63,19 @@ def serve(store: Store, host: str, port: int, say: Callable[[str], None]) -> Non
         token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={token}" if token else ""
-        made = app.make_warm(store, token, host)
-        server = uvicorn.Server(uvicorn.Config(made, log_level="error", lifespan="off"))
+        snapshots = app.snapshots_of(store)
+        config = uvicorn.Config(
+            app.application(snapshots, token, host),
+            log_level="error",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        warming = threading.Thread(target=app.warm, args=(snapshots,), name="warm")
+        warming.start()
         say(f"http://{shown}:{listening.getsockname()[1]}/{query}")
-        server.run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            # DuckDB's threads must not outlive the interpreter.
+            snapshots.close()
+            warming.join()

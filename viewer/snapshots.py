@@ -41,6 +41,7 @@ class Snapshots:
         self._texts = {page: "\n".join(map(sql_of, names)) for page, names in groups.items()}
         self._page_of = {name: page for page, names in groups.items() for name in names}
         self._lock = threading.Lock()
+        self._running = Running()
         self._newest: View | None = None
 
     def newest(self) -> View:
@@ -48,8 +49,47 @@ class Snapshots:
         snap = self.store.snapshot()
         with self._lock:
             if self._newest is None or self._newest.snap.versions != snap.versions:
-                self._newest = View(self.store, snap, self._texts, self._page_of, self.limit_s)
+                self._newest = View(
+                    self.store, snap, self._texts, self._page_of, self._running, self.limit_s
+                )
             return self._newest
+
+    def close(self) -> None:
+        """Interrupt what runs, and refuse what would."""
+        self._running.stop()
+
+
+class Running:
+    """The queries that run now, so that they can be stopped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: list[duckdb.DuckDBPyConnection] = []
+        self._stopped = False
+
+    @contextmanager
+    def noted(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """While something runs on a connection.
+
+        Raises:
+            QueryError: nothing may run any more.
+        """
+        with self._lock:
+            if self._stopped:
+                raise QueryError("the server is ending")
+            self._connections.append(con)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections.remove(con)
+
+    def stop(self) -> None:
+        """Interrupt everything."""
+        with self._lock:
+            self._stopped = True
+            for con in self._connections:
+                con.interrupt()
 
 
 class View:
@@ -61,9 +101,11 @@ class View:
         snap: Snapshot,
         texts: Mapping[str, str],
         page_of: Mapping[str, str],
+        running: Running,
         limit_s: float,
     ) -> None:
         self.store, self.snap, self.limit_s = store, snap, limit_s
+        self._running = running
         self._texts, self._page_of = texts, page_of
         self._lock = threading.RLock()
         self._connections: dict[str, duckdb.DuckDBPyConnection] = {}
@@ -147,7 +189,7 @@ class View:
         Raises:
             QueryError: it fails, or took longer.
         """
-        with time_limit(con, self.limit_s), connection.errors():
+        with self._running.noted(con), time_limit(con, self.limit_s), connection.errors():
             con.execute(text, values)
             columns = [column[0] for column in con.description or ()]
             return columns, con.fetchall() if limit is None else con.fetchmany(limit)

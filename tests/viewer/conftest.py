@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Response, sync_playwright
 
+_SAID_BY_STATUS = "error: Failed to load resource: the server responded with a status of 4"
 CHROMIUM = shutil.which("chromium")
 
 
@@ -23,6 +24,12 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
+def _missing(answer: Response) -> list[str]:
+    """What a page asked for beside itself and did not get."""
+    beside = answer.status >= 400 and not answer.request.is_navigation_request()
+    return [f"{answer.status}: {answer.url}"] if beside else []
+
+
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
     """An empty page; after the test it must have seen no error and asked for nothing elsewhere."""
@@ -31,10 +38,12 @@ def tab(browser: Browser) -> Iterator[Page]:
     complaints: list[str] = []
     asked: set[str] = set()
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("response", lambda answer: complaints.extend(_missing(answer)))
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: asked.add(urlsplit(request.url).hostname or request.url))
     yield page
     context.close()
-    assert not complaints
+    # Of a page that says what a reader did wrong, Chromium says so, too.
+    assert not [text for text in complaints if not text.startswith(_SAID_BY_STATUS)]
     assert asked <= {"127.0.0.1"}
