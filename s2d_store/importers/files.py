@@ -81,14 +81,18 @@ def records(path: Path, name: str, make: Make) -> Iterator[Read]:
 
 
 def made(line: Line, make: Make) -> Iterator[Read]:
-    """What `make` says of one record; the boundary at which another version's record is told."""
+    """What `make` says of one record, all or nothing; the boundary at which a record of another
+    version is told.
+    """
     try:
-        yield from make(line)
+        found = list(make(line))
     except InputError as error:
         yield Reject(line.file, line.number, "a record that does not fit", str(error))
     except OTHER_SHAPE as error:
         what = f"{type(error).__name__}: {error}"
         yield Reject(line.file, line.number, "not a record of this format or version", what)
+    else:
+        yield from found
 
 
 def rows(path: Path, name: str) -> Iterator[Line | Reject]:

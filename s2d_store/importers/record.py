@@ -138,6 +138,7 @@ class Record:
         messages: prompt and response as messages, with tool calls; None where only text is known.
         text: the response's text.
         text_form: what that text is.
+        n_tokens: tokens of prompt and response together, where a file of texts counts them.
         finish_reason: stop, length, tool_calls, aborted, error, or None.
         rewards: as reported.
         top: top-k logprobs that came with it.
@@ -170,6 +171,7 @@ class Record:
     messages: Sequence[Message] | None = None
     text: str | None = None
     text_form: TextForm = "plain"
+    n_tokens: int | None = None
     finish_reason: str | None = None
     rewards: Sequence[Reward] = ()
     top: TopEntries | None = None

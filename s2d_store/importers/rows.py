@@ -259,6 +259,9 @@ class Rows:
         response = use.ids_of_text(record.text)
         if record.finish_reason == "stop" and use.end is not None and response[-1:] != [use.end]:
             response.append(use.end)
+        if record.n_tokens not in (None, len(prompt) + len(response)):
+            self._note("texts of another number of tokens than the file counts: not re-tokenised")
+            return {}
         return {
             "tokens_from": "retokenised",
             "prompt_token_ids": prompt,
