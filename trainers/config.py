@@ -51,6 +51,11 @@ class TrainerConfig:
     """Go on from the checkpoint of the run that made the student: moments, weights, schedule."""
     schedule_updates: int = 0
     """Updates that the schedule spans, over all runs so continued; 0: up to the last one here."""
+    schedule_start: int = 0
+    """Updates of the schedule that were planned for what came before; with schedule_span."""
+    schedule_span: int = 0
+    """Updates of the schedule planned for this run, which its own are spread over, be they fewer;
+    0: the schedule counts the updates that are taken."""
     weight_decay: float = 0.0
     """Decoupled weight decay, on matrices only (not on norms and biases)."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -101,7 +106,14 @@ class TrainerConfig:
             _require(math.isfinite(value) and value >= 0, name, value, "it must not be below 0")
         for name in _AT_LEAST_ONE:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
-        for name in ("lr_warmup_updates", "schedule_updates", "lora_rank", "seed"):
+        for name in (
+            "lr_warmup_updates",
+            "schedule_updates",
+            "schedule_start",
+            "schedule_span",
+            "lora_rank",
+            "seed",
+        ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "it must not be below 0")
         valid = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         _require(valid, "betas", self.betas, "it is two numbers in [0, 1)")

@@ -228,8 +228,9 @@ class _Run:
             except TrainingError:
                 self._checkpoint(expected - 1, log)
                 raise
-            taken = self.started.updates_before + expected
-            factor = lr_factor(taken, schedule, config.lr_schedule, config.lr_warmup_updates)
+            factor = lr_factor(
+                self._scheduled(expected), schedule, config.lr_schedule, config.lr_warmup_updates
+            )
             factor *= self.extent.factor(expected)
             step(self.optimizer, config.lr * factor)
             seconds = time.perf_counter() - started
@@ -244,6 +245,13 @@ class _Run:
                 f"its lock says {n_updates}",
                 f"s2d dataset verify {lock.name}; rebuild it",
             )
+
+    def _scheduled(self, update: int) -> float:
+        """Which update of the schedule an update is."""
+        config = self.config
+        if not config.schedule_span:
+            return self.started.updates_before + update
+        return config.schedule_start + update * config.schedule_span / self.extent.updates
 
     def _gradients(self, rows: UpdateRows, objective: Objective) -> tuple[dict[str, float], float]:
         """Leave an update's gradient in the parameters, clipped; its means and norm, guarded."""

@@ -7,11 +7,11 @@ import math
 from trainers.config import LRSchedule
 
 
-def lr_factor(update: int, n_updates: int, schedule: LRSchedule, warmup_updates: int) -> float:
+def lr_factor(update: float, n_updates: int, schedule: LRSchedule, warmup_updates: int) -> float:
     """Factor in [0, 1] on the peak learning rate.
 
     Args:
-        update: 1-based.
+        update: 1-based; between two where a run takes fewer updates than were planned for it.
         n_updates: updates of the whole schedule; beyond it the factor stays where it ends.
         schedule: what follows the warmup; cosine and linear would reach 0 one update after the
             last, so that the last one still learns.

@@ -182,6 +182,14 @@ class _Check:
             engines.require_capable(sampler, k=stage.generate.top_logprobs)
         with self.mistakes.collect(), of_recipe(self.title("score.engine"), "score"):
             engines.require_capable(scorer, k=stage.score.top_logprobs, given_ids=given_ids)
+        traits = kind_of(stage)
+        if traits.labels == "derived" and traits.policy == "on" and stage.generate.n < 2:
+            self.refuse(
+                "generate.n",
+                f": generate.n is {stage.generate.n}",
+                "advantages compare the rollouts of a prompt with each other",
+                "generate.n = 8",
+            )
         if given_ids and stage.generate.top_logprobs < 1:
             self.refuse(
                 "generate",

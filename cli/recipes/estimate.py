@@ -80,9 +80,9 @@ class Plan:
     prompts: Mapping[str, Mapping[str, Prompt]]
 
     @property
-    def updates(self) -> dict[str, int]:
-        """Planned optimizer updates of each task, over all its rounds."""
-        return {line.task.name: sum(line.updates) for line in self.lines}
+    def updates(self) -> dict[str, tuple[int, ...]]:
+        """Planned optimizer updates of each task, by round."""
+        return {line.task.name: line.updates for line in self.lines}
 
 
 def plan(recipe: Recipe, tasks: Sequence[Task]) -> Plan:

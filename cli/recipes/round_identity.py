@@ -17,7 +17,7 @@ from cli.recipes.stage_kind import (
     trainer_of,
 )
 from cli.recipes.tasks import Task
-from cli.recipes.trainer_settings import trainer_config
+from cli.recipes.trainer_settings import PLACE_IN_SCHEDULE, trainer_config
 from s2d_store.config_identity import defaults
 from s2d_store.ids import content_id
 from s2d_store.rollouts.selection import Prompt
@@ -33,14 +33,14 @@ class Experiment:
         recipe: the recipe.
         tasks: every task by name.
         ledger: what the store knows of it.
-        updates: planned optimizer updates of each task, over all its rounds.
+        updates: planned optimizer updates of each task, by round.
         prompts: condition on prompts -> the prompts that it selects, by id.
     """
 
     recipe: Recipe
     tasks: Mapping[str, Task]
     ledger: Ledger
-    updates: Mapping[str, int]
+    updates: Mapping[str, tuple[int, ...]]
     prompts: Mapping[str, Mapping[str, Prompt]]
 
     @cached_property
@@ -67,7 +67,9 @@ class RoundPlan:
         """Everything that decides the round's rollouts, dataset and weights."""
         recipe, stage, ledger = self.experiment.recipe, self.task.stage, self.experiment.ledger
         config = self.trainer_config("dataset", "student", "output")
-        train = {k: v for k, v in config.identity().items() if k not in OPERATIONAL}
+        # The place in the schedule follows from the plan, whose settings are all here.
+        unsaid = OPERATIONAL | {"student", *PLACE_IN_SCHEDULE}
+        train = {k: v for k, v in config.identity().items() if k not in unsaid}
         return {
             "kind": stage.kind,
             "query": query_of(stage).sql if stage.query else "",
@@ -81,7 +83,7 @@ class RoundPlan:
             "generate": {k: v for k, v in asdict(stage.generate).items() if k != "chunk"},
             "score": asdict(stage.score),
             "dataset": dict(stage.dataset),
-            "train": {k: v for k, v in train.items() if k != "student"},
+            "train": train,
             "seed": self.task.seed,
             "engine": [recipe.engine.name, recipe.engine.dtype],
             "verifier": recipe.verifier if is_graded(stage) else "",
@@ -163,6 +165,7 @@ class RoundPlan:
     def trainer_config(self, dataset: str, student: str, output: str) -> Any:
         """The trainer's settings; a later round goes on with the optimizer of the one before."""
         began = self.experiment.ledger.policy_of(self.task, self.task.stage.start)
+        planned = self.experiment.updates[self.task.name]
         return trainer_config(
             f"[stage.{self.task.name}]",
             self.task.stage,
@@ -170,7 +173,9 @@ class RoundPlan:
             student,
             output,
             continue_optimizer=self.index > 0 and self.start != began,
-            schedule_updates=self.experiment.updates[self.task.name],
+            schedule_updates=sum(planned),
+            schedule_start=sum(planned[: self.index]),
+            schedule_span=planned[self.index],
         )
 
 

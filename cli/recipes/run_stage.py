@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import queries
 from cli.recipes import launch
 from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
@@ -40,6 +41,7 @@ from s2d_store.schema import TABLES
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.verifiers.cache import PoolCache
+from s2d_store.verifiers.registry import verifier_name
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]
 # Small files of a table before a round's end compacts it.
@@ -232,11 +234,31 @@ class _Round:
         seed = task.seed * 1000 + plan.index
         recipe, query = work.recipe, query_of(task.stage)
         given = plan.query_params()
+        # Rewards that are all equal say nothing: such a round takes no step and is recorded.
         lock = build(
-            work.store, self.name, query, given, seed, recipe.budget, copy_rows=recipe.materialise
+            work.store,
+            self.name,
+            query,
+            given,
+            seed,
+            recipe.budget,
+            copy_rows=recipe.materialise,
+            may_be_empty=self._is_judged(),
         )
         counts = lock["counts"]
         work.say(f"  {counts['rows']} rows in {counts['updates']} updates")
+        if not counts["rows"]:
+            work.say("  no group whose rewards differ: a round without a step")
+
+    def _is_judged(self) -> bool:
+        """Whether the round learns from rewards, and some of its rollouts have one."""
+        traits = query_of(self.task.stage).traits
+        if traits.labels != "derived" or traits.policy != "on":
+            return False
+        verifier = verifier_name(self.work.recipe.verifier)
+        given = {"run": self.plan.generate_run(), "verifier": verifier}
+        ((judged,),) = self.work.store.sql(queries.internal("run_judged"), given).fetchall()
+        return bool(judged)
 
     def _train(self) -> str:
         """Train; returns the name of the policy that the round leaves."""

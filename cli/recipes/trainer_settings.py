@@ -15,7 +15,15 @@ from s2d_store.strict_toml import expected, fits
 from trainers.config import TrainerConfig
 
 # What a stage fills in by itself.
-FILLED = ("dataset", "student", "output", "continue_optimizer", "schedule_updates")
+PLACE_IN_SCHEDULE = ("schedule_start", "schedule_span")
+FILLED = (
+    "dataset",
+    "student",
+    "output",
+    "continue_optimizer",
+    "schedule_updates",
+    *PLACE_IN_SCHEDULE,
+)
 
 
 def check_setting(title: str, stage: Stage, key: str, value: Any) -> None:

@@ -125,8 +125,8 @@ def before_building(
         BudgetError: with the figures.
     """
     amounts = {
-        "trained_tokens": int(pc.sum(rows.column("response_tokens")).as_py()),
-        "updates": int(pc.max(rows.column("update")).as_py()),
+        "trained_tokens": pc.sum(rows.column("response_tokens"), min_count=0).as_py(),
+        "updates": pc.max(rows.column("update")).as_py() or 0,
     }
     charge = PlannedSpend("", kind, "", "train", amounts, {"labels": sorted(labels)})
     guard.check(f"training on dataset {name}", [charge])

@@ -42,6 +42,7 @@ def build(
     budget: str = "",
     copy_rows: bool = False,
     spill: Path | None = None,
+    may_be_empty: bool = False,
 ) -> dict[str, Any]:
     """Build and lock `datasets/NAME`; returns the lock.
 
@@ -58,6 +59,8 @@ def build(
         budget: budget file; empty takes the store's own budget.toml, if any.
         copy_rows: copy the rows' tokens to parts in training order.
         spill: folder for rows that wait for their place in the parts; None: under the store.
+        may_be_empty: lock a dataset without rows where the query selects none, as where no group of
+            a GRPO round has rewards that differ; refused otherwise.
 
     Raises:
         DatasetError: the query's rows do not fit, or NAME holds another dataset.
@@ -70,7 +73,9 @@ def build(
     definitions = pinned_sql.reached_by(query.sql)
     con = store.connect(snap, text=READS, definitions=definitions)
     values = query_params.resolve(query, given, con)
-    made = planning.plan_dataset(con, snap, query, values | {"seed": seed})
+    made = planning.plan_dataset(
+        con, snap, query, values | {"seed": seed}, may_be_empty=may_be_empty
+    )
     check_purpose(con, query, values, made.rows)
     check_sampling(con, query, values, made.rows)
     labels = labels_spent.find(con, query, values | {"seed": seed}, definitions, made)
@@ -89,7 +94,11 @@ def build(
         draft.mkdir(parents=True, exist_ok=True)
         lock = _describe(name, query, values, seed, dict(snap.versions), made, labels)
         lock |= {"definitions": definitions, "duckdb_version": duckdb.__version__}
-        if isinstance(store.root, Path) and not copy_rows and reference.is_possible(made):
+        if (
+            isinstance(store.root, Path)
+            and reference.is_possible(made)
+            and not (copy_rows and made.rows.num_rows)
+        ):
             lock |= reference.write_reference(draft, made, store.root)
         else:
             lock |= write_parts(draft, made, folders.spill(store, spill))
@@ -129,9 +138,9 @@ def _describe(
         "scorers": sorted(scorers),
         "counts": {
             "rows": rows.num_rows,
-            "updates": pc.max(rows.column("update")).as_py(),
-            "prompt_tokens": pc.sum(rows.column("prompt_tokens")).as_py(),
-            "response_tokens": pc.sum(rows.column("response_tokens")).as_py(),
+            "updates": pc.max(rows.column("update")).as_py() or 0,
+            "prompt_tokens": pc.sum(rows.column("prompt_tokens"), min_count=0).as_py(),
+            "response_tokens": pc.sum(rows.column("response_tokens"), min_count=0).as_py(),
             "labels": len(labels.prompts),
         },
         **labels.as_locked(),

@@ -64,9 +64,17 @@ class Plan:
 
 
 def plan_dataset(
-    con: duckdb.DuckDBPyConnection, snap: Snapshot, query: Query, values: Mapping[str, Any]
+    con: duckdb.DuckDBPyConnection,
+    snap: Snapshot,
+    query: Query,
+    values: Mapping[str, Any],
+    *,
+    may_be_empty: bool = False,
 ) -> Plan:
     """Run the query and locate its rows.
+
+    Where `may_be_empty`, a query that selects nothing makes a dataset without rows, in the tokens
+    of its parameter `policy`.
 
     Raises:
         QueryError: the SQL fails, or would write.
@@ -84,7 +92,7 @@ def plan_dataset(
     check_names(query, tuple(selected.column_names))
     if query.traits.control:
         control_match.check(con, query, values, selected)
-    selected = validate_rows(query, values, selected)
+    selected = validate_rows(query, values, selected, may_be_empty=may_be_empty)
     columns = tuple(selected.column_names)
     has_topk, has_ref = "k" in columns, "ref_policy_id" in columns
     located = locate(con, snap, selected, has_topk, has_ref)
@@ -96,7 +104,7 @@ def plan_dataset(
         topk=has_topk,
         ref=has_ref,
     )
-    fingerprint = _one_tokenizer(con, query, located)
+    fingerprint = _one_tokenizer(con, query, located, values.get("policy"))
     rows = {name: selected.column(name) for name in columns}
     kept = ["prompt_id", "prompt_tokens", "response_tokens"]
     kept += [f"{o.prefix}_{what}" for o in held for what in ("file", "position", "created_at")]
@@ -174,9 +182,15 @@ def _has_mask(located: pa.Table) -> bool:
     return bool(pc.any(pc.fill_null(pc.less(sampled, response), False)).as_py())
 
 
-def _one_tokenizer(con: duckdb.DuckDBPyConnection, query: Query, located: pa.Table) -> str | None:
+def _one_tokenizer(
+    con: duckdb.DuckDBPyConnection, query: Query, located: pa.Table, policy: str | None
+) -> str | None:
     with connection.errors():
         stored = con.sql("SELECT tokenizer_fingerprint FROM policies ORDER BY policy_id").fetchall()
+        if not located.num_rows:
+            text = "SELECT tokenizer_fingerprint FROM policies WHERE policy_id = $policy"
+            found = con.execute(text, {"policy": policy}).fetchall()
+            return found[0][0] if found else None
     used = located.column("policy").unique().to_pylist()
     fingerprints = {None if i is None else str(stored[i][0]) for i in used}
     if len(fingerprints) > 1:

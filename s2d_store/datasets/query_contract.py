@@ -53,20 +53,23 @@ ADDED = (
 )
 
 
-def validate_rows(query: Query, values: Mapping[str, Any], rows: pa.Table) -> pa.Table:
+def validate_rows(
+    query: Query, values: Mapping[str, Any], rows: pa.Table, *, may_be_empty: bool = False
+) -> pa.Table:
     """The query's rows by `row`, with the types that datasets have.
 
     Args:
         query: the dataset query.
         values: its parameters, for messages.
         rows: what it gave.
+        may_be_empty: take no rows for an answer.
 
     Raises:
         DatasetError: columns lack, clash, hold nulls or have types that do not fit; no rows; `row`
             is not 0..n-1; `update` does not count 1, 1, .., 2, 2, ..; an advantage is not finite.
     """
     check_names(query, tuple(rows.column_names))
-    if rows.num_rows == 0:
+    if rows.num_rows == 0 and not may_be_empty:
         given = ", ".join(f"{name}={value}" for name, value in values.items())
         raise DatasetError(
             f"query {query.name} selects no rows",
@@ -75,6 +78,8 @@ def validate_rows(query: Query, values: Mapping[str, Any], rows: pa.Table) -> pa
             "score first",
         )
     rows = pa.table({name: _typed(query, name, rows.column(name)) for name in rows.column_names})
+    if not rows.num_rows:
+        return rows
     rows = in_order(rows)
     _check_order(query, rows)
     _check_values(query, rows)

@@ -102,7 +102,8 @@ def same_references(folder: Path, lock: Mapping[str, Any], made: Plan, root: Pat
         return False
     held = pq.read_table(folder / ROWS)
     return bool(held.schema.equals(rows.schema)) and all(
-        pc.all(pc.equal(held.column(name), rows.column(name))).as_py() for name in _places(lock)
+        pc.all(pc.equal(held.column(name), rows.column(name)), min_count=0).as_py()
+        for name in _places(lock)
     )
 
 

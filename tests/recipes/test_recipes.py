@@ -184,11 +184,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(
     assert all(found[name].equal(bridge.end[name]) for name in bridge.end)
 
 
+@pytest.mark.parametrize("keep_equal", [True, False])
 def test_rounds_that_change_no_weight_pass_their_start_on(
-    cli: Cli, recipe: Write, bridge: Bridge
+    cli: Cli, recipe: Write, bridge: Bridge, keep_equal: bool
 ) -> None:
     # Graded as sums, everything is wrong: no group has an advantage, and no update moves a weight.
-    file = recipe("same", *TWO_ROUNDS, ('start = "bridge"\nprompts', 'start = "warmup"\nprompts'))
+    kept = ("keep_equal = true", f"keep_equal = {str(keep_equal).lower()}")
+    start = ('start = "bridge"\nprompts', 'start = "warmup"\nprompts')
+    file = recipe("same", *TWO_ROUNDS, start, kept)
     for name in ("store", "policies"):
         shutil.copytree(bridge.half / name, file.parent / name)
     for _ in range(2):
@@ -197,9 +200,14 @@ def test_rounds_that_change_no_weight_pass_their_start_on(
     store = Store.open(file.parent / "store")
     names = store.sql("SELECT name FROM policies ORDER BY name").fetchall()
     assert names == [("student",), ("teacher",), ("tiny.bridge.r000",), ("tiny.warmup",)]
-    assert store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall() == [
-        (4,)
-    ]
+    updates = store.sql("SELECT count(*) FROM updates WHERE run_id LIKE 'train-grpo%'").fetchall()
+    assert updates == [(4 if keep_equal else 0,)]
+    rounds = store.sql("SELECT run_id, status FROM runs WHERE stage = 'stage3' AND kind = 'round'")
+    assert sorted(rounds.fetchall()) == [("tiny.stage3.r000", "done"), ("tiny.stage3.r001", "done")]
+    # Either way the rewards of all its prompts decided.
+    counts = open_dataset(store, "tiny.stage3.r001").lock.counts
+    assert counts == counts | {"labels": 4, "updates": 2 if keep_equal else 0}
+    assert cli("dataset", "verify", "tiny.stage3.r001", "--store", store.root).code == 0
     assert weights(file, "tiny.warmup")
 
 

@@ -87,6 +87,26 @@ def test_two_rounds_give_the_weights_of_one_run(place: Path, first: Path, tmp_pa
     assert any(not torch.equal(whole[name], apart[name]) for name in whole)
 
 
+def test_a_round_of_fewer_updates_than_planned_ends_where_the_plan_said(
+    place: Path, first: Path, tmp_path: Path
+) -> None:
+    def rates(output: Path, **told: int) -> list[float]:
+        trained(place, output, "second", first, continue_optimizer=True, **told)
+        return [
+            json.loads(line)["lr"] for line in (output / "updates.jsonl").read_text().splitlines()
+        ]
+
+    def planned(*updates: float) -> list[float]:
+        return [3e-3 * lr_factor(u, 12, "cosine", 2) for u in updates]
+
+    # Six updates were planned before it, of which three were taken, and six for it.
+    told = {"schedule_updates": 12, "schedule_start": 6, "schedule_span": 6}
+    assert rates(tmp_path / "fewer", **told) == planned(8, 10, 12)
+    told = {"schedule_updates": 12, "schedule_start": 3, "schedule_span": HALF}
+    assert rates(tmp_path / "all", **told) == rates(tmp_path / "taken", schedule_updates=12)
+    assert rates(tmp_path / "again", **told) == planned(4, 5, 6)
+
+
 def test_a_round_resumes_at_its_own_place(place: Path, first: Path, tmp_path: Path) -> None:
     straight = weights(trained(place, tmp_path / "a", "second", first, continue_optimizer=True))
     trained(place, tmp_path / "b", "second", first, continue_optimizer=True)
