@@ -49,6 +49,8 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry("cli.doctor:doctor", KEEP, "Find damaged files, and how to repair them."),
     "compact": Entry("cli.compact:compact", KEEP, "Merge small files into large ones."),
     "vacuum": Entry("cli.vacuum:vacuum", KEEP, "Delete files that nothing refers to."),
+    "publish": Entry("cli.publish:publish", KEEP, "Publish a dataset or a store."),
+    "clone": Entry("cli.publish:clone", KEEP, "Make a store of what was published."),
     "migrate": Entry("cli.migrate:migrate", KEEP, "Bring an older store to this format."),
 }
 
