@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from viewer.text import number, one_line
+from viewer.text import number, one_line, shown
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 22
 # Hues that style.css has: series-0 .. series-5.
 HUES = 6
 _MOST_POINTS = 600
+# Width of a letter of names, in pixels.
+_LETTER = 6.7
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Bar:
 
 def svg(width: float, height: float, title: str, body: Sequence[str], kind: str = "") -> Markup:
     """An SVG element with its description."""
+    title = shown(title)
     return Markup(
         f'<svg class="chart {kind}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img" aria-label="{escape(title)}">'
@@ -68,7 +71,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         [10.0, 20.0, 30.0, 40.0]
     """
     if not high > low:
-        return [low]
+        return [float(low)]
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
@@ -118,11 +121,12 @@ def line_chart(
 
     body = [_rule(LEFT, at_y(y), width - RIGHT, at_y(y), "grid") for y in ticks(low, high)]
     body += [_text(LEFT - 6, at_y(y) + 3.5, number(y), "tick end") for y in ticks(low, high)]
+    counted = all(float(x).is_integer() for x, _ in known)
     room = width - RIGHT - (7 * len(x_label) + 14 if x_label else 0)
     body += [
         _text(at_x(x), height - 8, number(x), "tick middle")
         for x in ticks(left, right, 6)
-        if at_x(x) <= room
+        if at_x(x) <= room and (x.is_integer() or not counted)
     ]
     body += [_rule(at_x(x), TOP, at_x(x), TOP + down, "mark") for x in marks if left <= x <= right]
     for i, line in enumerate(lines):
@@ -188,8 +192,19 @@ def bars(
     row_height: int = 20,
     name_width: int = 96,
     most: float | None = None,
+    keep_end: bool = False,
 ) -> Markup:
-    """Horizontal bars with a name before and a figure behind each."""
+    """Horizontal bars with a name before and a figure behind each.
+
+    Args:
+        rows: the bars.
+        title: what the chart shows.
+        width: of the drawing, in pixels.
+        row_height: of a bar with its gap.
+        name_width: room for the names; longer ones are shortened.
+        most: the value of the longest bar; None for the largest of them.
+        keep_end: shorten names at their beginning, as of policies, whose end says the round.
+    """
     if not rows:
         return svg(width, 40, f"{title}: nothing", [_text(8, 24, "nothing", "muted")])
     largest = most or max(abs(row.value) for row in rows) or 1.0
@@ -201,7 +216,12 @@ def bars(
         body.append(f'<g class="row{" marked" if row.marked else ""}">')
         body.append(f'<a href="{escape(row.href)}">' if row.href else "")
         body.append(
-            _text(name_width - 8, y + row_height * 0.68, one_line(row.name, 60), "name end")
+            _text(
+                name_width - 8,
+                y + row_height * 0.68,
+                named(row.name, name_width, keep_end),
+                "name end",
+            )
         )
         body.append(
             f'<rect class="bar" x="{name_width}" y="{y + 3}" width="{long:.1f}" '
@@ -225,10 +245,10 @@ class Interval:
 
 
 def intervals(
-    rows: Sequence[Interval], title: str, *, width: int = 460, low: float = 0.0, high: float = 1.0
+    rows: Sequence[Interval], title: str, *, width: int = 560, low: float = 0.0, high: float = 1.0
 ) -> Markup:
     """Figures as dots with their intervals as lines, one below the other."""
-    name_width, row_height = 130, 24
+    name_width, row_height = 190, 24
     across, height = width - name_width - 66, row_height * len(rows) + 22
 
     def at(x: float) -> float:
@@ -240,7 +260,7 @@ def intervals(
         body.append(_text(at(x), height - 6, number(x), "tick middle"))
     for i, row in enumerate(rows):
         y = i * row_height + row_height / 2
-        name = _text(name_width - 10, y + 4, one_line(row.name, 60), "name end")
+        name = _text(name_width - 10, y + 4, named(row.name, name_width, True), "name end")
         body.append(f'<a href="{escape(row.href)}">{name}</a>' if row.href else name)
         body.append(_rule(at(row.low), y, at(row.high), y, "whisker"))
         body.append(f'<circle class="dot series-0" cx="{at(row.value):.1f}" cy="{y}" r="4"/>')
@@ -249,8 +269,16 @@ def intervals(
     return svg(width, height, f"{title}: {said}", body)
 
 
+def named(name: str, width: float, keep_end: bool) -> str:
+    """A name on one line that fits into some pixels, shortened at its end or its beginning."""
+    whole, most = one_line(name, 200), max(4, int((width - 8) / _LETTER))
+    if len(whole) <= most:
+        return whole
+    return f"\u2026{whole[1 - most :]}" if keep_end else f"{whole[: most - 1]}\u2026"
+
+
 def _text(x: float, y: float, words: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(shown(words))}</text>'
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -79,7 +79,7 @@ def word_bars(part: Mapping[str, Any], here: Params) -> Markup:
         )
         for w in part["words"]
     ]
-    return charts.bars(rows, part["title"], width=270, name_width=110, row_height=18)
+    return charts.bars(rows, part["title"], width=205, name_width=92, row_height=18, keep_end=True)
 
 
 def _narrowed(here: Params, condition: str) -> str:
@@ -158,7 +158,9 @@ def spent_drawn(stages: Sequence[Mapping[str, Any]], metric: str) -> Markup:
         )
         for row in stages
     ]
-    return charts.bars(rows, f"{metric} by stage", width=320, name_width=100, row_height=22)
+    return charts.bars(
+        rows, f"{metric} by stage", width=320, name_width=100, row_height=22, keep_end=True
+    )
 
 
 def result_drawn(result: Mapping[str, Any]) -> Markup:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from viewer.charts import Interval, svg
-from viewer.text import one_line
+from viewer.text import one_line, shown
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 196, 118, 62, 20, 8
 
@@ -111,7 +111,7 @@ def _edge(edge: Edge, at: Mapping[str, tuple[float, float]]) -> str:
     kind = "start" if edge.relation == "start" else "other"
     path = f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2 - 6:g} {y2:g}"
     tip = f"M{x2 - 7:g} {y2 - 4:g} L{x2:g} {y2:g} L{x2 - 7:g} {y2 + 4:g} Z"
-    said = escape(f"{edge.source} to {edge.target}: {edge.relation}")
+    said = escape(shown(f"{edge.source} to {edge.target}: {edge.relation}"))
     return (
         f'<g class="edge {kind}"><title>{said}</title>'
         f'<path class="way" d="{path}"/><path class="tip" d="{tip}"/></g>'
@@ -141,7 +141,7 @@ def _score(score: Interval, x: float, y: float) -> list[str]:
     def at(value: float) -> float:
         return x + across * min(1.0, max(0.0, value))
 
-    said = escape(f"{score.name} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
+    said = escape(f"{shown(score.name)} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
     return [
         f'<line class="rail" x1="{x:g}" y1="{y:g}" x2="{x + across:g}" y2="{y:g}"/>',
         f'<line class="whisker" x1="{at(score.low):.1f}" y1="{y:g}" x2="{at(score.high):.1f}" '

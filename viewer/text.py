@@ -68,8 +68,10 @@ def signed(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in percent."""
-    return "\u2013" if value is None else f"{100 * value:.1f}%"
+    """A share in percent; one that rounding would hide is said to be small."""
+    if value is None:
+        return "\u2013"
+    return "<0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"
 
 
 def duration(seconds: float | None) -> str:
