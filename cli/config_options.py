@@ -24,6 +24,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "chat_template": ("--template",),
     "trackers": ("--tracker",),
     "engine_args": ("--engine-arg",),
+    "engine_workers": ("--workers",),
 }
 
 

@@ -17,7 +17,7 @@ from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.support import made_stores
-from tests.support.processes import environment
+from tests.support.processes import REPOSITORY, environment
 
 SLURM = {
     "SLURM_ARRAY_TASK_ID": "7",
@@ -192,3 +192,37 @@ def test_parts_on_an_object_store(bucket: ObjectPath) -> None:
 def test_a_limit_of_what_is_not_graded_yet_cannot_be_shared_out(store: Store, cli: Cli) -> None:
     done = cli("verify", "--shard", "0/2", "--limit", 3, "--store", store.root)
     assert done.code == 1 and "--limit is given beside --shard" in done.err
+
+
+def test_the_slurm_template_shares_a_run_out(
+    store: Store, tmp_path: Path, teacher_folder: Path
+) -> None:
+    """As Slurm runs it, where `srun` starts the command itself."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/bash\nexec "$@"\n')
+    (programs / "s2d").write_text(f'#!/bin/bash\nexec "{sys.executable}" -m cli.main "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    told = {
+        "S2D_STORE": str(store.root),
+        "POLICY": str(teacher_folder),
+        "ENGINE": "transformers",
+        "MAX_TOKENS": "6",
+        "TOP_LOGPROBS": "2",
+        "N": "2",
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "SLURM_ARRAY_TASK_COUNT": "2",
+        "SLURM_ARRAY_TASK_MIN": "0",
+    }
+    script = REPOSITORY / "examples" / "slurm" / "generate.sbatch"
+    for task in ("0", "1"):
+        done = subprocess.run(
+            ["bash", script],
+            env=environment(SLURM_ARRAY_TASK_ID=task, **told),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert store.sql(COUNTS).fetchall() == [(16, 16)]
+    assert status(store) == ["done"]

@@ -33,6 +33,7 @@ class EngineSettings:
         prefix_caching: compute what prompts share once (vLLM); such an engine cannot score.
         engine_args: further arguments of the engine's own: any of vLLM's, or `max_batch_tokens`.
         url: endpoints of engine server: URLs, comma-separated, or a file of them.
+        workers: several engines that share the work: N processes, `ray` or `ray:N`; empty: one.
     """
 
     top_logprobs: int = 0
@@ -43,6 +44,7 @@ class EngineSettings:
     prefix_caching: bool = False
     engine_args: Mapping[str, object] | None = None
     url: str = ""
+    workers: str = ""
 
 
 class Open(Protocol):
@@ -234,6 +236,10 @@ def open_engine(name: str, location: str, **settings: Any) -> Engine:
         EngineError: the engine's library is not installed, or the model cannot be loaded.
     """
     entry, given = find(name), EngineSettings(**settings)
+    if given.workers:
+        from s2d_store.engines.workers_engine import open_workers
+
+        return open_workers(name, location, given)
     entry.check(given.device, given.dtype)
     return entry.open(location, given)
 

@@ -208,6 +208,7 @@ def _open(
         prefix_caching=True,
         engine_args=dict(config.engine_args),
         url=config.url,
+        workers=config.engine_workers,
     )
 
 

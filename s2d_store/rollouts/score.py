@@ -240,6 +240,7 @@ def _open(
         batch_size=config.batch_size,
         engine_args=dict(config.engine_args),
         url=config.url,
+        workers=config.engine_workers,
     )
 
 

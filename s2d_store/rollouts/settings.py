@@ -36,6 +36,9 @@ class EngineChoice(ModelLoading):
     again when it changes."""
     engine_args: tuple[tuple[str, object], ...] = ()
     """Further engine argument, e.g. tensor_parallel_size=4. May be repeated."""
+    engine_workers: str = ""
+    """Engines that share the work: N processes of this machine, ray, or ray:N actors of a Ray
+    cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
