@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("cli.train:app", TRAIN, "Trainers: consumers of locked datasets."),
     "budget": Entry("cli.budget:app", ASK, "Budgets: declared, spent, left."),
     "view": Entry("cli.view:view", ASK, "Read the store in the browser."),
+    "report": Entry("cli.report:report", ASK, "Write one page that a reviewer needs."),
     "trace": Entry("cli.trace:trace", ASK, "Walk back from a policy to what it was made from."),
     "info": Entry("cli.info:info", KEEP, "Show the store's tables: rows, files, bytes."),
     "doctor": Entry("cli.doctor:doctor", KEEP, "Find damaged files, and how to repair them."),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import jinja2
 from starlette.applications import Starlette
@@ -20,14 +17,14 @@ from starlette.staticfiles import StaticFiles
 from s2d_store.errors import NotFoundError, S2DError
 from s2d_store.redact import redact
 from s2d_store.store import Store
-from viewer import drawings, latex, text, tokens_html
+from viewer import text
+from viewer.environment import FOLDER, environment
 from viewer.guard import Guard
 from viewer.page import Page
 from viewer.pages import PAGES
 from viewer.params import Params
 from viewer.snapshots import Snapshots
 
-FOLDER = Path(__file__).parent
 # Pages that are loaded before anybody asks, in this order of PAGES.
 WARM = ("experiment", "rollouts")
 STATUS_OF_ERROR, STATUS_OF_NOTHING, STATUS_OF_FAULT = 400, 404, 500
@@ -79,45 +76,6 @@ def application(snapshots: Snapshots, token: str, host: str) -> Starlette:
         middleware=[Middleware(Guard, token=token, host=host)],
         exception_handlers={404: partial(_nothing_there, templates)},
     )
-
-
-class _Environment(jinja2.Environment):
-    """Templates in which `row.update` is the column of a record, not the method of a dict."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-
-def environment() -> jinja2.Environment:
-    """The templates, with what they call; everything that they print is escaped."""
-    made = _Environment(
-        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: tuple[Callable[..., Any], ...] = (
-        text.shown,
-        text.one_line,
-        text.number,
-        text.signed,
-        text.percent,
-        text.duration,
-        text.moment,
-        text.cell,
-        latex.rendered,
-    )
-    made.filters.update({function.__name__: function for function in filters})
-    made.globals.update(
-        token_spans=tokens_html.token_spans,
-        parted=tokens_html.parted,
-        **{function.__name__: function for function in drawings.FUNCTIONS},
-        pages=[page for page in PAGES if page.title],
-    )
-    return made
 
 
 def _answer(

@@ -95,14 +95,15 @@ def stages_drawn(
     edges: Sequence[Mapping[str, str]],
     measure: str,
     chosen: str,
+    links: str = "/?{query}#curves",
 ) -> Markup:
-    """The stages of an experiment as a graph, rounds folded."""
-    drawn = [_stage_box(box, measure, chosen) for box in boxes]
+    """The stages of an experiment as a graph, rounds folded; `links` is where a box leads."""
+    drawn = [_stage_box(box, measure, chosen, links) for box in boxes]
     arrows = [stage_graph.Edge(e["source"], e["target"], e["relation"]) for e in edges]
     return stage_graph.draw(drawn, arrows, "stages")
 
 
-def _stage_box(box: Mapping[str, Any], measure: str, chosen: str) -> stage_graph.Box:
+def _stage_box(box: Mapping[str, Any], measure: str, chosen: str, links: str) -> stage_graph.Box:
     score, rounds = box["score"], box["rounds"]
     lines = []
     if rounds:
@@ -119,7 +120,7 @@ def _stage_box(box: Mapping[str, Any], measure: str, chosen: str) -> stage_graph
         box.get("kind") or "policy",
         lines,
         _interval(score, measure) if score else None,
-        f"/?{urlencode({'stage': box['name']})}#curves" if rounds else "",
+        links.format(query=urlencode({"stage": box["name"]})) if rounds else "",
         "chosen" if box["name"] == chosen else "running" if box.get("running") else "",
     )
 

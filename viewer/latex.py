@@ -7,6 +7,7 @@ returns is parsed, and only elements and attributes of MathML that draw are writ
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from xml.etree import ElementTree
 
 from markupsafe import Markup, escape
@@ -52,8 +53,8 @@ def rendered(text: object, most: int | None = None) -> Markup:
 
 
 def mathml(formula: str, *, block: bool = False) -> Markup | None:
-    """A LaTeX formula as MathML; None where it cannot be read."""
-    if len(formula) > _LONGEST_FORMULA:
+    """A LaTeX formula as MathML; None where it cannot be read, or the extra `view` is missing."""
+    if len(formula) > _LONGEST_FORMULA or find_spec("latex2mathml") is None:
         return None
     from latex2mathml.converter import convert
 

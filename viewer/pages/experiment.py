@@ -53,7 +53,7 @@ def load(view: View, params: Params) -> dict[str, Any]:
         "measure": measure,
         "scores": scores,
         "stage": chosen,
-        "curves": _curves(view, chosen) if chosen else None,
+        "curves": curves_of(view, chosen) if chosen else None,
     }
 
 
@@ -141,7 +141,7 @@ def _edges(view: View) -> list[dict[str, str]]:
     ]
 
 
-def _curves(view: View, stage: str) -> dict[str, Any]:
+def curves_of(view: View, stage: str) -> dict[str, Any]:
     """Figures of a stage by step, a list each, and the steps at which its rounds begin."""
     updates = view.asked("stage_updates", of_stage=stage)
     rollouts = {
