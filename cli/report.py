@@ -36,7 +36,7 @@ def report(
 
     Example: s2d report --store runs/quickstart/store -o report.html
     """
-    from viewer.report import opened, write
+    from viewer.report import opened, save, write
 
     chosen = form or SUFFIXES.get(Path(output).suffix, "html")
     made = _claims(recipe) if recipe is not None else []
@@ -46,10 +46,8 @@ def report(
     if output == "-":
         print(text)
         return
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print(f"{path}: {len(text.encode()):,} bytes")
+    save(text, Path(output))
+    print(f"{output}: {len(text.encode()):,} bytes")
 
 
 def _claims(recipe: Path) -> list[Claim]:

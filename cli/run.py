@@ -92,11 +92,25 @@ def run(
     if store is None:
         store = Store.init(asked.store)
         estimate.require_budget(store, asked, lines)
-    if any(line.done < line.rounds for line in lines):
+    is_new = any(line.done < line.rounds for line in lines)
+    if is_new:
         add_prompts(store, asked)
         register_bases(store, bases)
     experiment.ledger.open(store)
     _carry_out(experiment, store, tasks, quiet)
+    if isinstance(store.root, Path):
+        page = store.root.parent / "report.html"
+        if is_new or not page.exists():
+            _report(asked, store, page)
+        print(f"\n{page}: results, claims, books, audits and locks on one page")
+
+
+def _report(recipe: Recipe, store: Store, page: Path) -> None:
+    """Write the report of the whole store beside it."""
+    from viewer import report
+
+    text = report.write(report.opened(store), "html", list(recipe.claim.values()))
+    report.save(text, page)
 
 
 def _redo(experiment: Experiment, name: str) -> None:

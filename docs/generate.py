@@ -141,6 +141,7 @@ def recipes_page() -> str:
         schema.Stage,
         schema.Generate,
         schema.Score,
+        schema.Claim,
     ):
         help_of, kinds = field_help(table), get_type_hints(table)
         parts.append(f"## {_cell(inspect.getdoc(table) or '')}\n")

@@ -19,6 +19,10 @@ s2d run examples/quickstart.toml
 s2d query spent_by_stage
 s2d budget --lineage quickstart.stage3.r003 | tail -n 7
 
+# Everything on one page, for a reader who has neither the store nor a network: runs/quickstart/report.html
+# (s2d run wrote it); here as Markdown, the results alone.
+s2d report --recipe examples/quickstart.toml --format md -o - | sed -n '/^## Claims/,/^## Books/p'
+
 # Do the books hold? (The cold baseline is another arm: it may use the labels of the teacher's RL.)
 s2d audit contamination_exact label_splits replay_matched locks_rebuild \
   -p label_splits.shared=teacher/rl-teacher,student/cold-grpo

@@ -10,11 +10,13 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from s2d_store.datasets.lock_file import list_built
+from s2d_store.errors import InputError
 from s2d_store.messages import from_stored, text_of
 from s2d_store.store import Store
 from s2d_store.tables import manifest
@@ -60,6 +62,23 @@ def write(
     facts = collect(view, made_claims, seed, n_rollouts)
     facts["title"] = title or ", ".join(facts["recipes"]) or view.store.root.name
     return render(facts, form)
+
+
+def save(text: str, path: Path) -> None:
+    """Write a report to a file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {path}",
+            error.strerror or str(error),
+            "s2d report -o ANOTHER/FILE.html",
+        ) from error
 
 
 def collect(

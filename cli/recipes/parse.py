@@ -17,6 +17,7 @@ from s2d_store.errors import InputError, S2DError, did_you_mean
 from s2d_store.ids import check_name
 from s2d_store.mistakes import Mistakes
 from s2d_store.strict_toml import TomlFile
+from viewer.claims import check as check_claim
 
 # Letters that the other parts of a round's name take up at most, RECIPE and .s10.a10.r100.
 _OTHER_PARTS = 40
@@ -58,6 +59,9 @@ def read_recipe(
     for name, stage in recipe.stage.items():
         with mistakes.collect():
             _check_kind(file, recipe, name, stage)
+    for name, claim in recipe.claim.items():
+        with mistakes.collect():
+            check_claim(claim, f"{recipe.at(f'claim.{name}')}: [claim.{name}]")
     for what, key, names in (
         ("recipe", "name", [recipe.name] if recipe.name else []),
         ("split", "prompts.", recipe.prompts),

@@ -14,6 +14,7 @@ from queries.kinds import Kind
 from s2d_store.engines.base import SamplingParams
 from s2d_store.rollouts.settings import ModelLoading, PromptUse
 from s2d_store.strict_toml import FILLED_IN, place_of
+from viewer.claims import Claim
 
 Support = Literal["policy", "own"]
 Role = Literal["student", "teacher"]
@@ -197,6 +198,8 @@ class Recipe:
     sampled again; false: only name where they lie, for rounds of many GB."""
     engine: Engine = field(default_factory=Engine)
     """`[engine]`."""
+    claim: Mapping[str, Claim] = field(default_factory=dict)
+    """`[claim.NAME]` tables: what the experiment is to show, for `s2d report`."""
     places: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)
     """Dotted key -> where it stands: `paper.toml:12`."""
     families: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)

@@ -96,6 +96,10 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert not (policies / "tiny.bridge.r000" / "final").exists()
     assert (policies / "tiny.bridge.r002" / "final").exists()
 
+    # A page for a reader without the store.
+    report = (file.parent / "report.html").read_text()
+    assert "report.html" in done.out and "tiny.stage3.r001" in report
+
     before = counts(store)
     again = cli("run", file)
     assert again.code == 0 and "opd from" not in again.err, again.err

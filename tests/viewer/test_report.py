@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from s2d_store.errors import InputError
+from cli.recipes.parse import read_recipe
+from s2d_store.errors import InputError, S2DError
 from s2d_store.store import Store
 from tests.conftest import Cli
+from tests.support.tiny_recipe import Write
 from viewer import claims, demo, report
 from viewer.claims import Claim
 from viewer.pages import experiment
@@ -115,3 +117,9 @@ def test_the_command_writes_by_the_ending(store: Store, tmp_path: Path, cli: Cli
     done = cli("report", "--store", store.root, "-o", path)
     assert str(path) in done.out
     assert path.read_text().startswith("# ")
+
+
+def test_claims_of_a_recipe_are_checked_with_it(recipe: Write) -> None:
+    made = recipe("a", ("[stage.eval]", '[claim.c]\ntext = "t"\nbetter = "warmup"\n[stage.eval]'))
+    with pytest.raises(S2DError, match=r"\[claim\.c\] lacks better or than"):
+        read_recipe(made)
