@@ -32,6 +32,8 @@ AGAIN = frozenset({408, 409, 425, 500, 502, 504})
 # Bodies above this are read in a worker thread, so that the loop goes on.
 LARGE_BYTES = 1 << 18
 LONGEST_BACKOFF_S = 30.0
+# httpx looks through all connections of a client for each request: many clients have few each.
+REQUESTS_PER_CLIENT = 16
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class ServerClient:
         self._check = check
         self.endpoints: Endpoints = self.run(self._make(given))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http: httpx.AsyncClient = self.run(self._open(headers))
+        self._clients: list[httpx.AsyncClient] = self.run(self._open(headers))
         self._watch: Future[None] | None = None
 
     async def _make(self, given: str) -> Endpoints:
@@ -119,12 +121,17 @@ class ServerClient:
         endpoints.read()
         return endpoints
 
-    async def _open(self, headers: dict[str, str]) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(self.limits.timeout_s, connect=10.0),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        )
+    async def _open(self, headers: dict[str, str]) -> list[httpx.AsyncClient]:
+        trusted = httpx.create_ssl_context()
+        return [
+            httpx.AsyncClient(
+                headers=headers,
+                verify=trusted,
+                timeout=httpx.Timeout(self.limits.timeout_s, connect=10.0),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            )
+            for _ in range(-(-self.limits.in_flight // REQUESTS_PER_CLIENT))
+        ]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop's thread and wait for it."""
@@ -151,8 +158,13 @@ class ServerClient:
         self.run(look())
         self._watch = asyncio.run_coroutine_threadsafe(self.endpoints.watch(), self._loop)
 
-    async def send(self, url: str, call: Call) -> Any:
+    async def send(self, url: str, call: Call, http: httpx.AsyncClient | None = None) -> Any:
         """Send one call to one endpoint and read its JSON.
+
+        Args:
+            url: of the endpoint.
+            call: the request.
+            http: which client carries it; None: the first.
 
         Raises:
             Refused: the request is wrong.
@@ -160,11 +172,12 @@ class ServerClient:
             Lost: no whole answer came.
             BadAnswer: what came is no JSON.
         """
+        http = http or self._clients[0]
         try:
             if call.body is None:
-                response = await self._http.get(url + call.path)
+                response = await http.get(url + call.path)
             else:
-                response = await self._http.post(url + call.path, json=call.body)
+                response = await http.post(url + call.path, json=call.body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Lost(_said(error, "it cannot be reached"), sent=False) from error
         except httpx.HTTPError as error:
@@ -203,7 +216,7 @@ class ServerClient:
             EngineError: the servers refuse a request, or none answers for too long.
         """
         finished: queue.SimpleQueue[Future[Done[Item, Result]]] = queue.SimpleQueue()
-        slots = self.run(_semaphore(self.limits.in_flight))
+        slots = self.run(self._slots())
         under_way: set[Future[Done[Item, Result]]] = set()
         waiting = iter(items)
         try:
@@ -230,38 +243,57 @@ class ServerClient:
         item: Item,
         call: Callable[[Item], Call],
         read: Callable[[Item, Any, str], Result],
-        slots: asyncio.Semaphore,
+        slots: asyncio.Queue[httpx.AsyncClient],
+    ) -> Done[Item, Result]:
+        http = await slots.get()
+        try:
+            return await self._attempt(item, call, read, http)
+        finally:
+            slots.put_nowait(http)
+
+    async def _attempt(
+        self,
+        item: Item,
+        call: Callable[[Item], Call],
+        read: Callable[[Item, Any, str], Result],
+        http: httpx.AsyncClient,
     ) -> Done[Item, Result]:
         failures, busy_until, why, url = 0, time.monotonic() + self.limits.wait_s, "", ""
         bad: set[str] = set()
-        async with slots:
-            asked = call(item)
-            while failures < self.limits.attempts:
-                endpoint = await self.endpoints.take()
-                url = endpoint.url
-                try:
-                    answer = await self.send(url, asked)
-                    return Done(item, read(item, answer, url), url)
-                except Refused as error:
-                    raise _refused(url, error) from error
-                except Busy as error:
-                    why = f"{url} is too busy: {error}"
-                    pause = error.after_s
-                    failures += time.monotonic() > busy_until
-                except Lost as error:
-                    why, pause = f"{url}: {error}", None
-                    failures += error.sent
-                    self._fail(endpoint, error)
-                except BadAnswer as error:
-                    # The same seed mostly gives the same answer: one more try, by anyone.
-                    why, pause = f"{url}: {error}", 0.0
-                    failures += self.limits.attempts // 2 + 1 if url in bad else 1
-                    bad.add(url)
-                finally:
-                    endpoint.active -= 1
-                if failures < self.limits.attempts:
-                    await asyncio.sleep(_backoff(failures) if pause is None else pause)
+        asked = call(item)
+        while failures < self.limits.attempts:
+            endpoint = await self.endpoints.take()
+            url = endpoint.url
+            try:
+                answer = await self.send(url, asked, http)
+                return Done(item, read(item, answer, url), url)
+            except Refused as error:
+                raise _refused(url, error) from error
+            except Busy as error:
+                why = f"{url} is too busy: {error}"
+                pause = error.after_s
+                failures += time.monotonic() > busy_until
+            except Lost as error:
+                why, pause = f"{url}: {error}", None
+                failures += error.sent
+                self._fail(endpoint, error)
+            except BadAnswer as error:
+                # The same seed mostly gives the same answer: one more try, by anyone.
+                why, pause = f"{url}: {error}", 0.0
+                failures += self.limits.attempts // 2 + 1 if url in bad else 1
+                bad.add(url)
+            finally:
+                endpoint.active -= 1
+            if failures < self.limits.attempts:
+                await asyncio.sleep(_backoff(failures) if pause is None else pause)
         return Done(item, None, url, why)
+
+    async def _slots(self) -> asyncio.Queue[httpx.AsyncClient]:
+        """As many entries as requests may be in flight, each the client that carries one."""
+        slots: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue()
+        for i in range(self.limits.in_flight):
+            slots.put_nowait(self._clients[i % len(self._clients)])
+        return slots
 
     def _fail(self, endpoint: Endpoint, error: Lost) -> None:
         # A status is an answer: only a server that gives none is left out.
@@ -283,11 +315,8 @@ class ServerClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._http.aclose()
-
-
-async def _semaphore(size: int) -> asyncio.Semaphore:
-    return asyncio.Semaphore(size)
+        for client in self._clients:
+            await client.aclose()
 
 
 def _backoff(failures: int) -> float:
