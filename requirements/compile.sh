@@ -17,6 +17,7 @@ constraints=$(mktemp)
 grep -v '^antlr4' requirements/vllm-cpu.txt > "$constraints"
 compile --override requirements/trainers-overrides.txt pyproject.toml --extra train --group dev \
   requirements/trainers.in -c "$constraints" -o requirements/trainers.txt
+sed -i "s#$constraints#requirements/vllm-cpu.txt#" requirements/trainers.txt
 rm "$constraints"
 # The lower bounds of pyproject.toml, with the test tools of dev.txt: `make test-lowest`.
 compile pyproject.toml --resolution lowest-direct --no-annotate -o requirements/lowest.txt

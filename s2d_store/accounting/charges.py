@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import queries
 from queries import kinds
 from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.policies.registry import Registered
@@ -65,12 +66,7 @@ def before_scoring(
         return
     con.register("_to_score", pending.select(["rollout_id", "prompt_tokens", "response_tokens"]))
     with connection.errors():
-        groups = con.execute(
-            "SELECT u.stage, r.role, r.purpose, sum(s.response_tokens), "
-            "sum(s.prompt_tokens + s.response_tokens) FROM _to_score AS s "
-            "JOIN rollouts AS r USING (rollout_id) LEFT JOIN runs AS u ON r.run_id = u.run_id "
-            "GROUP BY ALL"
-        ).fetchall()
+        groups = con.execute(queries.internal("charged_scores")).fetchall()
     con.unregister("_to_score")
     charges = []
     for stage, role, purpose, scored, forward in groups:
@@ -94,12 +90,7 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
     if not guard.limits(("graded_labels",)):
         return
     with connection.errors():
-        groups = con.execute(
-            "SELECT u.stage, r.role, r.purpose, list(DISTINCT r.prompt_id) FROM rollouts AS r "
-            "SEMI JOIN (SELECT rollout_id FROM _pending WHERE labelled) AS p USING (rollout_id) "
-            "LEFT JOIN runs AS u ON r.run_id = u.run_id "
-            "GROUP BY ALL"
-        ).fetchall()
+        groups = con.execute(queries.internal("charged_verdicts")).fetchall()
     charges = [
         PlannedSpend(run, stage or "", role, purpose, {}, {"graded_labels": prompts})
         for stage, role, purpose, prompts in groups
@@ -157,19 +148,13 @@ def before_training(
         return
     con = store.connect(text="updates dataset_rows dataset_labels rollouts")
     with connection.errors():
-        done = con.execute(
-            "SELECT count(*), coalesce(sum(response_tokens), 0), "
-            "coalesce(sum(prompt_tokens + response_tokens), 0) FROM updates WHERE run_id = $run",
-            {"run": run},
-        ).fetchall()[0]
+        done = con.execute(queries.internal("run_trained"), {"run": run}).fetchall()[0]
         labels = con.execute(
             "SELECT prompt_id FROM dataset_labels WHERE dataset_id = $dataset",
             {"dataset": lock["dataset_id"]},
         ).fetchall()
         role = con.execute(
-            "SELECT r.role FROM dataset_rows AS d JOIN rollouts AS r USING (rollout_id) "
-            "WHERE d.dataset_id = $dataset AND d.row = 0",
-            {"dataset": lock["dataset_id"]},
+            queries.internal("dataset_role"), {"dataset": lock["dataset_id"]}
         ).fetchone()
     counts = lock["counts"]
     forward = counts["prompt_tokens"] + counts["response_tokens"] - int(done[2])

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+import queries
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 
@@ -78,13 +79,7 @@ class _Walk:
             self._rows("FROM policies SEMI JOIN _reached USING (policy_id)"), "policy_id"
         )
         self._runs = _by(self._rows("FROM runs"), "run_id")
-        self._updates = _groups(
-            self._rows(
-                "SELECT run_id, dataset_id, min(update) AS first_update, max(update) AS "
-                "last_update FROM updates GROUP BY ALL ORDER BY first_update"
-            ),
-            "run_id",
-        )
+        self._updates = _groups(self._rows(queries.internal("lineage_updates")), "run_id")
         self._datasets = _by(
             self._rows("FROM datasets SEMI JOIN _datasets USING (dataset_id)"), "dataset_id"
         )
@@ -96,16 +91,7 @@ class _Walk:
             ),
             "dataset_id",
         )
-        self._scored = _groups(
-            self._rows(
-                "SELECT d.dataset_id, t.run_id, t.scorer_policy_id, t.support, t.k, "
-                "count(*) AS rows FROM dataset_rows AS d SEMI JOIN _datasets USING (dataset_id) "
-                "JOIN topk AS t USING (rollout_id) JOIN dataset_scorers AS s "
-                "ON s.dataset_id = d.dataset_id AND s.scorer_policy_id = t.scorer_policy_id "
-                "GROUP BY ALL ORDER BY ALL"
-            ),
-            "dataset_id",
-        )
+        self._scored = _groups(self._rows(queries.internal("lineage_scores")), "dataset_id")
         self._met: set[str] = set()
 
     def policy(self, policy_id: str) -> Record:

@@ -43,16 +43,9 @@ def describe(store: Store, name: str) -> Record:
     con = store.connect()
     wanted = {"dataset": lock["dataset_id"]}
     with connection.errors():
-        lengths = con.execute(
-            "SELECT r.prompt_tokens, r.response_tokens FROM dataset_rows AS d "
-            "JOIN rollouts AS r USING (rollout_id) WHERE d.dataset_id = $dataset",
-            wanted,
-        ).fetchnumpy()
-        prompts, rollouts = con.execute(
-            "SELECT count(DISTINCT prompt_id), count(DISTINCT rollout_id) FROM dataset_rows "
-            "WHERE dataset_id = $dataset",
-            wanted,
-        ).fetchall()[0]
+        lengths = con.execute(queries.internal("dataset_lengths"), wanted).fetchnumpy()
+        distinct = con.execute(queries.internal("dataset_distinct"), wanted).fetchall()
+        ((prompts, rollouts),) = distinct
         updates = con.sql(queries.catalog()["dataset_updates"].sql, params=wanted)
         by_update = [dict(zip(updates.columns, row, strict=True)) for row in updates.fetchall()]
     if "reward" in figures:

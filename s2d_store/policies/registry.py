@@ -78,7 +78,7 @@ def register(
     """
     check_name(name, "policy")
     info, vocabulary = inspect_policy(location, revision)
-    known = store.sql("SELECT policy_id, name FROM policies").fetchall()
+    known = store.sql(queries.internal("policy_names")).fetchall()
     for policy_id, known_name in known:
         if (known_name == name) != (policy_id == info.policy_id):
             raise InputError(
@@ -139,7 +139,7 @@ def register_without_weights(
     """
     check_name(name, "policy")
     policy_id = ids.content_id("policy", kind, name, fingerprint)
-    for known, known_name in store.sql("SELECT policy_id, name FROM policies").fetchall():
+    for known, known_name in store.sql(queries.internal("policy_names")).fetchall():
         if known_name == name and known != policy_id:
             raise InputError(
                 f"policy name {name!r} is taken",
@@ -300,9 +300,9 @@ def require_same_tokenizer(store: Store, scorer: Registered, fingerprints: set[s
             "leave them out with --where",
         )
     for other in sorted(map(str, fingerprints - {scorer.tokenizer_fingerprint})):
-        rows = "SELECT token FROM vocabularies WHERE tokenizer_fingerprint = $f ORDER BY token_id"
+        rows = queries.internal("policy_tokens")
         ours, theirs = (
-            [token for (token,) in store.sql(rows, {"f": fingerprint}).fetchall()]
+            [token for (token,) in store.sql(rows, {"fingerprint": fingerprint}).fetchall()]
             for fingerprint in (scorer.tokenizer_fingerprint, other)
         )
         raise InputError(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+import queries
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.schema import TABLES
 from s2d_store.store import Store
@@ -27,9 +28,7 @@ def withdraw(store: Store, verifier: str, version: str, reason: str) -> int:
     """
     if not reason.strip():
         raise InputError("no reason is given", fix='--reason "why its verdicts are wrong"')
-    versions = store.sql(
-        "SELECT verifier, verifier_version, count(*) FROM rewards GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
+    versions = store.sql(queries.internal("verdicts_held")).fetchall()
     counts = {(name, stated): int(count) for name, stated, count in versions}
     if (verifier, version) not in counts:
         held = ", ".join(f"{name} {stated}" for name, stated in counts)
@@ -56,7 +55,7 @@ def require_standing(store: Store, verifier: str, version: str) -> None:
         InputError: it was, with the reason.
     """
     found = store.sql(
-        "SELECT reason FROM withdrawals WHERE verifier = $verifier AND verifier_version = $version",
+        queries.internal("withdrawal_of"),
         {"verifier": verifier, "version": version},
     ).fetchall()
     if found:
