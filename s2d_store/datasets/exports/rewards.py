@@ -10,11 +10,19 @@ def require_rewards(dataset: LockedDataset, format_: str) -> None:
     """Refuse a dataset whose rows have no reward.
 
     Raises:
-        DatasetError: it has no column `reward`.
+        DatasetError: it has no column `reward`, or only nulls in it.
     """
+    fix = "build one with a query that reads rewards, as --query grpo does"
     if "reward" not in dataset.columns:
         raise DatasetError(
             f"dataset {dataset.lock.name} ({dataset.lock.kind}) has no column reward",
             f"{format_} compares rollouts by it",
-            "build one with a query that gives reward, as grpo and sft do",
+            fix,
+        )
+    rewards = dataset.light(["reward"]).column("reward")
+    if rewards.null_count == len(rewards):
+        raise DatasetError(
+            f"no row of dataset {dataset.lock.name} has a reward",
+            f"{format_} compares rollouts by it, and no reward chose or weighed these",
+            fix,
         )

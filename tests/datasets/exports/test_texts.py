@@ -141,13 +141,16 @@ def test_two_templates_are_refused(sampled: Store, tmp_path: Path, teacher_folde
 
 
 def test_trl_kto_labels_by_reward(sampled: Store, tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    rewards = pq.read_table(sampled.root / "datasets" / "s" / "rows.parquet")["reward"].to_pylist()
-    export(sampled, "s", "trl-kto", path, {"truncated": "keep"})
+    path = tmp_path / "g.jsonl"
+    rewards = pq.read_table(sampled.root / "datasets" / "g" / "rows.parquet")["reward"].to_pylist()
+    export(sampled, "g", "trl-kto", path, {"truncated": "keep"})
     assert [row["label"] for row in lines(path)] == [reward > 0 for reward in rewards]
-    written = export(sampled, "s", "trl-kto", path, {"truncated": "keep", "above": 1.5})
+    written = export(sampled, "g", "trl-kto", path, {"truncated": "keep", "above": 1.5})
     assert [row["label"] for row in lines(path)] == [reward > 1.5 for reward in rewards]
     assert written.facts["desired"] == sum(reward > 1.5 for reward in rewards)
+    # A dataset that no reward chose holds none.
+    with pytest.raises(DatasetError, match="no row of dataset s has a reward"):
+        export(sampled, "s", "trl-kto", path)
 
 
 def test_trl_dpo_pairs_the_best_with_the_worst(sampled: Store, tmp_path: Path) -> None:
