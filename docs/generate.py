@@ -1,6 +1,7 @@
 """Write the reference pages of docs/ from the code, or check that they are as the code says.
 
-python docs/generate.py            writes docs/cli.md, tables.md, queries.md, recipes.md and api.md
+python docs/generate.py            writes docs/cli.md, tables.md, queries.md, recipes.md, api.md and
+                                   importers.md
 python docs/generate.py --check    exits 1 when one of them is out of date
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -23,6 +25,7 @@ from cli.main import app
 from cli.recipes import schema
 from queries.kinds import shipped
 from s2d_store.config_fields import field_help
+from s2d_store.importers import formats
 from s2d_store.schema import FORMAT_VERSION, TABLES
 
 DOCS = Path(__file__).parent
@@ -210,6 +213,18 @@ def api_page() -> str:
     return "\n".join(parts)
 
 
+def importers_page() -> str:
+    """Every format of `s2d import`: what is kept, and what is not."""
+    parts = [NOTE, "# Formats of s2d import\n", "[import.md](import.md) says how they are read.\n"]
+    for module in sorted(iter_modules(formats.__path__), key=lambda found: found.name):
+        importer = import_module(f"{formats.__name__}.{module.name}").IMPORTER
+        parts.append(f"## `{importer.name}`\n\n{importer.about} ({importer.version})\n")
+        rows = [f"| {name} | {_cell(where)} |" for name, where in importer.columns.items()]
+        parts.append("| stored as | from |\n| --- | --- |\n" + "\n".join(rows) + "\n")
+        parts.append("Not in a column:\n\n" + "\n".join(f"- {t}" for t in importer.left_out) + "\n")
+    return "\n".join(parts)
+
+
 def _is_method(member: Any) -> bool:
     inner = getattr(member, "__func__", member)
     return inspect.isfunction(inner) and bool(inspect.getdoc(inner))
@@ -280,6 +295,7 @@ def main() -> None:
         "queries.md": queries_page(),
         "recipes.md": recipes_page(),
         "api.md": api_page(),
+        "importers.md": importers_page(),
     }
     for name, text in pages.items():
         path = DOCS / name

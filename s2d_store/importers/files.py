@@ -120,7 +120,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 def _parsed(name: str, number: int, raw: bytes) -> Line | Reject:
     raw = raw.strip()
     try:
-        value = json.loads(raw)
+        value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         return Reject(name, number, "not JSON, or a line that was cut", str(error))
     if not isinstance(value, dict):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s2d_store import ids
 from s2d_store.errors import InputError, StoreError
@@ -153,7 +154,7 @@ def _records(chosen: Chosen) -> Iterator[Read]:
         yield from chosen.importer.read(path, name)
 
 
-def _stored(store: Store) -> tuple[set[str], dict[str, int]]:
+def _stored(store: Store) -> tuple[set[int], dict[str, int]]:
     """Imported rollouts of the store, and how many each of their groups has."""
     con = store.connect(text="rollouts")
     known = con.execute("SELECT rollout_id FROM rollouts WHERE origin = 'imported'").fetchall()
@@ -161,20 +162,31 @@ def _stored(store: Store) -> tuple[set[str], dict[str, int]]:
         "SELECT group_id, max(sample_index) + 1 FROM rollouts WHERE origin = 'imported' "
         "GROUP BY group_id"
     ).fetchall()
-    return {rollout for (rollout,) in known}, dict(sizes)
+    return {int(rollout, 16) for (rollout,) in known}, dict(sizes)
 
 
 def _commit(store: Store, config: ImportConfig, done: Imported, rows: Rows) -> None:
     taken = rows.take()
-    for row in taken["rollouts"]:
-        done.tokens += row.get("sampled_tokens") or 0
-        done.columns.update(name for name, value in row.items() if value is not None)
-    done.columns.update(f"rewards {row['verifier']}" for row in taken["rewards"])
     tables = {name: _table(name, found) for name, found in taken.items() if found}
+    if "rollouts" in tables:
+        _count(done, tables["rollouts"])
+    if "rewards" in tables:
+        for verifier in pc.value_counts(tables["rewards"].column("verifier")).to_pylist():
+            done.columns[f"rewards {verifier['values']}"] += verifier["counts"]
     if config.plan:
         done.added.update({name: len(found) for name, found in taken.items()})
     elif tables:
         done.added.update(store.commit(tables))
+
+
+def _count(done: Imported, rollouts: pa.Table) -> None:
+    """Which columns are known of how many new rollouts, and their sampled tokens."""
+    for name in rollouts.column_names:
+        column = rollouts.column(name)
+        if known := len(column) - column.null_count:
+            done.columns[name] += known
+    if "sampled_tokens" in rollouts.column_names:
+        done.tokens += pc.sum(rollouts.column("sampled_tokens")).as_py() or 0
 
 
 def _table(name: str, rows: list[Row]) -> pa.Table:

@@ -17,6 +17,9 @@ from s2d_store.prompts import plain_json
 from s2d_store.prompts.chat import read_messages
 from s2d_store.prompts.gold import Gold, read_gold
 
+# Prompts that are looked up again before they are made anew.
+_CACHED = 16_384
+
 
 @dataclass(slots=True)
 class Found:
@@ -49,8 +52,8 @@ class Prompts:
     tokens: TokenUse | None
     matched: set[str] = field(default_factory=set)
     new: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _of_text: dict[tuple[str, str], str] = field(default_factory=dict)
-    _made: set[str] = field(default_factory=set)
+    _of_text: dict[tuple[Any, ...], Found] = field(default_factory=dict)
+    _made: set[int] = field(default_factory=set)
 
     def take_new(self) -> list[dict[str, Any]]:
         """Rows that no commit has had yet."""
@@ -73,6 +76,17 @@ class Prompts:
             if ids_ is None:
                 raise InputError("the record has no prompt: no messages, no text, no ids")
             return self._add(asked, ids.content_id("prompt tokens", list(ids_)), [], exact=True)
+        if asked.messages is None and isinstance(asked.answer, str | None) and not asked.tools:
+            # Rollouts of one prompt mostly stand together.
+            key = (asked.text, asked.form, asked.answer)
+            if key not in self._of_text:
+                if len(self._of_text) > _CACHED:
+                    self._of_text.clear()
+                self._of_text[key] = self._of_messages(asked)
+            return self._of_text[key]
+        return self._of_messages(asked)
+
+    def _of_messages(self, asked: Asked) -> Found:
         given = asked.text if asked.messages is None else list(asked.messages)
         messages = [to_stored(m) for m in read_messages("the record", given)]
         tools = json.dumps(asked.tools, ensure_ascii=False) if asked.tools else None
@@ -100,8 +114,9 @@ class Prompts:
     ) -> Found:
         gold, task = _gold(asked)
         told = None if gold.answer == asked.answer else asked.answer
-        if prompt_id not in self._made:
-            self._made.add(prompt_id)
+        number = int(prompt_id, 16)
+        if number not in self._made:
+            self._made.add(number)
             self.new[prompt_id] = {
                 "prompt_id": prompt_id,
                 "source": asked.source or self.source,

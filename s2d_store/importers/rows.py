@@ -28,6 +28,10 @@ from s2d_store.rollouts import sequences
 Row = dict[str, Any]
 _TABLES = ("policies", "prompts", "rollouts", "rewards", "topk")
 _SETTINGS = ("temperature", "top_p", "top_k", "max_tokens")
+# A prepared encoder: json.dumps makes one for each call with options.
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+# Names and groups that are looked up again before they are made anew.
+_CACHED = 65_536
 _MASKED = ("response_logprobs", "sampler_logprobs")
 
 
@@ -49,16 +53,19 @@ class Rows:
     policies: Policies
     prompts: Prompts
     tokens: TokenUse | None
-    stored: set[str]
+    stored: set[int]
     sizes: dict[str, int]
     copies: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     tables: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in _TABLES})
     _now: datetime = field(default_factory=lambda: datetime.now(UTC))
     _file: str = ""
-    _twins: dict[str, int] = field(default_factory=dict)
+    _once: set[int] = field(default_factory=set)
+    _again: dict[int, int] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _groups: dict[Any, str] = field(default_factory=dict)
+    _verifiers: dict[str, str] = field(default_factory=dict)
+    _told: str = ""
     _to_compare: list[tuple[Record, Sequence[int]]] = field(default_factory=list)
 
     def add(self, record: Record) -> Reject | None:
@@ -86,13 +93,14 @@ class Rows:
     def _add(self, record: Record) -> Reject | None:
         base = self.policies.base(record.sampler)
         if record.file != self._file:
-            self._file, self._twins = record.file, {}
+            self._start(record.file)
         if record.key and self._keys.setdefault(record.key, record.content) != record.content:
             reason = "an id that stands above with other content"
             return Reject(record.file, record.line, reason, record.key)
         rollout_id = self._id(record, base)
         rewards = self._rewards(record, rollout_id)
-        if rollout_id in self.stored:
+        number = int(rollout_id, 16)
+        if number in self.stored:
             self.copies += 1
             self.tables["rewards"] += rewards
             return None
@@ -105,27 +113,42 @@ class Rows:
         vocabulary = self.tokens.vocab_size if self.tokens else None
         sequences.check_row(record.where, row, vocabulary)
         top = self._top(record, row)
-        self.stored.add(rollout_id)
+        self.stored.add(number)
         self.sizes[group_id] = max(self.sizes.get(group_id, 0), row["sample_index"] + 1)
         self.tables["rollouts"].append(row)
         self.tables["rewards"] += rewards
         self.tables["topk"] += top
         return None
 
+    def _start(self, file: str) -> None:
+        """What is counted within a file begins anew."""
+        self._file, self._once, self._again = file, set(), {}
+        self._groups.clear()
+        importer = {"importer": self.importer.name, "version": self.importer.version}
+        self._told = _json(importer | {"file": file})[:-1]
+
     def _id(self, record: Record, base: str) -> str:
         told = f"{record.content}/{record.part}"
-        seen = f"{told}/{record.view}"
-        twin = self._twins.get(seen, 0)
-        self._twins[seen] = twin + 1
-        return self._rollout_id(base, told, twin)
+        return self._rollout_id(base, told, self._twin(f"{told}/{record.view}"))
+
+    def _twin(self, told: str) -> int:
+        """How often a file has told the same before: memory of a number per row."""
+        seen = hash(told)
+        if seen not in self._once:
+            self._once.add(seen)
+            return 0
+        self._again[seen] = self._again.get(seen, 0) + 1
+        return self._again[seen]
 
     def _rollout_id(self, base: str, told: str, twin: int) -> str:
         whole = f"imported/{self.importer.name}/{base}/{told}/{twin}"
         return hashlib.blake2b(whole.encode(), digest_size=ids.ID_BYTES).hexdigest()
 
     def _group(self, record: Record, base: str) -> str:
-        told = json.dumps(record.group, ensure_ascii=False, default=str)
+        told = _json(record.group)
         if told not in self._groups:
+            if len(self._groups) > _CACHED:
+                self._groups.clear()
             self._groups[told] = ids.content_id("group", self.importer.name, base, told)
         return self._groups[told]
 
@@ -166,7 +189,7 @@ class Rows:
             row["policy_spans"] = self._spans(record)
         if record.parent is not None:
             told = f"{record.content}/{record.parent}"
-            twin = self._twins.get(f"{told}/{record.view}", 1) - 1
+            twin = self._again.get(hash(f"{told}/{record.view}"), 0)
             base = self.policies.base(record.sampler)
             row["parent_rollout_id"] = self._rollout_id(base, told, twin)
             row["parent_tokens"] = record.parent_tokens
@@ -184,19 +207,14 @@ class Rows:
         return row
 
     def _source(self, record: Record, found: Found) -> str:
-        told: Row = {
-            "importer": self.importer.name,
-            "version": self.importer.version,
-            "file": record.file,
-            "line": record.line,
-            "part": record.part,
-            "rest": record.rest,
-        }
+        told = f'{self._told}, "line": {record.line}, "part": {record.part}'
+        told += f', "rest": {_json(record.rest)}'
         if found.answer is not None:
-            told["answer"] = found.answer
+            told += f', "answer": {_json(found.answer)}'
         if not found.exact:
-            told["prompt"] = f"a {record.asked.form} text, not the messages that were asked"
-        return _json(told)
+            form = f"a {record.asked.form} text, not the messages that were asked"
+            told += f', "prompt": "{form}"'
+        return told + "}"
 
     def _spans(self, record: Record) -> list[Row]:
         told = record.sampler
@@ -217,7 +235,7 @@ class Rows:
         if record.response_token_ids is None:
             return {}
         column = _MASKED[kind != "raw"]
-        logprobs = None if record.logprobs is None else [_finite(x) for x in record.logprobs]
+        logprobs = None if record.logprobs is None else _known(record.logprobs)
         if logprobs is not None and all(value is None for value in logprobs):
             # An empty answer's only entry may be unknown: the list then says so.
             self._note("logprobs that are not numbers: null")
@@ -323,7 +341,7 @@ class Rows:
             metrics = {**(metrics or {}), "value": value}
         row = {
             "rollout_id": rollout_id,
-            "verifier": f"imported-{safe_name(reward.name)}",
+            "verifier": self._verifier(reward.name),
             "verifier_version": self.importer.version,
             "attempt": 0,
             "reward": float(value) if number and math.isfinite(value) else None,
@@ -336,6 +354,11 @@ class Rows:
         }
         return [row]
 
+    def _verifier(self, name: str) -> str:
+        if name not in self._verifiers:
+            self._verifiers[name] = f"imported-{safe_name(name)}"
+        return self._verifiers[name]
+
     def _note(self, text: str) -> None:
         self.notes[text] = self.notes.get(text, 0) + 1
 
@@ -344,18 +367,21 @@ def _sampled(turn: sequences.Turn) -> bool:
     return turn.sampled is True or (turn.sampled is not False and any(turn.sampled))
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or value != value else value
+def _known(logprobs: Sequence[float | None]) -> Sequence[float | None]:
+    """The logprobs with null for NaN; most lists have none, which their sum tells."""
+    known = [value for value in logprobs if value is not None]
+    total = sum(known)
+    return logprobs if total == total else [None if x != x else x for x in logprobs]
 
 
 def _json(value: Any) -> str:
     """JSON text; numbers that it does not have (NaN, Infinity) as their names."""
+    if value is None:
+        return "null"
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except TypeError:
-        return json.dumps(_plain(value), ensure_ascii=False)
-    except ValueError:
-        return json.dumps(_plain(value), ensure_ascii=False)
+        return _ENCODE(value)
+    except (TypeError, ValueError):
+        return _ENCODE(_plain(value))
 
 
 def _plain(value: Any) -> Any:

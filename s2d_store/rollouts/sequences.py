@@ -159,9 +159,8 @@ def check_row(where: str, row: Mapping[str, Any], vocab_size: int | None = None)
     for name, count in counts.items():
         if row.get(name) is not None and row[name] != count:
             raise _wrong(where, f"{name} is {row[name]}, its lists say {count}")
-    for token in (*(prompt or ()), *response):
-        if token < 0 or (vocab_size is not None and token >= vocab_size):
-            raise _wrong(where, f"token id {token} is outside [0, {vocab_size or 'vocabulary'})")
+    for tokens in (prompt, response):
+        _check_ids(where, tokens or (), vocab_size)
     for name in ("response_logprobs", "sampler_logprobs"):
         _check_logprobs(where, name, row.get(name), mask)
     _check_spans(where, "turns", row.get("turns"), n_tokens)
@@ -209,9 +208,21 @@ def _joined(
 _ABOVE_ZERO = 1e-3
 
 
+def _check_ids(where: str, tokens: Sequence[int], vocab_size: int | None) -> None:
+    least, most = min(tokens, default=0), max(tokens, default=0)
+    if least < 0 or (vocab_size is not None and most >= vocab_size):
+        wrong = least if least < 0 else most
+        raise _wrong(where, f"token id {wrong} is outside [0, {vocab_size or 'vocabulary'})")
+
+
 def _check_logprobs(
     where: str, name: str, logprobs: Sequence[float | None] | None, mask: Sequence[bool]
 ) -> None:
+    if logprobs and all(mask) and None not in logprobs:
+        known = [value for value in logprobs if value is not None]
+        # A sum that differs from itself has a NaN in it.
+        if max(known) <= _ABOVE_ZERO and sum(known) == sum(known):
+            return
     for t, logprob in enumerate(logprobs or ()):
         # `not <=` is also true of NaN.
         if logprob is not None and not logprob <= _ABOVE_ZERO:

@@ -6,7 +6,6 @@ held back. An empty answer is padded with an end of sequence whose logprob is Na
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -35,9 +34,6 @@ def _make(about: Mapping[str, Any], line: Line) -> Iterator[Read]:
         why = "tool calls without a mask: the tool's tokens stand among the model's"
         yield Reject(line.file, line.number, why)
         return
-    logprobs = row.get("logprobs")
-    if logprobs is not None:
-        logprobs = [None if x is None or math.isnan(x) else x for x in logprobs]
     dataset = row.get("dataset")
     dataset = dataset[0] if isinstance(dataset, list) and len(dataset) == 1 else dataset
     source = dataset if isinstance(dataset, str) else ""
@@ -52,7 +48,7 @@ def _make(about: Mapping[str, Any], line: Line) -> Iterator[Read]:
         sampler=Sampler(model=about.get("model_name"), version=row["step"]),
         prompt_token_ids=row["prompt_tokens"],
         response_token_ids=row["response_tokens"],
-        logprobs=logprobs,
+        logprobs=row.get("logprobs"),
         finish_reason=reason(row.get("finish_reason")),
         rewards=[Reward("reward", row["reward"], metrics={"advantage": row.get("advantage")})],
         rest={name: value for name, value in row.items() if name not in held},
