@@ -173,7 +173,7 @@ def main() -> None:
     report: dict[str, Any] = {"load": os.getloadavg(), "cores": len(os.sched_getaffinity(0))}
     print(f"{report['cores']} cores, load {report['load'][0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="s2d-workers-") as folder:
-        model = args.model or _tiny(Path(folder))
+        model = args.model or (_tiny(Path(folder)) if args.only != ["commits"] else Path(folder))
         if "workers" in args.only:
             kinds = {"in process": ""} | {f"workers {n}": str(n) for n in args.workers}
             report["workers"] = measure_engines(model, kinds, args)

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from s2d_store.maintenance.compact import compact
-from s2d_store.schema import TABLES, Table
+from s2d_store.schema import TABLES, Table, without_encoding
 from s2d_store.sql import connection
 from s2d_store.store import Store
 from s2d_store.tables import delta_commit
@@ -36,6 +36,7 @@ WRITTEN = ("rollouts", "rewards", "topk")
 
 def rows(declared: Table, writer: str, number: int) -> pa.Table:
     """ROWS rows of one commit; what is no key is the same everywhere."""
+    declared = without_encoding(declared)
     by_type: dict[pa.DataType, Any] = {
         pa.string(): writer,
         pa.timestamp("us", tz="UTC"): datetime.now(UTC),
