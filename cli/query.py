@@ -80,8 +80,9 @@ def query(
     statement = asked.sql if isinstance(asked, queries.Query) else asked
     if not unsafe:
         read_only.only_reads(statement)
-    # Names of policies are looked up over the same connection.
-    needed = f"{statement}\n{queries.internal('policy_names')}"
+    # Names of policies and the like are looked up over the same connection.
+    looked_up = parameters.lookups(asked) if isinstance(asked, queries.Query) else ""
+    needed = f"{statement}\n{looked_up}"
     con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed)
     if isinstance(asked, queries.Query):
         values = parameters.resolve(asked, given, con)

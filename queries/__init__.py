@@ -38,8 +38,11 @@ NULL = "NULL"
 _PARAM = re.compile(r"(\w+):\s*([\w|]+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
 _FIGURES = re.compile(r";?\s*^-- figures:", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
-# POLICY takes a policy's name or id and is bound as its id. COUNT is a whole number of at least 1.
-TYPES = ("VARCHAR", "BIGINT", "COUNT", "DOUBLE", "BOOLEAN", "POLICY")
+# POLICY takes a policy's name or id and is bound as its id, ROLLOUT the first characters of an id
+# or all of it. STAGE, RUN and DATASET (a name or id) have to be in the store. COUNT is a whole
+# number of at least 1.
+STORED = ("POLICY", "ROLLOUT", "STAGE", "RUN", "DATASET")
+TYPES = ("VARCHAR", "BIGINT", "COUNT", "DOUBLE", "BOOLEAN", *STORED)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from s2d_store.errors import NotFoundError, StoreError
+import queries
+from s2d_store.errors import NotFoundError, StoreError, did_you_mean
 from s2d_store.ids import check_name
-from s2d_store.schema import FORMAT_VERSION
+from s2d_store.schema import FORMAT_VERSION, TABLES
 from s2d_store.shards import Shard
-from s2d_store.sql import connection, read_only
+from s2d_store.sql import connection, parameters, read_only
 from s2d_store.storage import location, preflight, shard_lock
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
@@ -25,6 +26,7 @@ from s2d_store.tables.snapshot import Snapshot
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from s2d_store.reading.rollout import Rollout
     from s2d_store.tables.rank_choice import RankChoice
 
 
@@ -190,6 +192,87 @@ class Store:
                 # Whatever it misses: the whole connection has it, or names what is close to it.
                 return self.connect(as_of).sql(text, params=given)
 
+    def query(
+        self,
+        name: str,
+        *,
+        as_of: datetime | Mapping[str, int] | None = None,
+        **params: Any,
+    ) -> duckdb.DuckDBPyRelation:
+        """Run a named query, as `s2d query NAME` does; docs/queries.md lists them.
+
+        Args:
+            name: the query.
+            as_of: an older moment, or versions by table.
+            **params: its parameters; None is SQL's null.
+
+        Raises:
+            NotFoundError: no such query, or a value that is not in the store.
+            InputError: a parameter that is unknown, missing or of the wrong type.
+
+        Example:
+            >>> store.query("pass_rate", purpose="eval").pl()  # doctest: +SKIP
+        """
+        found = queries.find(name)
+        if found is None:
+            raise NotFoundError(
+                f"no query named {name!r}{did_you_mean(name, queries.catalog())}",
+                fix="s2d query --list shows them; SQL goes to Store.sql",
+            )
+        given = {key: _as_text(value) for key, value in params.items()}
+        con = self.connect(as_of, text=f"{found.sql}\n{parameters.lookups(found)}")
+        values = parameters.resolve(found, given, con) | {"seed": 0}
+        with connection.errors():
+            return con.sql(found.sql, params=parameters.bind(found, values))
+
+    def rollouts(self, where: str = "true") -> duckdb.DuckDBPyRelation:
+        """Rollouts with their verdicts (view graded_rollouts) that meet an SQL condition.
+
+        Example:
+            >>> store.rollouts("policy = 'student' AND reward = 1").pl()  # doctest: +SKIP
+        """
+        with connection.errors():
+            read_only.check_condition(where)
+            return self.connect(text="graded_rollouts").sql("FROM graded_rollouts").filter(where)
+
+    def rollout(self, rollout_id: str) -> Rollout:
+        """One rollout, read whole; a notebook shows it with its tokens shaded.
+
+        Args:
+            rollout_id: its id, or the first characters of it.
+
+        Raises:
+            NotFoundError: there is none.
+            InputError: several begin so.
+        """
+        from s2d_store.reading import rollout
+
+        return rollout.read(self.connect(text=rollout.statements()), rollout_id)
+
+    def tokens(self, rollout_id: str) -> duckdb.DuckDBPyRelation:
+        """View `tokens` for one rollout: what its policy and each scorer thought of each token.
+
+        Raises:
+            NotFoundError: there is none.
+            InputError: several begin so.
+        """
+        text = queries.internal("rollout_tokens_read")
+        con = self.connect(text=f"{text}\n{queries.internal('rollouts_named')}")
+        found = parameters.rollout(con, rollout_id)
+        with connection.errors():
+            return con.sql(text, params={"rollout": found})
+
+    def __repr__(self) -> str:
+        """Where it is."""
+        return f"Store({str(self.root)!r})"
+
+    def _repr_html_(self) -> str:
+        from s2d_store.reading import html
+
+        counts = ((name, snapshot.n_rows(self.root, name), t.doc) for name, t in TABLES.items())
+        filled = [row for row in counts if row[1]]
+        return html.rows(["table", "rows", "what"], filled, f"store {self.root}")
+
     @contextmanager
     def exclusive(self, lock: str, busy: StoreError, shard: Shard | None = None) -> Iterator[None]:
         """Hold a lock of the store's that one process has at a time, or n processes for n shards.
@@ -220,3 +303,10 @@ class Store:
 
             journal.recover(self.root)
             yield
+
+
+def _as_text(value: Any) -> str:
+    """A parameter as the command line gives it; nothing for null."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

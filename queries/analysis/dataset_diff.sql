@@ -1,8 +1,8 @@
 -- question: how do two locked datasets differ in rows, prompts, tokens and labels?
 -- grain: one row per measure
 -- params:
---   first: VARCHAR -- name (the newest of it) or id
---   second: VARCHAR -- name (the newest of it) or id
+--   first: DATASET -- name (the newest of it) or id
+--   second: DATASET -- name (the newest of it) or id
 -- columns: measure, first, second, shared
 -- Shared: `rows in place` counts rows that hold the same rollout at the same place and update, `rows`
 -- uses of the same rollout anywhere, the others distinct ids; tokens are those of shared rows.

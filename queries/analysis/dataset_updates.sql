@@ -1,7 +1,7 @@
 -- question: what does each optimizer update of a locked dataset consume?
 -- grain: one row per update; needs no files, so dropped datasets answer too
 -- params:
---   dataset: VARCHAR -- name (the newest of it) or id
+--   dataset: DATASET -- name (the newest of it) or id
 -- columns: update, rows, prompts, prompt_tokens, response_tokens, longest_response, labels
 SELECT
     d.update,

@@ -231,16 +231,21 @@ def errors() -> Iterator[None]:
             "s2d query --unsafe lets SQL read and write other files",
         ) from error
     except duckdb.Error as error:
-        raise QueryError(
-            "the query failed",
-            _message(error),
-            "s2d query --list shows the named queries; s2d query 'DESCRIBE rollouts' a view's "
-            "columns",
-        ) from error
+        raise QueryError("the query failed", _message(error), _next_command(error)) from error
     except RuntimeError as error:
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise
+
+
+def _next_command(error: duckdb.Error) -> str:
+    """The command that shows what a query may name; empty where that is not what it missed."""
+    text = str(error)
+    if isinstance(error, duckdb.BinderException) and "Candidate" not in text:
+        return 's2d query "DESCRIBE rollouts" shows the columns of a view'
+    if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
+        return 's2d query "SHOW TABLES" lists the views, s2d query --list the named queries'
+    return ""
 
 
 def _message(error: duckdb.Error) -> str:

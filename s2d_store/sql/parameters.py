@@ -13,6 +13,14 @@ from s2d_store.errors import InputError, NotFoundError, did_you_mean
 
 _LEAST = {"BIGINT": -(2**63), "COUNT": 1}
 NAMED = 8
+# What a parameter of a type may be is looked up in the store; and where a user finds it.
+_LOOKED_UP = {
+    "POLICY": ("policy_names", ""),
+    "ROLLOUT": ("rollouts_named", "s2d sample shows some"),
+    "STAGE": ("stage_names", "s2d runs shows what ran"),
+    "RUN": ("run_ids", "s2d runs shows what ran"),
+    "DATASET": ("dataset_keys", "s2d dataset list"),
+}
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -81,7 +89,50 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
         return text.lower() in _TRUE
     if param.type == "POLICY":
         return policy(con, text)[0]
+    if param.type == "ROLLOUT":
+        return rollout(con, text)
+    if param.type in _LOOKED_UP:
+        return _known(param.type, text, con)
     return text
+
+
+def lookups(query: Query) -> str:
+    """The SQL that `resolve` runs: a connection has to make what it names."""
+    names = dict.fromkeys(_LOOKED_UP[p.type][0] for p in query.params if p.type in _LOOKED_UP)
+    return "\n".join(queries.internal(name) for name in names)
+
+
+def _known(kind: str, text: str, con: duckdb.DuckDBPyConnection) -> str:
+    statement, fix = _LOOKED_UP[kind]
+    names = [name for (name,) in con.sql(queries.internal(statement)).fetchall()]
+    if text not in names:
+        raise NotFoundError(
+            f"no {kind.lower()} {text!r} in this store{did_you_mean(text, names)}",
+            _registered(names, f"{kind.lower()}s"),
+            fix,
+        )
+    return text
+
+
+def rollout(con: duckdb.DuckDBPyConnection, prefix: str) -> str:
+    """The id of the rollout whose id begins so.
+
+    Raises:
+        NotFoundError: there is none.
+        InputError: there are several.
+    """
+    statement, fix = _LOOKED_UP["ROLLOUT"]
+    found = con.execute(queries.internal(statement), {"prefix": prefix}).fetchall()
+    ids: list[str] = [name for (name,) in found]
+    if prefix in ids or len(ids) == 1:
+        return prefix if prefix in ids else ids[0]
+    if not ids:
+        raise NotFoundError(f"no rollout {prefix!r} in this store", fix=fix)
+    raise InputError(
+        f"several rollouts begin with {prefix!r}",
+        ", ".join(ids[:5]) + (" and more" if len(ids) > 5 else ""),
+        "give more of the id",
+    )
 
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
@@ -102,11 +153,11 @@ def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     )
 
 
-def _registered(names: Sequence[str]) -> str:
+def _registered(names: Sequence[str], what: str = "registered") -> str:
     """Names for a message: a recipe of many rounds registers hundreds."""
     if len(names) > NAMED:
-        return f"the newest of {len(names)} registered: {', '.join(names[-NAMED:])}"
-    return f"registered: {', '.join(names) or 'none'}"
+        return f"the newest of {len(names)} {what}: {', '.join(names[-NAMED:])}"
+    return f"{what}: {', '.join(names) or 'none'}"
 
 
 def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:

@@ -17,6 +17,9 @@ from tests.support import audit_rows, synthetic
 @pytest.fixture
 def filled(store: Store) -> Store:
     synthetic.fill(store, n_prompts=3, n=4, k=5)
+    locked = {"dataset_id": "d", "name": "d", "query": "warmup", "fingerprint": "f", "lock": "{}"}
+    rows = [locked | {"created_at": synthetic.NOW}]
+    store.commit({"datasets": synthetic.table("datasets", rows)})
     return store
 
 
@@ -24,7 +27,9 @@ def filled(store: Store) -> Store:
 def test_every_query_gives_the_columns_it_declares(filled: Store, name: str) -> None:
     query = queries.catalog()[name]
     con = filled.connect()
-    given = {p.name: "teacher" for p in query.params if p.default is None}
+    (rollout,) = filled.sql("SELECT min(rollout_id) FROM rollouts").fetchall()[0]
+    ready = {"ROLLOUT": rollout, "DATASET": "d"}
+    given = {p.name: ready.get(p.type, "teacher") for p in query.params if p.default is None}
     values = parameters.resolve(query, given, con) | {"seed": 0}
     connection.prepare(con, query.sql)
     relation = con.sql(query.sql, params=parameters.bind(query, values))

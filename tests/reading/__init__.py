@@ -1,0 +1,1 @@
+"""Tests of s2d_store.reading, and of what shows it."""
