@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from cli.options import (
     open_store,
     pairs,
 )
+
+if TYPE_CHECKING:
+    from s2d_store.store import Store
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
@@ -60,14 +63,33 @@ def build(
             "start the file as queries/datasets/warmup.sql does",
         )
     given = pairs(param, "--param")
-    lock = run_build(open_store(store), name, asked, given, seed, budget, copy_rows, spill)
+    opened = open_store(store)
+    lock = run_build(opened, name, asked, given, seed, budget, copy_rows, spill)
     counts = lock["counts"]
+    _say_mixed_k(opened, name)
     print(f"dataset {name} locked: kind {lock['kind']}, fingerprint {lock['fingerprint']}")
     print(
         f"  {counts['rows']:,} rows in {counts['updates']:,} updates, "
         f"{counts['prompt_tokens']:,} prompt and {counts['response_tokens']:,} response tokens, "
         f"{counts['labels']:,} labels"
     )
+
+
+def _say_mixed_k(store: Store, name: str) -> None:
+    """Say so where the rows have top-k of several k: a loss then sees other tails in each."""
+    import pyarrow.compute as pc
+
+    from cli.progress import say
+    from s2d_store.datasets.open import open_dataset
+
+    dataset = open_dataset(store, name)
+    if "k" not in dataset.columns:
+        return
+    found = pc.value_counts(dataset.light(["k"]).column("k")).to_pylist()
+    counts = sorted((row["values"], row["counts"]) for row in found if row["values"])
+    if len(counts) > 1:
+        told = ", ".join(f"k = {k}: {count:,} rows" for k, count in counts)
+        say(f"dataset {name} mixes top-k of several sizes ({told}); -p k={counts[0][0]} takes one")
 
 
 @app.command()

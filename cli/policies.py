@@ -66,8 +66,14 @@ def add(
         )
         print(f"policy {known.name} is {known.policy_id} (served)")
         return
+    before = opened.sql("SELECT policy_id FROM policies").fetchall()
     done = registry.register(opened, name, location, revision=revision, parent_policy_id=parent_id)
     print(f"policy {done.name} is {done.policy_id} ({_parameters(done)})")
+    if (done.policy_id,) in before:
+        kept = registry.recorded(opened, done.policy_id).location
+        print(f"  it was registered before; its files are taken from {kept}")
+        if kept != done.location:
+            print(f"  s2d policies move {name} {location} takes them from there")
 
 
 @app.command()

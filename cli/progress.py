@@ -50,10 +50,18 @@ def time_left(progress: Progress, seconds: float) -> str:
 
 def _lines(verb: str) -> OnProgress:
     start = last = time.monotonic()
+    told = ""
 
     def show(progress: Progress) -> None:
-        nonlocal last
+        nonlocal start, last, told
         now = time.monotonic()
+        if progress.doing != told:
+            line = progress.doing or f"loaded in {now - start:.1f} s"
+            print(f"{verb}: {line}", file=sys.stderr, flush=True)
+            start = last = now
+            told = progress.doing
+        if progress.doing:
+            return
         finished = progress.committed == progress.total != 0
         if now - last >= LINE_EVERY_S or (finished and now - start >= 1):
             last = now
@@ -69,7 +77,7 @@ def _lines(verb: str) -> OnProgress:
 
 def _bar(verb: str) -> Iterator[OnProgress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     start = time.monotonic()
@@ -78,18 +86,23 @@ def _bar(verb: str) -> Iterator[OnProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[left]} left"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(verb, total=None, facts="starting", left="?")
 
         def show(progress: Progress) -> None:
+            nonlocal start
+            if progress.doing or not progress.done:
+                # Rates are those of the work, without what was loaded for it.
+                start = time.monotonic()
             seconds = time.monotonic() - start
             bar.update(
                 task,
                 total=progress.total,
                 completed=progress.done,
-                facts=describe(progress, seconds),
+                facts=progress.doing or describe(progress, seconds),
                 left=time_left(progress, seconds),
             )
 

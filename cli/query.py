@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import duckdb
 
     import queries
+
+
+# DuckDB draws from the tables, and then filters what it drew.
+_SAMPLES_FIRST = re.compile(r"\bWHERE\b.*\bUSING\s+SAMPLE\b", re.IGNORECASE | re.DOTALL)
 
 
 def query(
@@ -63,6 +68,7 @@ def query(
     import queries
     from cli import output as out
     from cli.options import pairs
+    from cli.progress import say
     from s2d_store.sql import connection, parameters, read_only
     from s2d_store.storage.reserved_paths import refuse_store_path
     from s2d_store.tables.snapshot import parse_as_of
@@ -82,6 +88,8 @@ def query(
         read_only.only_reads(statement)
     # Names of policies and the like are looked up over the same connection.
     looked_up = parameters.lookups(asked) if isinstance(asked, queries.Query) else ""
+    if _SAMPLES_FIRST.search(statement):
+        say("USING SAMPLE draws before WHERE filters; s2d sample --where draws after it")
     needed = f"{statement}\n{looked_up}"
     con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed)
     if isinstance(asked, queries.Query):

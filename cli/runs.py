@@ -110,9 +110,14 @@ def _rows(store: Store, kind: str, stage: str) -> list[dict[str, Any]]:
 
 
 def _is_alive(store: Store, run_id: str) -> bool:
-    """Whether a process holds the run's lock."""
-    with store.backend.exclusive_lock(store.root, f"{run_id}.lock", wait=False) as free:
-        return not free
+    """Whether a process holds the run's lock, or a shard's."""
+    from s2d_store.errors import StoreError
+
+    try:
+        with store.exclusive(run_id, StoreError(f"run {run_id} is at work")):
+            return False
+    except StoreError:
+        return True
 
 
 def _row(row: dict[str, Any], form: str) -> tuple[Any, ...]:

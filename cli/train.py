@@ -53,7 +53,11 @@ _REQUIRED = {
 }
 _NAME = Annotated[str, typer.Option(help="Name of the trained policy; default: the folder's.")]
 _STAGE = Annotated[
-    str, typer.Option(help="Stage that budgets count this run for; default: the trainer.")
+    str,
+    typer.Option(
+        help="Stage that budgets count this run for; default: the trainer, or "
+        "TRAINER-by-hand where a recipe has a stage of that name."
+    ),
 ]
 _COMMON = {
     "name": Option(_NAME, ""),

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import queries
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
 from s2d_store.config_identity import defaults, non_default
@@ -52,7 +53,8 @@ def train_from_store(
         output: folder for checkpoints and the final model.
         settings: fields of the config but dataset, student and output.
         name: of the trained policy; empty takes the folder's.
-        stage: stage that budgets count the run for; empty takes the trainer's name.
+        stage: stage that budgets count the run for; empty takes the trainer's name, or, where a
+            recipe has a stage of that name, `NAME-by-hand`.
         budget: budget file; empty takes the store's own budget.toml, if any.
         on_update: called with each line of updates.jsonl.
 
@@ -83,7 +85,7 @@ def train_from_store(
     run = training.run_id(trainer.name, lock, policy, non_default(decisive, unless))
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     training.require_name(store, name or output.name, run)
-    guard, stage = Guard.open(store, budget), stage or trainer.name
+    guard, stage = Guard.open(store, budget), stage or _stage_by_hand(store, trainer.name)
     charges.before_training(guard, store, run, stage, lock, policy)
     asked = {"trainer": trainer.name, "output": str(output.absolute()), "name": name or output.name}
     parents = [lock["dataset_id"]]
@@ -99,6 +101,13 @@ def train_from_store(
             train(config, record_update)
         made = training.record_output(store, output, run, lock, policy, name or output.name)
     return run, made
+
+
+def _stage_by_hand(store: Store, trainer: str) -> str:
+    """The stage of a run that names none: never a recipe's, whose books it would change."""
+    asked = {"stage": trainer}
+    ((taken,),) = store.sql(queries.internal("recipe_has_stage"), asked).fetchall()
+    return f"{trainer}-by-hand" if taken else trainer
 
 
 def require_torch() -> None:

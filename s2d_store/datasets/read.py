@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,9 @@ from s2d_store.datasets.update_rows import (
 from s2d_store.encoding.list_columns import to_numpy
 from s2d_store.errors import DatasetError, InputError
 from s2d_store.storage.checked_parquet import open_checked
+
+if TYPE_CHECKING:
+    import polars
 
 __all__ = [
     "COUNTS",
@@ -79,6 +82,65 @@ class LockedDataset:
         folder = Path(folder)
         lock = read_lock(folder)
         return cls(folder, lock, check_files(folder, lock))
+
+    def __len__(self) -> int:
+        """Rows."""
+        return int(self.lock.counts["rows"])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Rows in training order, a record each; lists as NumPy arrays.
+
+        Example:
+            >>> row = next(iter(dataset))
+            >>> row["update"], len(row["response_token_ids"]) == row["response_tokens"]
+            (1, True)
+        """
+        for update in self.updates():
+            yield from update.records()
+
+    def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows as one Arrow table, in training order; it has to fit in memory.
+
+        Args:
+            columns: columns to read; None reads all, the tokens too.
+
+        Raises:
+            InputError: a column that the dataset lacks.
+        """
+        wanted = list(self.columns if columns is None else columns)
+        return pa.concat_tables([rows.arrow(wanted) for rows in self.updates(columns=wanted)])
+
+    def pl(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
+        """All rows as a Polars frame, see `arrow`.
+
+        Raises:
+            InputError: a column that the dataset lacks, or Polars is not installed.
+        """
+        try:
+            import polars
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "polars is not installed", "a dataset becomes a Polars frame with it",
+                "pip install polars, or use .arrow()",
+            ) from error  # fmt: skip
+        frame = polars.from_arrow(self.arrow(columns))
+        assert isinstance(frame, polars.DataFrame), "a table becomes a frame"
+        return frame
+
+    def __repr__(self) -> str:
+        """Name, kind and counts on one line."""
+        counts = self.lock.counts
+        return (
+            f"LockedDataset({self.lock.name!r}, {self.lock.kind}, {counts['rows']:,} rows in "
+            f"{counts['updates']:,} updates)"
+        )
+
+    def _repr_html_(self) -> str:
+        from s2d_store.reading import html
+
+        shown = [("kind", self.lock.kind), *self.lock.counts.items()]
+        shown += [("fingerprint", self.lock.fingerprint), ("columns", ", ".join(self.columns))]
+        return html.rows(["what", "value"], shown, f"dataset {self.lock.name}")
 
     def light(self, columns: Sequence[str]) -> pa.Table:
         """Columns of all rows that the dataset's own files hold, in training order."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from s2d_store.datasets.prefetch import prefetch
@@ -74,6 +75,34 @@ class UpdateRows:
     def waiting(self) -> tuple[str, ...]:
         """Names of the list columns that are not read yet."""
         return self.lists.waiting if isinstance(self.lists, DeferredLists) else ()
+
+    def __repr__(self) -> str:
+        """Its number, rows and columns; never the arrays themselves."""
+        columns = ", ".join([*self.scalars, *self.lists])
+        return f"UpdateRows(update={self.update}, n_rows={self.n_rows}, columns: {columns})"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The rows, a record each; lists as NumPy arrays."""
+        lists = {name: self.lists[name] for name in self.lists}
+        for i in range(self.n_rows):
+            row: dict[str, Any] = {"update": self.update}
+            row |= {name: values[i : i + 1].tolist()[0] for name, values in self.scalars.items()}
+            for name, (values, offsets) in lists.items():
+                row[name] = values[offsets[i] : offsets[i + 1]]
+            yield row
+
+    def arrow(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows as an Arrow table."""
+        found = {}
+        for name in columns:
+            if name in self.lists:
+                values, offsets = self.lists[name]
+                found[name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+            elif name in self.scalars:
+                found[name] = pa.array(self.scalars[name])
+            else:
+                found[name] = pa.array(np.full(self.n_rows, self.update, np.int32))
+        return pa.table(found)
 
     def lengths(self, column: str) -> Int64:
         """Entries per row of a list column, int64 (R,)."""

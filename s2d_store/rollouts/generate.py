@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,7 +31,14 @@ from s2d_store.rollouts.generate_config import (
     run_of,
 )
 from s2d_store.rollouts.grade_items import prompt_facts
-from s2d_store.rollouts.progress import OnNotice, OnProgress, Progress, ignore, say_nothing
+from s2d_store.rollouts.progress import (
+    OnNotice,
+    OnProgress,
+    Progress,
+    ignore,
+    loading,
+    say_nothing,
+)
 from s2d_store.rollouts.requests import Job, drop_too_long, plan
 from s2d_store.rollouts.selection import Prompt, prompts_of_round, select_prompts
 from s2d_store.runs import record
@@ -44,7 +52,8 @@ from s2d_store.verifiers.pool import VerifierPool
 class Generated:
     """What a generate command did: its run, rollouts stored now and there before, response
     tokens sampled now, and prompts left out as too long; of a server also how many rollouts no
-    answer could be stored for, and why the last one could not.
+    answer could be stored for, and why the last one could not. `cut_off` of the rollouts ended at
+    the most tokens; `seconds` are those of loading and sampling.
     """
 
     run_id: str
@@ -57,6 +66,8 @@ class Generated:
     too_long: int
     rejected: int = 0
     rejected_why: str = ""
+    cut_off: int = 0
+    seconds: float = 0.0
 
 
 def generate(
@@ -115,8 +126,13 @@ def generate(
             jobs = [job for job in jobs if shard.holds(job.request.rollout_id)]
         progress = Progress(total=len(jobs))
         too_long, rejected = 0, dict[str, str]()
+        began = time.monotonic()
         if jobs:
+            progress.doing = loading(policy, config)
+            on_progress(progress)
             with _open(engines, config, policy) as engine, _grading(pools, config) as pool:
+                progress.doing = ""
+                on_progress(progress)
                 check_k(config.top_logprobs, engine.vocab_size)
                 about = endpoint_facts.recorded(
                     store, policy, run_id, engine, config.params, on_notice
@@ -159,6 +175,8 @@ def generate(
         too_long=too_long,
         rejected=len(rejected),
         rejected_why=next(reversed(rejected.values()), ""),
+        cut_off=progress.cut_off,
+        seconds=time.monotonic() - began,
     )
 
 
@@ -280,5 +298,6 @@ def sample_and_store(
             )
             progress.done += 1
             progress.tokens += n_tokens
+            progress.cut_off += sample.finish_reason == "length"
             on_progress(progress)
     on_progress(progress)

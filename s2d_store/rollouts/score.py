@@ -27,7 +27,14 @@ from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
 from s2d_store.rollouts import endpoint_facts, records
 from s2d_store.rollouts.chunk_writer import ChunkWriter
-from s2d_store.rollouts.progress import OnNotice, OnProgress, Progress, ignore, say_nothing
+from s2d_store.rollouts.progress import (
+    OnNotice,
+    OnProgress,
+    Progress,
+    ignore,
+    loading,
+    say_nothing,
+)
 from s2d_store.rollouts.selection import check_counts, check_mass, condition, where_errors
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
@@ -122,8 +129,11 @@ def score(
             pending = pending.filter(pa.array([shard.holds(key) for key in keys], pa.bool_()))
         progress, rejected = Progress(total=pending.num_rows), dict[str, str]()
         if pending.num_rows:
-            opened = _open(engines, config, scorer)
-            with opened as engine:
+            progress.doing = loading(scorer, config)
+            on_progress(progress)
+            with _open(engines, config, scorer) as engine:
+                progress.doing = ""
+                on_progress(progress)
                 about = endpoint_facts.recorded(store, scorer, run_id, engine, None, on_notice)
                 with about as rejected:
                     _run(store, config, scorer, run_id, engine, pending, progress, on_progress)

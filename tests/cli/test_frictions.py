@@ -1,0 +1,111 @@
+"""What users stumbled over, once each: a note, a figure or an error where there was nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from s2d_store.runs import invocation
+from s2d_store.runs.record import record_run
+from s2d_store.store import Store
+from tests.conftest import Cli
+from tests.support import synthetic
+from tests.support.tiny_models import save_tiny_model
+
+
+def test_generate_says_what_it_loads_and_how_it_went(
+    cli: Cli, store: Store, questions: Path, teacher_folder: Path
+) -> None:
+    at = ("--store", store.root)
+    assert cli("prompts", "add", questions, *at).code == 0
+    done = cli(
+        "generate", "--policy", teacher_folder, "--role", "teacher", "--max-tokens", 2, "-n", 2, *at
+    )
+    assert done.code == 0, done.err
+    assert re.search(
+        r"generate: loading teacher \([\d,]+ parameters, transformers engine", done.err
+    )
+    assert re.search(r"generate: loaded in [\d.]+ s", done.err)
+    rows = store.sql("SELECT response_tokens, finish_reason, run_id FROM rollouts").fetchall()
+    mean = sum(row[0] for row in rows) / len(rows)
+    cut = sum(row[1] == "length" for row in rows)
+    assert f"  mean length {mean:.1f} tokens, {cut} cut off at 2 ({cut / 16:.1%}), in " in done.out
+    assert ("many are cut off: --max-tokens 4" in done.out) == (cut > 1.6)
+    assert done.out.splitlines()[-1] == f"next: s2d verify --where \"run_id = '{rows[0][2]}'\""
+
+
+def test_prompts_without_gold_answers_are_named(
+    cli: Cli, store: Store, questions: Path, teacher_folder: Path
+) -> None:
+    at = ("--store", store.root)
+    cli("prompts", "add", questions, "--answer-field", "none", *at)
+    usual = ("--policy", teacher_folder, "--role", "teacher", "--max-tokens", 2, "--limit", 2)
+    done = cli("generate", *usual, "--verify", *at)
+    assert done.code == 0 and "none was graded: their prompts have no gold answer" in done.out
+    done = cli("verify", *at)
+    assert done.code == 1 and "none of their prompts has an answer" in done.err
+
+
+def test_using_sample_with_where_is_pointed_out(cli: Cli, store: Store) -> None:
+    synthetic.fill(store)
+    at = ("--store", store.root)
+    text = "SELECT rollout_id FROM rollouts WHERE sample_index = 0 USING SAMPLE 5"
+    done = cli("query", text, *at)
+    assert done.code == 0 and "USING SAMPLE draws before WHERE filters" in done.err
+    assert cli("query", "FROM rollouts USING SAMPLE 5", *at).err == ""
+
+
+def test_policies_add_says_that_it_changed_nothing(
+    cli: Cli, store: Store, tmp_path: Path, teacher_folder: Path
+) -> None:
+    at = ("--store", store.root)
+    first = cli("policies", "add", "one", teacher_folder, *at)
+    assert "registered before" not in first.out
+    again = cli("policies", "add", "one", teacher_folder, *at)
+    assert "it was registered before; its files are taken from" in again.out
+    assert "policies move" not in again.out
+    copy = save_tiny_model(tmp_path / "copy", seed=1, layers=2)
+    other = cli("policies", "add", "one", copy, *at)
+    assert f"s2d policies move one {copy} takes them from there" in other.out
+
+
+def test_training_by_hand_stays_out_of_a_recipes_books(store: Store) -> None:
+    from cli.recipes.train_from_store import _stage_by_hand
+
+    with record_run(store, "a", "train", {}, stage="warmup"):
+        pass
+    assert _stage_by_hand(store, "warmup") == "warmup", "no recipe has it"
+    with (
+        invocation.invoked(recipe="mine"),
+        record_run(store, "b", "train", {}, stage="warmup"),
+    ):
+        pass
+    assert _stage_by_hand(store, "warmup") == "warmup-by-hand"
+    assert _stage_by_hand(store, "opd") == "opd"
+
+
+@pytest.mark.parametrize(("ks", "said"), [((3, 5), True), ((5, 5), False)])
+def test_a_dataset_of_two_sizes_of_topk_says_so(
+    cli: Cli, store: Store, ks: tuple[int, int], said: bool
+) -> None:
+    for number, k in enumerate(ks):
+        synthetic.fill(store, k=k, run=f"gen-{number}")
+    options = ("--query", "warmup", "-p", "teacher=teacher", "-p", "rows_per_update=8")
+    at = ("--store", store.root)
+    done = cli("dataset", "build", "w", *options, *at)
+    assert done.code == 0, done.err
+    told = "dataset w mixes top-k of several sizes (k = 3: 12 rows, k = 5: 12 rows)"
+    assert (told in done.err) == said, done.err
+    done = cli("dataset", "build", "z", *options, "-p", "k=0", *at)
+    assert (
+        done.code == 1 and "k='0' of query warmup is not a whole number of at least 1" in done.err
+    )
+
+
+def test_the_fix_of_an_sql_error_fits_it(cli: Cli, store: Store) -> None:
+    at = ("--store", store.root)
+    assert "fix" not in cli("query", "SELECT policyy FROM rollouts", *at).err, "DuckDB says which"
+    assert "SHOW TABLES" in cli("query", "FROM rolouts", *at).err
+    assert "fix" not in cli("query", "SELEC 1", *at).err
