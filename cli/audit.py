@@ -34,12 +34,7 @@ def audit(
     format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Ask whether the store's facts hold together; exit 1 where one of the audits fails.
-
-    Example:
-        s2d audit
-        s2d audit label_splits -v -p shared=teacher/rl-teacher,student/cold-grpo
-    """
+    """Ask whether the store's facts hold together; exit 1 where one of the audits fails."""
     from cli.options import pairs
     from cli.output import check_format
     from s2d_store.audits import audit as run_audits

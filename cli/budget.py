@@ -29,12 +29,7 @@ def budget(
     format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Show declared, spent and left; without a budget file, what each role and stage spent.
-
-    Example:
-        s2d budget
-        s2d budget --lineage student --purpose any
-    """
+    """Show declared, spent and left; without a budget file, what each role and stage spent."""
     from dataclasses import replace
 
     from cli.output import check_format

@@ -121,11 +121,7 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
 @app.command("list")
 def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
-    """Show the datasets whose files are there.
-
-    Example:
-        s2d dataset list
-    """
+    """Show the datasets whose files are there."""
     from cli.output import check_format, print_rows
     from s2d_store.datasets.lock_file import list_built, read_lock
 

@@ -13,15 +13,21 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-EXAMPLE = "Example:"
+from cli import examples
+
 _WIDEST = 110
 _NAMES = 32
 
 
-def split_example(text: str) -> tuple[str, str]:
-    """A command's help without its example, and the example's lines."""
-    about, _, example = inspect.cleandoc(text).partition(f"\n\n{EXAMPLE}")
-    return about, inspect.cleandoc(example)
+def split_help(text: str, words: str) -> tuple[str, str]:
+    """What a command does, and its example: its docstring's, else that of cli.examples.
+
+    Args:
+        text: the command's help.
+        words: its name with the groups that it is in: `policies add`.
+    """
+    about, _, example = inspect.cleandoc(text).partition("\n\nExample:")
+    return about, inspect.cleandoc(example) or examples.of(words)
 
 
 class HelpCommand(TyperCommand):
@@ -44,14 +50,14 @@ class HelpGroup(TyperGroup):
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                about, _ = split_example(command.help or "")
+                about, _ = split_help(command.help or "", name)
                 yield "Commands", name, about.split("\n\n")[0].replace("\n", " ")
 
 
 def _write(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None:
     formatter.width = min(_WIDEST, max(60, shutil.get_terminal_size((100, 24)).columns - 2))
     command.format_usage(ctx, formatter)
-    about, example = split_example(command.help or "")
+    about, example = split_help(command.help or "", _words(ctx))
     if about:
         formatter.write_paragraph()
         with formatter.indentation():
@@ -60,9 +66,18 @@ def _write(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None
         with formatter.section(title):
             formatter.write_dl(rows, col_max=_NAMES)
     if example:
-        with formatter.section(EXAMPLE.rstrip(":")):
+        with formatter.section("Example"):
             for line in example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def _words(ctx: Any) -> str:
+    """A command's words, without the program's name."""
+    words: list[str] = []
+    while ctx.parent is not None:
+        words.insert(0, ctx.info_name)
+        ctx = ctx.parent
+    return " ".join(words)
 
 
 def _sections(

@@ -6,11 +6,7 @@ from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 
 def info(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
-    """Show the store's tables: rows, files, bytes and versions.
-
-    Example:
-        s2d info --store runs/quickstart/store
-    """
+    """Show the store's tables: rows, files, bytes and versions."""
     from cli.output import check_format, print_rows
     from s2d_store.schema import FORMAT_VERSION, TABLES
     from s2d_store.tables import table_state

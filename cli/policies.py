@@ -92,11 +92,7 @@ def move(
 
 @app.command("list")
 def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
-    """Show every policy.
-
-    Example:
-        s2d policies list
-    """
+    """Show every policy."""
     import queries
     from cli.output import check_format, print_table
 

@@ -57,7 +57,8 @@ def _lines(verb: str) -> OnProgress:
         now = time.monotonic()
         if progress.doing != told:
             line = progress.doing or f"loaded in {now - start:.1f} s"
-            print(f"{verb}: {line}", file=sys.stderr, flush=True)
+            if progress.doing or now - start >= 1:
+                print(f"{verb}: {line}", file=sys.stderr, flush=True)
             start = last = now
             told = progress.doing
         if progress.doing:

@@ -58,10 +58,6 @@ def query(
     Views: prompts, policies, rollouts, graded_rollouts (one row per rollout, with its verdict),
     tokens, topk, runs, updates, datasets and more; `s2d query "SHOW TABLES"` lists them, and
     `s2d query "DESCRIBE rollouts"` the columns of one. docs/queries.md explains them.
-
-    Example:
-        s2d query pass_rate -p purpose=eval
-        s2d query "SELECT policy, avg(reward) FROM graded_rollouts GROUP BY ALL" --format md
     """
     from functools import partial
 

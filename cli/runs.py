@@ -36,9 +36,6 @@ def runs(
 
     A run that says it is running and whose process is gone is shown as stopped: its command goes
     on with it.
-
-    Example:
-        s2d runs --stage bridge
     """
     from cli.output import check_format, print_rows
 
@@ -56,11 +53,7 @@ def watch(
     stage: StageOption = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Look at a store again and again: runs, rows, and how training stands. It only reads.
-
-    Example:
-        s2d watch --every 5
-    """
+    """Look at a store again and again: runs, rows, and how training stands. It only reads."""
     opened = open_store(store)
     look = 0
     while True:

@@ -30,9 +30,6 @@ def sample(
     """Print some rollouts to read: prompt, response, gold answer, what the verifier read.
 
     They are drawn by a hash of their ids, so the same command prints the same ones.
-
-    Example:
-        s2d sample -n 5 --where "policy = 'student' AND outcome = 'wrong'"
     """
     import queries
     from cli.output import check_format, print_rows

@@ -42,12 +42,7 @@ def show(
     ] = "text",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read one rollout: prompt, response with its tokens shaded, verdicts; or one token's top-k.
-
-    Example:
-        s2d show 0d8ad8ddcea5164b
-        s2d show 0d8a --token 3
-    """
+    """Read one rollout: prompt, response with its tokens shaded, verdicts; or one token's top-k."""
     from cli.output import check_format
     from s2d_store.errors import NotFoundError
     from s2d_store.reading import signals

@@ -16,11 +16,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -> None:
-    """Show the verifiers that can be named, and every version that has verdicts in the store.
-
-    Example:
-        s2d verifiers list
-    """
+    """Show the verifiers that can be named, and every version that has verdicts in the store."""
     import queries
     from cli.output import check_format, print_table
     from s2d_store.verifiers.registry import available

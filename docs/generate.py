@@ -21,6 +21,7 @@ import typer.main
 from typer.core import TyperGroup
 
 import queries
+from cli.help import split_help
 from cli.main import app
 from cli.recipes import schema
 from queries.kinds import shipped
@@ -72,7 +73,9 @@ def cli_page() -> str:
     for name, command in _commands(root, "s2d"):
         context = typer.Context(command, info_name=name)
         usage = " ".join(command.collect_usage_pieces(context))
-        parts.append(f"## `{name}`\n\n{command.help}\n\n    {name} {usage}\n")
+        about, example = split_help(command.help, name.removeprefix("s2d "))
+        shown = "\n".join(f"    {line}" for line in example.splitlines())
+        parts.append(f"## `{name}`\n\n{about}\n\n    {name} {usage}\n\nExample:\n\n{shown}\n")
         records = [param.get_help_record(context) for param in command.get_params(context)]
         rows = [f"| `{flags}` | {_cell(text)} |" for flags, text in filter(None, records)]
         parts.append("| option | meaning |\n| --- | --- |\n" + "\n".join(rows) + "\n")
