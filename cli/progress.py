@@ -61,7 +61,6 @@ def _lines(verb: str) -> OnProgress:
                 print(f"{verb}: {line}", file=sys.stderr, flush=True)
             start = last = now
             told = progress.doing
-        if progress.doing:
             return
         finished = progress.committed == progress.total != 0
         if now - last >= LINE_EVERY_S or (finished and now - start >= 1):

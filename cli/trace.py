@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_STORE, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -19,20 +19,25 @@ Node = tuple[str, list["Node"]]
 
 def trace(
     policy: Annotated[str, typer.Argument(help="Registered name or id.")],
-    format_: Annotated[str, typer.Option("--format", help="tree or json.")] = "tree",
+    full: Annotated[
+        bool, typer.Option("--full", help="Every run, dataset, verifier and setting, as a tree.")
+    ] = False,
+    format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Walk back from a policy: runs, datasets, rollouts, verifiers, scores, parents, teachers."""
+    """Walk back from a policy to what it was made from, a line per stage; json has all of it."""
     import json
 
+    from cli.output import check_format
     from s2d_store.accounting.lineage import trace as run_trace
-    from s2d_store.errors import InputError
 
-    if format_ not in ("tree", "json"):
-        raise InputError(f"--format {format_!r} is unknown", "formats: tree, json")
+    check_format(format_)
     found = run_trace(open_store(store), policy)
     if format_ == "json":
         print(json.dumps(found, indent=2))
+        return
+    if not full:
+        _print_folded(found, format_)
         return
     node = _policy("policy", found)
     if sys.stdout.isatty():
@@ -41,6 +46,27 @@ def trace(
         Console(highlight=False, markup=False).print(_tree(node))
     else:
         print("\n".join(_lines(node)))
+
+
+def _print_folded(found: dict[str, Any], form: str) -> None:
+    from cli.output import print_rows
+    from s2d_store.accounting.folded_trace import fold
+
+    columns = ["line of", "stage", "policies", "kind", "updates", "rows", "tokens", "taught by"]
+    rows, before = [], ""
+    for part in fold(found):
+        stage = part.stage or "(no training run recorded)"
+        named = part.last if part.rounds == 1 else f"{part.first} .. {part.last}"
+        line = part.line if part.line != before or form != "table" else ""
+        rounds = f" x{part.rounds}" if part.rounds > 1 else ""
+        amounts = (part.updates, part.rows, part.response_tokens) if part.stage else (None,) * 3
+        before = part.line
+        rows.append(
+            (line, stage + rounds, named, part.kinds or None, *amounts, part.teachers or None)
+        )
+    print_rows(columns, rows, form)
+    if form == "table":
+        print("--full prints every run, dataset, verifier and setting")
 
 
 def _tree(node: Node) -> Tree:

@@ -12,9 +12,10 @@ import math
 from bisect import bisect_left
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +41,6 @@ from s2d_store.datasets.update_rows import (
 from s2d_store.encoding.list_columns import to_numpy
 from s2d_store.errors import DatasetError, InputError
 from s2d_store.storage.checked_parquet import open_checked
-
-if TYPE_CHECKING:
-    import polars
 
 __all__ = [
     "COUNTS",
@@ -110,22 +108,22 @@ class LockedDataset:
         wanted = list(self.columns if columns is None else columns)
         return pa.concat_tables([rows.arrow(wanted) for rows in self.updates(columns=wanted)])
 
-    def pl(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
+    def pl(self, columns: Sequence[str] | None = None) -> Any:
         """All rows as a Polars frame, see `arrow`.
 
         Raises:
             InputError: a column that the dataset lacks, or Polars is not installed.
         """
         try:
-            import polars
+            # Trainers read datasets with pyarrow and numpy alone: this is for who asks for it.
+            polars = import_module("polars")
         except ModuleNotFoundError as error:
             raise InputError(
-                "polars is not installed", "a dataset becomes a Polars frame with it",
+                "polars is not installed",
+                "a dataset becomes a Polars frame with it",
                 "pip install polars, or use .arrow()",
-            ) from error  # fmt: skip
-        frame = polars.from_arrow(self.arrow(columns))
-        assert isinstance(frame, polars.DataFrame), "a table becomes a frame"
-        return frame
+            ) from error
+        return polars.from_arrow(self.arrow(columns))
 
     def __repr__(self) -> str:
         """Name, kind and counts on one line."""

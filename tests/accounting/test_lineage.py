@@ -10,6 +10,7 @@ import pytest
 
 import queries
 from s2d_store.accounting import policy_cost
+from s2d_store.accounting.folded_trace import fold
 from s2d_store.accounting.lineage import trace
 from s2d_store.errors import NotFoundError
 from s2d_store.sql import parameters
@@ -232,7 +233,7 @@ def test_an_unknown_policy_is_the_usual_error(whole: Store, cli: Any) -> None:
 
 
 def test_trace_prints_a_tree_or_json(whole: Store, cli: Any) -> None:
-    result = cli("trace", "final", "--store", whole.root)
+    result = cli("trace", "final", "--full", "--store", whole.root)
     lines = result.out.splitlines()
     assert lines[0].startswith("policy final (")
     assert "  training run train-f (stage grpo, done, code 1), 2 updates" in lines
@@ -242,6 +243,22 @@ def test_trace_prints_a_tree_or_json(whole: Store, cli: Any) -> None:
     parsed = json.loads(cli("trace", "final", "--format", "json", "--store", whole.root).out)
     assert parsed == trace(whole, "final")
     assert cli("trace", "final", "--format", "xml", "--store", whole.root).code == 1
+
+
+def test_rounds_of_a_stage_are_folded(whole: Store, cli: Any) -> None:
+    result = cli("trace", "final", "--store", whole.root)
+    assert result.code == 0 and len(result.out.splitlines()) < 12
+    parts = fold(trace(whole, "final"))
+    assert parts[0].line == "final" and parts[0].stage == "grpo" and parts[0].updates == 2
+    names = [part.last for part in parts]
+    assert len(names) == len(set(names)), "a policy stands once"
+    assert "teacher-rl" in {part.line for part in parts}, "teachers have lines of their own"
+    rounds = {"run_id": "r", "stage": "s", "updates": 3, "datasets": []}
+    chain: Any = None
+    for number in range(3):
+        chain = {"policy_id": f"p{number}", "name": f"p{number}", "run": rounds, "parent": chain}
+    (part,) = fold(chain)
+    assert (part.rounds, part.first, part.last, part.updates) == (3, "p0", "p2", 9)
 
 
 def test_costs_of_many_policies_are_those_of_each(whole: Store) -> None:
