@@ -11,7 +11,8 @@ from s2d_store.ids import content_id
 from s2d_store.redact import redact
 
 # Text columns that may name machines and places, by table. What prompts and responses say is the
-# data itself, and stays.
+# data itself, and stays; of prompts' other fields, which verifiers read, secrets alone are masked.
+SECRETS_ALONE = ("prompts",)
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "prompts": ("meta", "task"),
     "runs": ("config", "argv"),
@@ -38,7 +39,8 @@ def masked(name: str, table: pa.Table) -> pa.Table:
         elif pa.types.is_list(table.schema.field(column).type):
             values = [v and [mask(item) for item in v] for v in values]
         else:
-            values = [v and mask(v) for v in values]
+            change = redact if name in SECRETS_ALONE else mask
+            values = [v and change(v) for v in values]
         made = pa.array(values, table.schema.field(column).type)
         table = table.set_column(at, table.schema.field(column), made)
     return table

@@ -1,7 +1,6 @@
 """`trl-grpo`: JSONL of distinct prompts with their gold answers, for TRL's GRPOTrainer.
 
-TRL's accuracy_reward reads the column `solution`; s2d's verifiers read it through
-`s2d_store.verifiers`.
+TRL's accuracy_reward reads the column `solution`.
 """
 
 from __future__ import annotations
