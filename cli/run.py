@@ -85,7 +85,7 @@ def run(
         with mistakes.collect():
             estimate.require_budget(store, asked, lines)
     if plan:
-        print_plan(asked, lines)
+        print_plan(asked, lines, experiment.tasks, bases)
         mistakes.raise_all(f"recipe {recipe}, as it stands,")
         return
     mistakes.raise_all(f"recipe {recipe}")

@@ -32,36 +32,118 @@ from s2d_store.schema import FORMAT_VERSION, TABLES
 DOCS = Path(__file__).parent
 RECIPES = """A recipe is a TOML file of stages that `s2d run` carries out through the store.
 
-    s2d run recipe.toml --plan     # what would run and spend, and does the budget allow it
-    s2d run recipe.toml            # run it; killed anywhere, the same command goes on
-    s2d run recipe.toml --stage bridge --seed 1    # only that, and what it needs
+    s2d run recipe.toml --plan      # what would run, what it costs, what the run would refuse
+    s2d run recipe.toml             # run it; killed anywhere, the same command continues
+    s2d run recipe.toml --stage bridge --seed 1     # only that, and what it needs
+    s2d run recipe.toml --set stage.bridge.train.lr=1e-5 --set name=slower
 
-Stages run in the file's order, dependencies first; `start`, `teacher`, `treatment`, `bridge` and
-`policies` name policies or other stages, whose last round's policy is meant. A grpo or opd stage
-loops: sample from the newest policy (the prompts whose turn it is), grade or score, lock the
-round's dataset, train. The optimizer and its schedule go on from round to round. Round 3 of stage
-`bridge` of recipe `paper` is run, dataset and policy `paper.bridge.r003`; warmup and sft have one
-round and no number.
+## A small one
 
-Paths start at the folder of the file that says them. `extends = "base.toml"` lays a recipe over
-another; `--overlay more.toml` and `--set stage.bridge.train.lr=1e-5` lay more over both. A stage
-that was done with other settings is refused; `--redo STAGE` does it, and what depends on it, again
-as a new attempt.
+```toml
+name = "small"
+store = "runs/small/store"
+output = "runs/small/policies"
 
-Recipes may share a store. A stage that another recipe has done whole, with the same name, settings,
-policies and prompts, is taken over: `warmup: as paper.warmup, with the same settings and inputs`. A
-policy that two recipes name alike and that differs is registered as `RECIPE.NAME` for the second.
+[prompts.math]
+file = "data/math.jsonl"
+split = { "1H" = 0.5, "2H" = 0.5 } # dealt out at random, by split_seed
+[prompts.test]
+file = "data/test.jsonl"
 
-A stage with `query = "mine.sql"` makes its datasets by that file, in the folder of the recipe: its
-header says of what kind they are, and `trainer` who trains on them (docs/extending.md).
+[policies]
+teacher = "models/teacher"
+student = "Qwen/Qwen3-1.7B"
 
-A round is a run in the store, with the settings that it was done with: done, it is passed over;
-with other settings, refused. What a stage could not do is told before the first one starts: bf16
-without a GPU, a teacher of other tokens, a verifier that is not there, more labels or updates than
-the budget has. `[defaults.generate]`, `[defaults.score]` and `[defaults.train]` hold for every
-stage that takes such a table. Ready recipes: examples/miniature.toml (the paper's arms on a CPU,
-docs/miniature.md), examples/quickstart.toml, examples/gsm8k-smollm2.toml and
-examples/paper-qwen3.toml.
+[defaults.train]
+lr = 1e-5
+
+[stage.rl-teacher]
+kind = "grpo"
+start = "teacher"
+role = "teacher"
+prompts = "split = '1H'"
+rounds = 10
+prompts_per_round = 256
+generate.n = 8
+
+[stage.bridge]
+kind = "opd"
+start = "student"
+teacher = "rl-teacher"
+prompts = "split = '1H'"
+rounds = 10
+prompts_per_round = 256
+generate.top_logprobs = 20
+
+[stage.eval]
+kind = "eval"
+policies = ["teacher", "rl-teacher", "student", "bridge"]
+sets = ["test"]
+generate.n = 16
+```
+
+Ready recipes: examples/quickstart.toml, examples/miniature.toml (the paper's arms on a CPU,
+docs/miniature.md), examples/gsm8k-smollm2.toml and examples/paper-qwen3.toml.
+
+## Stages and rounds
+
+Stages run in the order of the file, dependencies first. `start`, `teacher`, `treatment`, `bridge`
+and `policies` name policies or other stages; of a stage, the policy of its last round is meant. A
+grpo or opd stage works in rounds: sample from the newest policy, grade or score, lock the dataset of
+the round, train. The optimizer continues from round to round. A round of GRPO in which no group has
+rewards that differ takes no step; it is recorded, and the next round continues.
+
+The learning rate follows the schedule that was planned: a round that takes fewer updates than
+planned, because its query left rollouts out, spreads them over its part of the schedule.
+`train.partial_update` says what happens to a last update with fewer rows: keep, drop, or scale.
+
+A stage with `query = "mine.sql"` makes its datasets by that file: its header says of what kind they
+are, and `trainer` who trains on them (docs/extending.md). `[defaults.generate]`, `[defaults.score]`
+and `[defaults.train]` hold for every stage that takes such a table.
+
+## Names, and a store that several recipes share
+
+Round 3 of stage `bridge` of recipe `paper` is run, dataset and policy `paper.bridge.r003`. Warmup
+and sft have one round and no number. Several recipes can use one store. A stage that another recipe
+has finished, with the same name, settings, policies and prompts, is reused: `warmup: as
+paper.warmup, with the same settings and inputs`. If two recipes give different policies the same
+name, the second one is registered as `RECIPE.NAME`. A recipe samples only prompts of its own
+sources and splits. A budget file counts a stage's name over all recipes of the store.
+
+## Changing a recipe
+
+Paths start at the folder of the file that contains them; those in `--set` start at the working
+directory. `extends = "base.toml"` uses another recipe as a base, and `--overlay more.toml` and
+`--set KEY=VALUE` change keys on top; tables are merged, values and lists are replaced. Values of
+`--set` are TOML; a bare word is a text. What was changed is recorded with each round.
+
+A round records the settings that it was done with. A finished round is not repeated. If the
+settings have changed, the run is refused. Restore them, run a new experiment (`--set name=...`), or
+use `--redo STAGE`: the stage, and every stage that depends on it, is done again as attempt
+`paper.bridge.a1.r003`. What is stored stays.
+
+## Sweeps, and teachers by students
+
+```toml
+[sweep]
+stage.bridge.train.lr = [1e-5, 1e-6]
+
+[matrix]
+teacher = ["teacher-8b", "teacher-14b"] # a stage uses it as teacher = "{teacher}"
+```
+
+Each stage that uses a swept key or a variable, and each stage that depends on one, is copied for
+every combination: `bridge.lr-1e-05`, `bridge.teacher-8b`. All others run once, and the copies share
+them. An eval stage compares all copies in one table, unless its baseline or its own settings vary;
+then there is one eval stage per combination. `--stage bridge` and `--redo bridge` mean all copies.
+
+## Before it runs
+
+`--plan` prints what every stage would do and cost, and then everything that the run would refuse,
+each with its line in the file; it exits 1 if there is anything. It tells, among others: unknown
+keys and wrong values, missing files, a teacher with another tokenizer, bf16 without a GPU, trackers
+that are not installed, rounds with other settings, names that are taken, and a budget that is too
+small. The price is an upper bound: every response has `max_tokens`. `[rates]` gives GPU hours.
 """
 NOTE = "<!-- Generated by docs/generate.py: edit the code, then run `make format`. -->\n"
 
@@ -144,6 +226,7 @@ def recipes_page() -> str:
         schema.Recipe,
         schema.Prompts,
         schema.Engine,
+        schema.Rates,
         schema.Stage,
         schema.Generate,
         schema.Score,

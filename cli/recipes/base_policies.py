@@ -22,12 +22,14 @@ class Base:
         policy_id: its id.
         location: its folder or hub id.
         is_new: whether it is still to be registered.
+        n_parameters: those that a token uses; None where unknown.
     """
 
     name: str
     policy_id: str
     location: str
     is_new: bool
+    n_parameters: int | None = None
 
 
 def find_bases(
@@ -57,12 +59,13 @@ def _find(known: list[Base], recipe: str, name: str, location: str) -> Base:
     names = (name, f"{recipe}.{name}")
     there = next((k for k in known if k.name in names and _is_at(k, location)), None)
     if there is None:
-        policy_id = inspect_policy(location)[0].policy_id
-        there = next((k for k in known if k.policy_id == policy_id), None)
-    if there is None:
-        taken = any(k.name == name for k in known)
-        there = Base(names[taken], policy_id, location, is_new=True)
-        known.append(there)
+        info = inspect_policy(location)[0]
+        there = next((k for k in known if k.policy_id == info.policy_id), None)
+        if there is None:
+            taken = any(k.name == name for k in known)
+            size = info.active_parameters or info.n_parameters
+            there = Base(names[taken], info.policy_id, location, is_new=True, n_parameters=size)
+            known.append(there)
     return there
 
 
@@ -73,10 +76,13 @@ def register_bases(store: Store, bases: Mapping[str, Base]) -> None:
 
 
 def _known(store: Store) -> list[Base]:
-    rows = store.sql("SELECT name, policy_id, location FROM policies WHERE kind = 'weights'")
+    rows = store.sql(
+        "SELECT name, policy_id, location, coalesce(active_parameters, n_parameters) "
+        "FROM policies WHERE kind = 'weights'"
+    )
     return [
-        Base(name, policy_id, locations.from_stored(store.root, location or ""), is_new=False)
-        for name, policy_id, location in rows.fetchall()
+        Base(name, policy_id, locations.from_stored(store.root, at or ""), False, size)
+        for name, policy_id, at, size in rows.fetchall()
     ]
 
 

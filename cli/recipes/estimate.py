@@ -32,6 +32,8 @@ class Line:
         rollouts: rollouts sampled over all rounds.
         updates: optimizer updates of each round; fewer where the query leaves rollouts out.
         labelled: labelled prompts of each round whose rewards it may learn from.
+        trained_rows: rows that its updates read, over all rounds.
+        prompt_chars: mean characters of a prompt.
         standing: how far it is.
     """
 
@@ -39,6 +41,8 @@ class Line:
     rollouts: int
     updates: tuple[int, ...]
     labelled: tuple[tuple[str, ...], ...]
+    trained_rows: int = 0
+    prompt_chars: float = 0.0
     standing: Standing = field(default_factory=Standing)
 
     @property
@@ -183,12 +187,16 @@ def _line(
     ]
     n = source.stage.generate.n
     updates = tuple(_updates(task, len(taken), n) for taken in turns)
+    rows = sum(_rows(task, len(taken), n, u) for taken, u in zip(turns, updates, strict=True))
+    chars = [sum(len(m["content"] or "") for m in p.messages) for taken in turns for p in taken]
+    mean_chars = sum(chars) / max(1, len(chars))
     if stage.treatment:
-        updates = planned[task.tasks[stage.treatment]].updates
+        treated = planned[task.tasks[stage.treatment]]
+        updates, rows, mean_chars = treated.updates, treated.trained_rows, treated.prompt_chars
     graded = stage.kind != EVAL and _spends_labels(stage)
     labelled = [[p.prompt_id for p in taken if p.answer] if graded else [] for taken in turns]
     sampled = 0 if stage.rollouts_of or stage.treatment else n * sum(map(len, turns))
-    return Line(task, sampled, updates, tuple(map(tuple, labelled)))
+    return Line(task, sampled, updates, tuple(map(tuple, labelled)), rows, mean_chars)
 
 
 def _updates(task: Task, n_prompts: int, n: int) -> int:
@@ -201,6 +209,18 @@ def _updates(task: Task, n_prompts: int, n: int) -> int:
         rows, each = n_prompts, int(given["prompts_per_update"])
     most = -(-rows * int(given.get("passes", 1)) // max(1, each))
     return min(most, int(given["updates"])) if given.get("updates") else most
+
+
+def _rows(task: Task, n_prompts: int, n: int, updates: int) -> int:
+    """Rows that a round's updates read when its query leaves nothing out."""
+    if task.stage.kind == EVAL or task.stage.treatment:
+        return 0
+    given = {**_defaults(task.stage), **task.stage.dataset}
+    most = n_prompts * n * int(given.get("passes", 1))
+    each = int(given.get("rows_per_update", 1))
+    if "prompts_per_update" in given:
+        each = int(given["prompts_per_update"]) * n
+    return min(most, updates * each)
 
 
 def _spends_labels(stage: Stage) -> bool:

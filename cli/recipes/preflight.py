@@ -11,7 +11,7 @@ from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment
 from cli.recipes.schema import EVAL, Engine, Recipe
 from cli.recipes.stage_kind import is_graded
-from cli.recipes.tasks import Task, references
+from cli.recipes.tasks import Task, references, source_policy
 from cli.recipes.train_from_store import require_torch
 from cli.recipes.trainer_settings import of_recipe, trainer_config
 from s2d_store.datasets import folders
@@ -182,8 +182,9 @@ def _look_at_tokenizers(
     vocabulary = cache(lambda at: read_vocabulary(load_tokenizer(str(resolve_location(at)))))
     seen: set[tuple[str, str]] = set()
     for task in tasks:
-        start = _source(experiment.tasks, task, task.stage.start)
-        for other in sorted({_source(experiment.tasks, task, r) for r in references(task.stage)}):
+        start = source_policy(experiment.tasks, task, task.stage.start)
+        named = {source_policy(experiment.tasks, task, ref) for ref in references(task.stage)}
+        for other in sorted(named):
             if (start, other) not in seen:
                 seen.add((start, other))
                 title = experiment.recipe.title(task.key)
@@ -203,11 +204,3 @@ def _require_one_tokenizer(
             "a student learns from its teacher's token ids: name policies that share a "
             "tokenizer under [policies]",
         )
-
-
-def _source(tasks: Mapping[str, Task], task: Task, ref: str) -> str:
-    """The policy of the recipe that a reference's weights come from in the end."""
-    if ref in task.policies:
-        return task.policies[ref]
-    made = tasks[task.tasks[ref]]
-    return _source(tasks, made, made.stage.start)

@@ -164,6 +164,20 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rates:
+    """`[rates]`: what a GPU does, for the GPU hours of `--plan`. They change nothing that runs."""
+
+    sampled_tokens_per_second: float = 0.0
+    """Tokens that a GPU samples; 0: no GPU hours are told."""
+    flops_per_second: float = 0.0
+    """FLOPs that a GPU achieves in training and scoring; 0: no GPU hours are told."""
+    response_share: float = 1.0
+    """Mean response as a share of max_tokens; 1 gives an upper bound."""
+    dollars_per_hour: float = 0.0
+    """Price of a GPU hour; 0: none is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The whole file."""
 
@@ -200,6 +214,8 @@ class Recipe:
     """`[engine]`."""
     claim: Mapping[str, Claim] = field(default_factory=dict)
     """`[claim.NAME]` tables: what the experiment is to show, for `s2d report`."""
+    rates: Rates = field(default_factory=Rates)
+    """`[rates]`."""
     places: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)
     """Dotted key -> where it stands: `paper.toml:12`."""
     families: Mapping[str, str] = field(default_factory=dict, metadata=FILLED_IN)

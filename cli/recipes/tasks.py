@@ -79,6 +79,14 @@ def references(stage: Stage) -> list[str]:
     return [name for name in (*one, *stage.bridge, *stage.policies) if name]
 
 
+def source_policy(tasks: Mapping[str, Task], task: Task, ref: str) -> str:
+    """The policy of the recipe that a reference's weights come from in the end."""
+    if ref in task.policies:
+        return task.policies[ref]
+    made = tasks[task.tasks[ref]]
+    return source_policy(tasks, made, made.stage.start)
+
+
 def _task(recipe: Recipe, name: str, seed: int) -> Task:
     named = dict.fromkeys(references(recipe.stage[name]))
     return Task(
