@@ -89,8 +89,8 @@ docs/miniature.md), examples/gsm8k-smollm2.toml and examples/paper-qwen3.toml.
 
 Stages run in the order of the file, dependencies first. `start`, `teacher`, `treatment`, `bridge`
 and `policies` name policies or other stages; of a stage, the policy of its last round is meant. A
-grpo or opd stage works in rounds: sample from the newest policy, grade or score, lock the dataset of
-the round, train. The optimizer continues from round to round. A round of GRPO in which no group has
+grpo or opd stage works in rounds: sample from the newest policy, grade or score, lock the round's
+dataset, train. The optimizer continues from round to round. A round of GRPO in which no group has
 rewards that differ takes no step; it is recorded, and the next round continues.
 
 The learning rate follows the schedule that was planned: a round that takes fewer updates than
