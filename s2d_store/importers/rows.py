@@ -17,6 +17,7 @@ from typing import Any
 
 from s2d_store import ids
 from s2d_store.errors import InputError
+from s2d_store.importers.files import OTHER_SHAPE
 from s2d_store.importers.policies import Policies, Unnamed, safe_name
 from s2d_store.importers.prompts import Found, Prompts
 from s2d_store.importers.record import Record, Reject, Reward
@@ -28,6 +29,11 @@ from s2d_store.rollouts import sequences
 Row = dict[str, Any]
 _TABLES = ("policies", "prompts", "rollouts", "rewards", "topk")
 _SETTINGS = ("temperature", "top_p", "top_k", "max_tokens")
+_INT32, _INT64 = 1 << 31, 1 << 63
+_TEXTS = ("response_text", "episode_id", "agent", "endpoint", "engine", "engine_version")
+# The largest that a column holds; None: any number.
+_NUMBERS = {"temperature": None, "top_p": None, "top_k": _INT32, "max_tokens": _INT32}
+_NUMBERS |= {"seed": _INT64, "sample_index": _INT32}
 # A prepared encoder: json.dumps makes one for each call with options.
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 # Names and groups that are looked up again before they are made anew.
@@ -74,8 +80,11 @@ class Rows:
             return self._add(record)
         except Unnamed as error:
             return Reject(record.file, record.line, str(error))
-        except (InputError, UnicodeEncodeError) as error:
+        except InputError as error:
             return Reject(record.file, record.line, "a record that does not fit", str(error))
+        except OTHER_SHAPE as error:
+            what = f"{type(error).__name__}: {error}"
+            return Reject(record.file, record.line, "a record that does not fit", what)
 
     def take(self) -> dict[str, list[Row]]:
         """The rows since the last commit.
@@ -110,8 +119,9 @@ class Rows:
         group_id = self._group(record, base)
         policy_id = self.policies.find(record.sampler)
         row = self._columns(record, rollout_id, policy_id, group_id, found, tokens)
-        vocabulary = self.tokens.vocab_size if self.tokens else None
+        vocabulary = self.tokens.vocab_size if self.tokens else _INT32
         sequences.check_row(record.where, row, vocabulary)
+        _check_types(row)
         top = self._top(record, row)
         self.stored.add(number)
         self.sizes[group_id] = max(self.sizes.get(group_id, 0), row["sample_index"] + 1)
@@ -346,7 +356,7 @@ class Rows:
             "attempt": 0,
             "reward": float(value) if number and math.isfinite(value) else None,
             "outcome": "reported",
-            "extracted": reward.extracted,
+            "extracted": reward.extracted if isinstance(reward.extracted, str) else "",
             "detail": "",
             "metrics": None if metrics is None else _json(metrics),
             "run_id": self.run_id,
@@ -361,6 +371,27 @@ class Rows:
 
     def _note(self, text: str) -> None:
         self.notes[text] = self.notes.get(text, 0) + 1
+
+
+def _check_types(row: Row) -> None:
+    """Refuse a value that its column cannot hold.
+
+    Raises:
+        InputError: names the column and the value.
+    """
+    for name in _TEXTS:
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{name} is {value!r:.60}, which is no text")
+    for name, most in _NUMBERS.items():
+        value = row.get(name)
+        if value is None:
+            continue
+        whole = most is not None
+        if not isinstance(value, int if whole else int | float):
+            raise InputError(f"{name} is {value!r:.60}, which is no{' whole' * whole} number")
+        if most is not None and not -most <= value < most:
+            raise InputError(f"{name} is {value}, which is too large")
 
 
 def _sampled(turn: sequences.Turn) -> bool:

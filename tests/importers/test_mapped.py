@@ -107,6 +107,32 @@ def test_lists_that_do_not_go_along_are_refused(store: Store, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": {"a": 1}},
+        {"seed": 1 << 70},
+        {"temperature": "warm"},
+        {"ids": [1, 1 << 40]},
+        {"ids": ["a"]},
+        {"ids": 5},
+        {"logprobs": [-0.5, "x"]},
+        {"logprobs": [-0.5]},
+        {"prompt": {"a": 1}},
+    ],
+)
+def test_values_that_no_column_holds_are_refused(
+    store: Store, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    right = {"prompt": "1+1=", "text": "2", "seed": 1, "temperature": 1, "ids": [3, 4]}
+    right |= {"logprobs": [-0.5, -0.25]}
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (right, right | wrong)))
+    fields = ("prompt=prompt", "text=text", "seed=seed", "temperature=temperature")
+    done = run(store, path, *fields, "response_token_ids=ids", "logprobs=logprobs")
+    assert (done.added["rollouts"], done.rejects.total()) == (1, 1)
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         (("text",), "is not FIELD=PATH"),
