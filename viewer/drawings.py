@@ -14,6 +14,7 @@ from viewer.params import Params
 from viewer.text import cell, duration, number, percent, shown
 
 _MOST_BARS = 40
+_NARROW = {"width": 180, "name_width": 76}
 
 
 def topk_bars(side: Mapping[str, Any], most: int, token_id: int | None) -> Markup:
@@ -65,7 +66,7 @@ def bin_bars(part: Mapping[str, Any], here: Params) -> Markup:
         charts.Bin(b["low"], b["high"], b["count"], _narrowed(here, b["condition"]))
         for b in part["bins"]
     ]
-    return charts.histogram(bins, part["title"])
+    return charts.histogram(bins, part["title"], width=180)
 
 
 def word_bars(part: Mapping[str, Any], here: Params) -> Markup:
@@ -79,7 +80,9 @@ def word_bars(part: Mapping[str, Any], here: Params) -> Markup:
         )
         for w in part["words"]
     ]
-    return charts.bars(rows, part["title"], width=205, name_width=92, row_height=18, keep_end=True)
+    # Policies have long names, and their drawing the room of two.
+    room = {"width": 340, "name_width": 170} if part["column"] == "policy" else _NARROW
+    return charts.bars(rows, part["title"], row_height=18, keep_end=True, **room)
 
 
 def _narrowed(here: Params, condition: str) -> str:

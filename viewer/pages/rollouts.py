@@ -23,7 +23,7 @@ ORDERS = {
     "best": "reward DESC NULLS LAST",
     "worst": "reward NULLS LAST",
 }
-_HISTOGRAMS = {"response_tokens": "tokens of the response", "round": "round"}
+_HISTOGRAMS = {"response_tokens": "tokens", "round": "round"}
 _COUNTS = {
     "outcome": "outcome",
     "policy": "policy",
