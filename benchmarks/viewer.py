@@ -38,7 +38,7 @@ def pages(store: Store) -> dict[str, str]:
     ).fetchall()[0][0]
     wrong = urllib.parse.quote("outcome = 'wrong'")
     return {
-        "experiment": "/",
+        "experiment": "/index.json",
         "experiment, curves of a stage": "/?stage=opd",
         "rollouts": "/rollouts",
         "rollouts, filtered": f"/rollouts?where={wrong}",
@@ -106,6 +106,9 @@ def main() -> None:
     print(f"{rollouts:,} rollouts, {tokens:,} tokens, the longest {longest:,}")
     print(f"{'page':38} {'cold s':>7} {'CPU s':>7} {'warm s':>7} {'CPU s':>7} {'kB':>7}")
     with server(args.store) as (url, pid):
+        # A reader sees the stages at once, and their figures when all of it is known.
+        wall, cpu, size = timed(f"{url}/", pid)
+        print(f"{'experiment, as it is seen first':38} {wall:7.2f} {cpu:7.2f} {size / 1e3:23,.0f}")
         for name, path in pages(store).items():
             address = url + path.replace("{last}", str(rollouts - 60))
             wall, cpu, size = timed(address, pid)

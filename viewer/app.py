@@ -44,9 +44,9 @@ def make(
     return application(snapshots_of(store, limit_s), token, host)
 
 
-def snapshots_of(store: Store, limit_s: float = 30.0) -> Snapshots:
-    """What the pages see of a store."""
-    return Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s)
+def snapshots_of(store: Store, limit_s: float = 30.0, patience_s: float | None = None) -> Snapshots:
+    """What the pages see of a store; see `Snapshots`."""
+    return Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s, patience_s)
 
 
 def warm(snapshots: Snapshots) -> None:
@@ -85,7 +85,7 @@ def _answer(
     as_json = as_json or request.query_params.get("format") == "json"
     values = {k: v for k, v in request.query_params.items() if k != "format"}
     path = request.url.path.removesuffix(".json")
-    params = Params(path if path != "/index" else "/", {**values, **request.path_params})
+    params = Params(path if path != "/index" else "/", {**values, **request.path_params}, as_json)
     here = Params(params.path, values)
     try:
         data = page.load(snapshots.newest(), params)

@@ -14,10 +14,11 @@ class Params:
     Args:
         path: the page's path.
         values: by name.
+        patient: whether who asks waits for all of it; else a part that takes long may be missing.
     """
 
-    def __init__(self, path: str, values: Mapping[str, str]) -> None:
-        self.path, self._values = path, values
+    def __init__(self, path: str, values: Mapping[str, str], patient: bool = True) -> None:
+        self.path, self._values, self.patient = path, values, patient
 
     def text(self, name: str, default: str = "") -> str:
         """A value as it stands."""

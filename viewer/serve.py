@@ -14,6 +14,9 @@ from s2d_store.errors import InputError
 from s2d_store.store import Store
 from viewer import app
 
+# Seconds that a page waits for a part of it; what takes longer follows.
+PATIENCE_S = 0.3
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
@@ -63,7 +66,7 @@ def serve(store: Store, host: str, port: int, say: Callable[[str], None]) -> Non
         token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={token}" if token else ""
-        snapshots = app.snapshots_of(store)
+        snapshots = app.snapshots_of(store, patience_s=PATIENCE_S)
         config = uvicorn.Config(
             app.application(snapshots, token, host),
             log_level="error",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 
 import queries
-from s2d_store.errors import QueryError
+from s2d_store.errors import QueryError, S2DError
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from s2d_store.tables.snapshot import Snapshot
@@ -32,12 +33,17 @@ class Snapshots:
         store: the store.
         groups: names of queries by page: those of one page share a connection.
         limit_s: seconds that one query may take.
+        patience_s: seconds that a page waits for a part of it; None waits until it is there.
     """
 
     def __init__(
-        self, store: Store, groups: Mapping[str, Sequence[str]], limit_s: float = 30.0
+        self,
+        store: Store,
+        groups: Mapping[str, Sequence[str]],
+        limit_s: float = 30.0,
+        patience_s: float | None = None,
     ) -> None:
-        self.store, self.limit_s = store, limit_s
+        self.store, self.limit_s, self.patience_s = store, limit_s, patience_s
         self._texts = {page: "\n".join(map(sql_of, names)) for page, names in groups.items()}
         self._page_of = {name: page for page, names in groups.items() for name in names}
         self._lock = threading.Lock()
@@ -50,7 +56,13 @@ class Snapshots:
         with self._lock:
             if self._newest is None or self._newest.snap.versions != snap.versions:
                 self._newest = View(
-                    self.store, snap, self._texts, self._page_of, self._running, self.limit_s
+                    self.store,
+                    snap,
+                    self._texts,
+                    self._page_of,
+                    self._running,
+                    self.limit_s,
+                    self.patience_s,
                 )
             return self._newest
 
@@ -103,14 +115,17 @@ class View:
         page_of: Mapping[str, str],
         running: Running,
         limit_s: float,
+        patience_s: float | None,
     ) -> None:
-        self.store, self.snap, self.limit_s = store, snap, limit_s
+        self.store, self.snap = store, snap
+        self.limit_s, self.patience_s = limit_s, patience_s
         self._running = running
         self._texts, self._page_of = texts, page_of
         self._lock = threading.RLock()
         self._connections: dict[str, duckdb.DuckDBPyConnection] = {}
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._rows = 0
+        self._coming: dict[Hashable, Future[Any]] = {}
         self._making: dict[Hashable, threading.Lock] = {}
 
     def rows(self, name: str, **values: Any) -> list[Record]:
@@ -151,6 +166,31 @@ class View:
                 while self._rows > _ROWS and len(self._answers) > 1:
                     self._rows -= _weight(self._answers.popitem(last=False)[1])
         return answer
+
+    def soon(self, key: Hashable, make: Callable[[], Any], *, patient: bool) -> Any:
+        """`kept`, or None where it takes longer than a page waits; it is made all the same.
+
+        Raises:
+            S2DError: it could not be made, be it for an earlier request.
+        """
+        if patient or self.patience_s is None:
+            return self.kept(key, make)
+        with self._lock:
+            future = self._coming.get(key)
+            if future is None:
+                future = self._coming[key] = Future()
+                args = (future, key, make)
+                threading.Thread(target=self._make, args=args).start()
+        try:
+            return future.result(self.patience_s)
+        except TimeoutError:
+            return None
+
+    def _make(self, future: Future[Any], key: Hashable, make: Callable[[], Any]) -> None:
+        try:
+            future.set_result(self.kept(key, make))
+        except (S2DError, KeyboardInterrupt) as error:
+            future.set_exception(error)
 
     def connect(self, page: str, more: str = "") -> duckdb.DuckDBPyConnection:
         """A cursor that has what a page's queries and the SQL of `more` name.

@@ -1,11 +1,11 @@
 -- question: which stages ran, for how long, and does one of them run now?
--- grain: one row per recipe and stage, in the order in which they began
+-- grain: one row per stage, in the order in which they began
 -- params: none
 -- columns: recipe, stage, kind, rounds, started_at, entered_at, seconds, running, planned_updates
 -- seconds: of the rounds that ended; where a stage has no rounds, of its runs. planned_updates: of
 -- the whole stage, where its trainer was told; null where not.
 SELECT
-    recipe,
+    string_agg(DISTINCT recipe, ', ' ORDER BY recipe) AS recipe,
     stage,
     coalesce(
         arg_max(config ->> '$.kind', started_at) FILTER (kind = 'round'),
@@ -25,5 +25,5 @@ SELECT
     max((config ->> '$.train.schedule_updates')::BIGINT) AS planned_updates
 FROM runs
 WHERE stage IS NOT NULL
-GROUP BY recipe, stage
+GROUP BY stage
 ORDER BY started_at, stage

@@ -16,9 +16,15 @@ from viewer.serve import listen
 HOST = "127.0.0.1"
 
 
-def client(store: Store, token: str = "", host: str = HOST, limit_s: float = 30.0) -> TestClient:
+def client(
+    store: Store,
+    token: str = "",
+    host: str = HOST,
+    limit_s: float = 30.0,
+    patience_s: float | None = None,
+) -> TestClient:
     """The application, called in this process by its loopback name."""
-    made = app.make(store, token, host, limit_s)
+    made = app.application(app.snapshots_of(store, limit_s, patience_s), token, host)
     return TestClient(made, base_url=f"http://{HOST}", follow_redirects=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def test_the_experiment_is_what_the_books_say(spent: Store) -> None:
     assert {r["name"]: r["flops"] for r in books["by_stage"]} == {
         name: row["flops"] for name, row in stages.items()
     }
+
+
+def test_the_stages_are_there_before_their_figures(spent: Store) -> None:
+    client = viewed.client(spent, patience_s=0.0)
+    first = client.get("/")
+    assert first.status_code == 200 and 'http-equiv="refresh"' in first.text
+    whole = client.get("/index.json").json()  # who asks for data waits
+    assert whole["pending"] is False and whole["total"]["updates"]
+    assert all(box["name"] in first.text for box in whole["boxes"])
+    deadline = time.monotonic() + 60
+    while 'http-equiv="refresh"' in client.get("/").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "training FLOPs" in client.get("/").text
 
 
 def test_a_stage_opens_its_curves_over_one_step(sound: Store, pages: TestClient) -> None:

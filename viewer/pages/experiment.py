@@ -41,27 +41,45 @@ _GIVEN = {"recipe": None, "kind": "policy", "rounds": 0, "running": 0, "left_sec
 
 
 def load(view: View, params: Params) -> dict[str, Any]:
-    """Stages with their sources, figures and costs; with `stage`, its curves."""
-    scores, measure = scores_of(view)
-    boxes, edges = graph(view)
+    """Stages with their sources, figures and costs; with `stage`, its curves.
+
+    A reader of a large store sees the stages at once: `pending` is true until their figures, which
+    take seconds there, are known. Whoever asks for JSON waits for them.
+    """
+    known = view.soon(("experiment",), lambda: _figures(view), patient=params.patient)
+    scores, measure = scores_of(view) if known else ([], "")
+    boxes, edges = graph(view) if known else (_boxes(view, {}, {}), [])
     chosen = params.choice("stage", [box["name"] for box in boxes if box["rounds"]])
     return {
+        "pending": not known,
         "counts": view.asked("store_counts")[0],
-        "total": next(row for row in _spent(view) if row["scope"] == "experiment"),
+        "total": _total(view) if known else None,
         "boxes": boxes,
         "edges": edges,
         "measure": measure,
         "scores": scores,
         "stage": chosen,
-        "curves": curves_of(view, chosen) if chosen else None,
+        "curves": curves_of(view, chosen) if chosen and known else None,
     }
+
+
+def _figures(view: View) -> bool:
+    """Ask for all that takes its time, so that it is kept."""
+    graph(view)
+    return True
 
 
 def graph(view: View) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The boxes of the experiment, and the edges between them."""
-    boxes = _boxes(view, {row["policy"]: row for row in scores_of(view)[0]})
+    scores = {row["policy"]: row for row in scores_of(view)[0]}
+    spent = {row["name"]: row for row in _spent(view) if row["scope"] == "stage"}
+    boxes = _boxes(view, scores, spent)
     names = {box["name"] for box in boxes}
     return boxes, [e for e in _edges(view) if {e["source"], e["target"]} <= names]
+
+
+def _total(view: View) -> Record:
+    return next(row for row in _spent(view) if row["scope"] == "experiment")
 
 
 def _spent(view: View) -> list[Record]:
@@ -80,18 +98,20 @@ def scores_of(view: View) -> tuple[list[Record], str]:
     return sorted(chosen, key=lambda row: place.get(row["policy"], 0)), measure
 
 
-def _boxes(view: View, scores: Mapping[str, Record]) -> list[dict[str, Any]]:
+def _boxes(
+    view: View, scores: Mapping[str, Record], spent: Mapping[str, Record]
+) -> list[dict[str, Any]]:
     """The stages, and before them the policies that no run made; oldest first."""
-    policies = view.asked("stage_policies")
-    spent = {row["name"]: row for row in _spent(view) if row["scope"] == "stage"}
+    policies, stages = view.asked("stage_policies"), view.asked("stages")
+    named = {row["stage"] for row in stages}
     boxes = [
         _box(row["policy"], [row["policy"]], scores)
         | _GIVEN
         | {"n_parameters": row["n_parameters"]}
         for row in policies
-        if row["stage"] is None
+        if row["stage"] is None and row["policy"] not in named
     ]
-    for row in view.asked("stages"):
+    for row in stages:
         made = [p["policy"] for p in policies if p["stage"] == row["stage"]]
         cost = spent.get(row["stage"], {})
         box = _box(row["stage"], made, scores) | row | {"name": row["stage"]}
