@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import complete
 from cli.options import DEFAULT_STORE, FormatOption, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
 
 def audit(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Audits, or .sql files; none: all of them.")
+        list[str] | None,
+        typer.Argument(
+            help="Audits, or .sql files; none: all of them.", autocompletion=complete.audits
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", help="Look at this dataset alone. May be repeated."),
+        typer.Option(
+            "--dataset",
+            help="Look at this dataset alone. May be repeated.",
+            autocompletion=complete.datasets,
+        ),
     ] = None,
     param: ParamOption = None,
     sample: Annotated[int, typer.Option(min=0, help="Offending rows to show of each.")] = 5,

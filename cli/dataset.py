@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import dataset_contents, dataset_export
+from cli import complete, dataset_contents, dataset_export
 from cli.options import (
     DEFAULT_STORE,
     BudgetOption,
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from s2d_store.store import Store
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="The dataset's name.", autocompletion=complete.datasets)
+]
 SpillOption = Annotated[
     Path | None,
     typer.Option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import complete
 from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def add(
 
 @app.command()
 def move(
-    name: Annotated[str, typer.Argument(help="Registered name or id.")],
+    name: Annotated[
+        str, typer.Argument(help="Registered name or id.", autocompletion=complete.policies)
+    ],
     location: Annotated[str, typer.Argument(help="Where its files are now.")],
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     store: StoreOption = DEFAULT_STORE,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import complete
 from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ _SAMPLES_FIRST = re.compile(r"\bWHERE\b.*\bUSING\s+SAMPLE\b", re.IGNORECASE | re
 
 def query(
     text: Annotated[
-        str, typer.Argument(help="SQL, a .sql file, or a named query (see --list).")
+        str,
+        typer.Argument(
+            help="SQL, a .sql file, or a named query (see --list).",
+            autocompletion=complete.queries,
+        ),
     ] = "",
     param: ParamOption = None,
     list_: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import complete
 from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ Node = tuple[str, list["Node"]]
 
 
 def trace(
-    policy: Annotated[str, typer.Argument(help="Registered name or id.")],
+    policy: Annotated[
+        str, typer.Argument(help="Registered name or id.", autocompletion=complete.policies)
+    ],
     full: Annotated[
         bool, typer.Option("--full", help="Every run, dataset, verifier and setting, as a tree.")
     ] = False,
