@@ -13,7 +13,8 @@ response_logprobs where the sampling policy's logprobs are stored with the rows.
 chosen (rewards may choose or weigh rows) or derived (they become numbers in the rows). `policy`: on
 (rollouts of the policy that training starts from, or little older) or off. `rollouts`: own (of the
 policy that is trained), teacher, or any. `control` names the parameter with the dataset that this
-one is a control of.
+one is a control of, and `follows` those that are the treatment's: left out, they are filled in, and
+another value is refused.
 
 The lines stand before or after the parameters. A query of somebody's own takes over what a shipped
 kind of its name declares, line by line.
@@ -47,6 +48,7 @@ class Kind:
         needs: columns; None where nothing is declared.
         labels, policy, rollouts: one of CHOICES.
         control: a parameter's name, or empty.
+        follows: parameters that a control takes over from its treatment.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Kind:
     policy: str = "off"
     rollouts: str = "any"
     control: str = ""
+    follows: tuple[str, ...] = ()
 
     @property
     def has_topk(self) -> bool:
@@ -73,7 +76,7 @@ class Kind:
 
     def traits(self) -> dict[str, Any]:
         """What a lock and view dataset_kinds say of it."""
-        kept = {k: v for k, v in asdict(self).items() if k not in ("name", "needs")}
+        kept = {k: v for k, v in asdict(self).items() if k not in ("name", "needs", "follows")}
         return kept | {"has_topk": self.has_topk}
 
 
@@ -115,7 +118,7 @@ def _declared(base: Kind, text: str) -> Kind:
                 f"a dataset query's header says '-- {key}: {value}', which is not one of "
                 f"{', '.join(CHOICES[key])}"
             )
-        if key == "needs":
+        if key in ("needs", "follows"):
             values[key] = tuple(filter(None, (name.strip() for name in value.split(","))))
         elif key in CHOICES or key == "control":
             values[key] = value

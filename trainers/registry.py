@@ -82,21 +82,21 @@ BUILT_IN = {
             "warmup",
             WarmupConfig,
             "Stage 2a: forward KL to a teacher's stored top-k.",
-            ("warmup",),
+            ("warmup", "continuation"),
             "trainers.warmup:train_warmup",
         ),
         Trainer(
             "opd",
             OPDConfig,
             "Stage 2b: reverse KL to the teacher on the student's stored rollouts.",
-            ("opd",),
+            ("opd", "fresh_opd"),
             "trainers.opd:train_opd",
         ),
         Trainer(
             "grpo",
             GRPOConfig,
-            "Stages 1 and 3: clipped policy gradient on groups with advantages.",
-            ("grpo",),
+            "Stages 1 and 3, and replay: clipped policy gradient on groups with advantages.",
+            ("grpo", "replay"),
             "trainers.grpo:train_grpo",
         ),
         Trainer(
@@ -120,6 +120,12 @@ BUILT_IN = {
 def names() -> list[str]:
     """Every trainer that is installed, built-in ones first; imports none of them."""
     return list(dict.fromkeys((*BUILT_IN, *sorted(plugins.registered(GROUP)))))
+
+
+def of_kind(kind: str) -> str:
+    """The trainer of a kind of dataset: the built-in one that takes it, else one of its name."""
+    takers = [name for name, trainer in BUILT_IN.items() if kind in trainer.kinds]
+    return takers[0] if kind not in BUILT_IN and takers else kind
 
 
 def find(name: str) -> Trainer:

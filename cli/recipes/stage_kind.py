@@ -72,7 +72,7 @@ def trainer_of(stage: Stage) -> Trainer:
         InputError: the stage says none, and no trainer has the name of its kind.
     """
     try:
-        return registry.find(stage.trainer or stage.kind)
+        return registry.find(stage.trainer or registry.of_kind(stage.kind))
     except S2DError as error:
         if stage.trainer:
             raise

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from queries import Query
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.datasets import catalog, folders, labels_spent, pinned_sql, reference
+from s2d_store.datasets import catalog, control_match, folders, labels_spent, pinned_sql, reference
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.dataset_lock import FORMAT_VERSION
 from s2d_store.datasets.labels_spent import Spent
@@ -72,13 +72,14 @@ def build(
     snap = store.snapshot()
     definitions = pinned_sql.reached_by(query.sql)
     con = store.connect(snap, text=READS, definitions=definitions)
-    values = query_params.resolve(query, given, con)
+    values = control_match.follow(con, query, query_params.resolve(query, given, con))
     made = planning.plan_dataset(
         con, snap, query, values | {"seed": seed}, may_be_empty=may_be_empty
     )
     check_purpose(con, query, values, made.rows)
     check_sampling(con, query, values, made.rows)
     labels = labels_spent.find(con, query, values | {"seed": seed}, definitions, made)
+    control_match.check_labels(con, query, values, labels.prompts)
     if not folders.is_there(store, name):
         charges.before_building(
             Guard.open(store, budget), name, query.kind, made.rows, labels.prompts

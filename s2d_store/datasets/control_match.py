@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import duckdb
@@ -16,11 +17,13 @@ from queries import Query
 from s2d_store.datasets.match_lengths import assign
 from s2d_store.errors import DatasetError, NotFoundError
 from s2d_store.sql import connection
+from s2d_store.sql import parameters as query_params
 
 DEFAULT_TOLERANCE = 0.02
 # A control's query that numbers its rows by this gives candidates to choose from, not the rows.
 SLOT = "slot"
 Counts = NDArray[np.int64]
+Amounts = tuple[Counts, Counts, Counts]
 
 
 def match(
@@ -57,10 +60,94 @@ def match(
     return pa.table(rows)
 
 
+def follow(
+    con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A control's parameters, with those of its treatment where its header says `follows`.
+
+    Args:
+        con: a connection to the snapshot that the query runs on.
+        query: a dataset query.
+        values: its parameters; what is null is filled in.
+
+    Raises:
+        NotFoundError: no such treatment.
+        DatasetError: one is given that is not the treatment's.
+    """
+    filled = dict(values)
+    if not query.traits.follows:
+        return filled
+    name = str(values.get(query.traits.control) or "")
+    _treatment(con, query, name)
+    with connection.errors():
+        ((lock,),) = con.execute(
+            "SELECT lock FROM datasets WHERE dataset_id = dataset_named($dataset)",
+            {"dataset": name},
+        ).fetchall()
+    stated = json.loads(lock).get("params", {})
+    grpo = queries.find("grpo")
+    assert grpo is not None, "grpo is a shipped query"
+    usual = query_params.defaults(grpo)
+    for param in query.traits.follows:
+        wanted = stated.get(param, usual.get(param))
+        if filled.get(param) is not None and filled[param] != wanted:
+            raise DatasetError(
+                f"parameter {param} of control query {query.name} is {filled[param]}",
+                f"the treatment {name} has {wanted}; a matched control has the same",
+                f"leave --param {param} out, which takes over the treatment's",
+            )
+        filled[param] = wanted
+    return filled
+
+
+def check_labels(
+    con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Any], spent: Set[str]
+) -> None:
+    """Refuse a control that would spend a label which its line had not spent before.
+
+    Args:
+        con: a connection to the snapshot that the query ran on.
+        query: a dataset query; only controls are looked at.
+        values: its parameters.
+        spent: prompts whose labels its rows spend.
+
+    Raises:
+        DatasetError: with how many are new, or that its kind uses none at all.
+    """
+    if not query.traits.control or not spent:
+        return
+    if query.traits.labels == "none":
+        raise DatasetError(
+            f"control query {query.name} uses {len(spent):,} labels",
+            f"a control of kind {query.kind} uses none: its query reads rewards, or rewards had "
+            "chosen its rows, as correct_only does",
+            "draw from datasets that no reward had chosen, e.g. --param bridge=opd",
+        )
+    text = "SELECT prompt_id FROM spent_on_line(coalesce($policy, start_of(dataset_named($of))))"
+    given = {"policy": values.get("policy"), "of": str(values.get(query.traits.control))}
+    if query.traits.rollouts != "own":
+        given["policy"] = None
+    with connection.errors():
+        connection.prepare(con, text)
+        old = {prompt for (prompt,) in con.execute(text, given).fetchall()}
+    new = sorted(spent - old)
+    if new:
+        raise DatasetError(
+            f"control query {query.name} would spend {len(new):,} new labels",
+            f"e.g. that of prompt {new[0]}: nothing that the start policy was made from has spent "
+            "it; a control visits labels again and spends none",
+            'sample prompts whose labels are spent: s2d generate --where "prompt_id IN (FROM '
+            "spent_on_line('POLICY'))\"",
+        )
+
+
 def check(
     con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Any], rows: pa.Table
 ) -> None:
     """Refuse a control's rows that do not match the treatment that its parameter names.
+
+    Stored rollouts match in rows and response tokens. Where a control samples anew, tokens come as
+    its policy writes them: then rows match, and of a query with rewards the prompts.
 
     Args:
         con: a connection to the snapshot that the query ran on.
@@ -75,12 +162,15 @@ def check(
         DatasetError: it cannot be matched; says what is missing and which parameter helps.
     """
     name = str(values.get(query.traits.control) or "")
-    treated_rows, treated_tokens = _treatment(con, query, name)
-    control_rows, control_tokens = _control(con, rows, len(treated_rows))
-    _check_rows(query, values, name, treated_rows, control_rows, control_tokens, treated_tokens)
+    treated = _treatment(con, query, name)
+    control = _control(con, rows, len(treated[0]))
     tolerance = float(values.get("tolerance", DEFAULT_TOLERANCE))
-    _check_tokens(name, tolerance, treated_tokens, control_tokens)
-    if "labelled" in rows.column_names:
+    if query.traits.policy == "on":
+        _check_sampled(query, name, tolerance, treated, control)
+        return
+    _check_rows(query, values, name, treated[0], control[0], control[1], treated[1])
+    _check_tokens(name, tolerance, treated[1], control[1])
+    if "labelled" in rows.column_names and query.traits.labels == "none":
         labelled = int(np.count_nonzero(rows.column("labelled").to_numpy()))
         if labelled:
             raise DatasetError(
@@ -91,8 +181,35 @@ def check(
             )
 
 
-def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple[Counts, Counts]:
-    """Rows and response tokens of each update, int64 (U,) each."""
+def _check_sampled(
+    query: Query, name: str, tolerance: float, treated: Amounts, control: Amounts
+) -> None:
+    """Compare the rows and, where rewards make the rows, the prompts of each update."""
+    places = (0, 2) if query.traits.labels == "derived" else (0,)
+    for place in places:
+        wanted, got = treated[place], control[place]
+        what = "prompts" if place else "rows"
+        last = int(np.flatnonzero(got)[-1]) + 1 if got.any() else 0
+        if last != len(wanted):
+            raise DatasetError(
+                f"control query {query.name} has {last:,} updates, its treatment {len(wanted):,}",
+                f"it found {got.sum():,} {what}, dataset {name} has {wanted.sum():,}",
+                "sample as many prompts as the treatment's, with as many rollouts each; "
+                "keep_equal=true keeps groups of equal rewards on both sides",
+            )
+        off = np.abs(got - wanted) / np.maximum(wanted, 1)
+        if off.max() > tolerance:
+            update = int(off.argmax())
+            raise DatasetError(
+                f"update {update + 1} of control query {query.name} has {got[update]:,} {what}",
+                f"dataset {name} has {wanted[update]:,} there; tolerance {tolerance:.1%}",
+                "sample as the treatment was, with keep_equal=true on both sides; or accept it: "
+                f"--param tolerance={math.ceil(off.max() * 1000) / 1000:g}",
+            )
+
+
+def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> Amounts:
+    """Rows, response tokens and prompts of each update, int64 (U,) each."""
     if not name:
         raise DatasetError(
             f"control query {query.name} has no parameter {query.traits.control}",
@@ -108,21 +225,21 @@ def _treatment(con: duckdb.DuckDBPyConnection, query: Query, name: str) -> tuple
                 f"locked: {', '.join(row[0] for row in locked) or 'none'}",
                 "build the treatment first, then its control: --param treatment=NAME",
             )
-    rows, tokens = np.array(counts, np.int64).reshape(-1, 2).T
-    return rows, tokens
+    rows, tokens, prompts = np.array(counts, np.int64).reshape(-1, 3).T
+    return rows, tokens, prompts
 
 
-def _control(con: duckdb.DuckDBPyConnection, rows: pa.Table, updates: int) -> tuple[Counts, Counts]:
-    """Rows and response tokens of each update, int64 (at least `updates`,) each."""
+def _control(con: duckdb.DuckDBPyConnection, rows: pa.Table, updates: int) -> Amounts:
+    """Rows, response tokens and prompts of each update, int64 (at least `updates`,) each."""
     con.register("_control", rows.select(["update", "rollout_id"]))
     with connection.errors():
         counts = con.execute(queries.internal("control_amounts")).fetchall()
     con.unregister("_control")
     size = max([updates, *(row[0] for row in counts)])
-    result = np.zeros((2, size), np.int64)
-    for update, n, tokens in counts:
-        result[:, update - 1] = n, tokens
-    return result[0], result[1]
+    result = np.zeros((3, size), np.int64)
+    for update, n, tokens, prompts in counts:
+        result[:, update - 1] = n, tokens, prompts
+    return result[0], result[1], result[2]
 
 
 def _check_rows(

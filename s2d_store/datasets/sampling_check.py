@@ -19,7 +19,8 @@ from s2d_store.errors import DatasetError
 from s2d_store.sql import connection
 
 PARAM = "any_sampling"
-KINDS = ("grpo", "opd", "bridge_continuation")
+GROUPED = ("grpo", "replay")
+KINDS = (*GROUPED, "opd", "fresh_opd", "bridge_continuation")
 _SHOWN = 3
 
 
@@ -36,7 +37,7 @@ def check_sampling(
 
     Raises:
         DatasetError: a temperature other than 1, top-p or top-k, or none known, unless
-            `any_sampling`; or, of kind grpo, groups whose rollouts were drawn differently.
+            `any_sampling`; or, of a kind in GROUPED, groups whose rollouts were drawn differently.
     """
     if query.kind not in KINDS:
         return
@@ -45,7 +46,7 @@ def check_sampling(
         others = con.execute(queries.internal("other_sampling")).fetchall()
         mixed = con.execute(queries.internal("mixed_groups")).fetchall()
     con.unregister("_selected")
-    if query.kind == "grpo" and mixed:
+    if query.kind in GROUPED and mixed:
         group, settings, example = mixed[0]
         raise DatasetError(
             f"{len(mixed)} groups of query {query.name} mix rollouts of different sampling",

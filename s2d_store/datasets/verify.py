@@ -28,6 +28,7 @@ from s2d_store.store import Store
 
 # What planning reads besides the query itself.
 READS = (
+    "updates runs dataset_traits labels_used policy_sources training_runs "
     "policies rollouts topk prompts current_rewards datasets dataset_rows dataset_named "
     "plain_sampling"
 )

@@ -60,8 +60,11 @@ def connect(
     made = {name: sql for name, sql in reached.made.items() if name not in given}
     con = connect_raw(root, {name: snap.files[name] for name in reached.tables})
     create_functions(con, "\n".join([*made.values(), *given.values()]))
-    for statement in made.values():
-        con.execute(statement)
+    # Those that stand on given ones come after these.
+    over = {n for n, sql in made.items() if queries.named_in(sql, tuple(TABLES)) & given.keys()}
+    for name, statement in made.items():
+        if name not in over:
+            con.execute(statement)
     if text is not None:
         prepare(con, text)
     if not unsafe:
@@ -79,6 +82,9 @@ def connect(
     with errors():
         for statement in given.values():  # from a file: locked down before they run
             con.execute(statement)
+        for name in made:
+            if name in over:
+                con.execute(made[name])
     return con
 
 

@@ -60,6 +60,17 @@ def resolve(
     return values
 
 
+def defaults(query: Query) -> dict[str, Any]:
+    """Typed defaults of the parameters that have one, but policies."""
+    return {
+        param.name: None
+        if param.default == NULL
+        else _typed(query, param, param.default, duckdb.default_connection())
+        for param in query.params
+        if param.default is not None and param.type != "POLICY"
+    }
+
+
 def bind(query: Query, values: Mapping[str, Any]) -> dict[str, Any] | None:
     """The values that the SQL text really uses; DuckDB refuses others."""
     return bind_text(query.sql, values)
