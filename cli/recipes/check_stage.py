@@ -235,11 +235,11 @@ class _Check:
 
 
 def _learns_from_labels(kind: Kind) -> bool:
-    return kind.labels == "derived" and kind.policy == "on"
+    return kind.labels == "derived" and kind.policy == "on" and not kind.control
 
 
 def _is_sampled_by_teacher(kind: Kind) -> bool:
-    return kind.rollouts == "teacher"
+    return kind.rollouts == "teacher" and not kind.control
 
 
 def _is_bridge(kind: Kind) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import queries
 from cli.recipes.names import n_rounds
 from cli.recipes.prompt_sets import add_prompts
 from cli.recipes.schema import EVAL, Recipe, Stage
-from cli.recipes.stage_kind import kind_of, query_of
+from cli.recipes.stage_kind import is_on_policy, kind_of, query_of
 from cli.recipes.standing import Standing
 from cli.recipes.tasks import Task
 from s2d_store.accounting.guard import Guard, PlannedSpend
@@ -35,6 +35,7 @@ class Line:
         trained_rows: rows that its updates read, over all rounds.
         prompt_chars: mean characters of a prompt.
         standing: how far it is.
+        asked: prompts that each round asks for.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Line:
     trained_rows: int = 0
     prompt_chars: float = 0.0
     standing: Standing = field(default_factory=Standing)
+    asked: tuple[int, ...] = ()
 
     @property
     def rounds(self) -> int:
@@ -109,7 +111,10 @@ def plan(recipe: Recipe, tasks: Sequence[Task]) -> Plan:
     _require_held_out(recipe, tasks, chosen)
     lines: dict[str, Line] = {}
     for task in tasks:
-        lines[task.name] = _line(by_name, task, chosen, lines)
+        if task.stage.treatment:
+            lines[task.name] = _control_line(recipe, by_name, task, lines)
+        else:
+            lines[task.name] = _line(by_name, task, chosen)
     found = {where: {p.prompt_id: p for p in taken} for where, taken in chosen.items()}
     return Plan(tuple(lines.values()), found)
 
@@ -175,7 +180,6 @@ def _line(
     tasks: Mapping[str, Task],
     task: Task,
     chosen: Mapping[str, Sequence[Prompt]],
-    planned: Mapping[str, Line],
 ) -> Line:
     stage = task.stage
     source = tasks[task.tasks[stage.rollouts_of]] if stage.rollouts_of else task
@@ -189,19 +193,58 @@ def _line(
     updates = tuple(_updates(task, len(taken), n) for taken in turns)
     rows = sum(_rows(task, len(taken), n, u) for taken, u in zip(turns, updates, strict=True))
     chars = [sum(len(m["content"] or "") for m in p.messages) for taken in turns for p in taken]
-    mean_chars = sum(chars) / max(1, len(chars))
-    if stage.treatment:
-        treated = planned[task.tasks[stage.treatment]]
-        updates, rows, mean_chars = treated.updates, treated.trained_rows, treated.prompt_chars
     graded = stage.kind != EVAL and _spends_labels(stage)
     labelled = [[p.prompt_id for p in taken if p.answer] if graded else [] for taken in turns]
-    sampled = 0 if stage.rollouts_of or stage.treatment else n * sum(map(len, turns))
-    return Line(task, sampled, updates, tuple(map(tuple, labelled)), rows, mean_chars)
+    return Line(
+        task,
+        0 if stage.rollouts_of else n * sum(map(len, turns)),
+        updates,
+        tuple(map(tuple, labelled)),
+        rows,
+        sum(chars) / max(1, len(chars)),
+        asked=tuple(map(len, turns)),
+    )
+
+
+def _control_line(
+    recipe: Recipe, tasks: Mapping[str, Task], task: Task, planned: Mapping[str, Line]
+) -> Line:
+    """A control's line: its treatment's updates, on labels that its line has spent, or on none."""
+    stage, treated = task.stage, planned[task.tasks[task.stage.treatment]]
+    sampled = treated.rollouts if is_on_policy(stage) else 0
+    if kind_of(stage).labels != "derived":
+        return replace(treated, task=task, rollouts=sampled, labelled=((),) * treated.rounds)
+    behind = _behind(tasks, task)
+    spent = sorted({p for name in behind for taken in planned[name].labelled for p in taken})
+    most = max(treated.asked)
+    if len(spent) < most:
+        raise InputError(
+            f"{recipe.title(task.key, 'treatment')}: a round of {stage.treatment} has {most} "
+            f"prompts, and only {len(spent)} labels are spent before it",
+            f"a replay samples prompts whose labels its line has spent: {', '.join(behind)}",
+            "let the treatment take fewer prompts a round, or its teacher learn from more",
+        )
+    each = (tuple(spent),) * treated.rounds
+    return replace(treated, task=task, rollouts=sampled, labelled=each)
+
+
+def _behind(tasks: Mapping[str, Task], task: Task) -> list[str]:
+    """The tasks whose policies a task's start was made from, teachers included."""
+    found: list[str] = []
+    waiting = [task.tasks.get(task.stage.start)]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in found:
+            found.append(name)
+            made = tasks[name]
+            refs = (made.stage.start, made.stage.teacher)
+            waiting += [made.tasks.get(ref) for ref in refs]
+    return found
 
 
 def _updates(task: Task, n_prompts: int, n: int) -> int:
     """Updates of a round when its query leaves nothing out."""
-    if task.stage.kind == EVAL or task.stage.treatment:
+    if task.stage.kind == EVAL:
         return 0
     given = {**_defaults(task.stage), **task.stage.dataset}
     rows, each = n_prompts * n, int(given.get("rows_per_update", 1))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cli.recipes import controls
 from cli.recipes.check_stage import check_stages
 from cli.recipes.document import HELP, Document, read_document
 from cli.recipes.expand import expand
@@ -53,6 +54,7 @@ def read_recipe(
     families: dict[str, str] = {}
     with mistakes.collect():
         families = expand(document)
+    controls.follow(file, document.values, mistakes)
     recipe: Recipe = file.table(Recipe, document.values)
     laid_over = (*(f"--overlay {file}" for file in overlays), *(f"--set {s}" for s in settings))
     recipe = replace(recipe, places=document.places, laid_over=tuple(laid_over), families=families)
@@ -114,7 +116,9 @@ def _take_defaults(file: TomlFile, document: Document) -> None:
                 file.table(SCHEMAS[key], table, f"defaults.{key}")
                 table = {k: v for k, v in table.items() if f"defaults.{key}.{k}" not in file.broken}
             for name, stage in stages.items() if isinstance(stages, dict) else ():
-                if isinstance(stage, dict) and key in _optional_keys(stage):
+                if not isinstance(stage, dict) or key not in _optional_keys(stage):
+                    continue
+                if key not in controls.TABLES or not controls.follows(stage):
                     _lay_under(document, f"stage.{name}", stage, key, table)
 
 

@@ -12,6 +12,7 @@ from cli.recipes.schema import Recipe
 from cli.recipes.stage_kind import (
     is_by_teacher,
     is_graded,
+    is_sampled,
     is_scored,
     query_of,
     trainer_of,
@@ -21,6 +22,8 @@ from cli.recipes.trainer_settings import PLACE_IN_SCHEDULE, trainer_config
 from s2d_store.config_identity import defaults
 from s2d_store.ids import content_id
 from s2d_store.rollouts.selection import Prompt
+from s2d_store.sql import connection
+from s2d_store.store import Store
 from s2d_store.verifiers.registry import verifier_name
 from trainers.config import OPERATIONAL
 
@@ -130,6 +133,25 @@ class RoundPlan:
             for name in ledger.datasets_of(tasks[self.task.tasks[ref]])
         ]
 
+    def control_prompts(self, store: Store) -> tuple[str, int]:
+        """What a control samples: a condition on table prompts, and how many in this round.
+
+        A query that learns from rewards takes as many as its treatment did, in turn, of the prompts
+        whose labels were spent in making the policy that the stage starts from; another query takes
+        those of its treatment's round.
+        """
+        task, ledger = self.task, self.experiment.ledger
+        treated = ledger.round(self.experiment.tasks[task.tasks[task.stage.treatment]], self.index)
+        began = ledger.policy_of(task, task.stage.start)
+        assert treated is not None and began is not None, "stages that others need come first"
+        run = connection.literal(treated.generate_run)
+        sampled = f"SELECT DISTINCT prompt_id FROM rollouts WHERE run_id = {run}"
+        if query_of(task.stage).traits.labels == "none":
+            return f"prompt_id IN ({sampled})", 0
+        ((size,),) = store.sql(f"SELECT count(*) FROM ({sampled})").fetchall()
+        spent = connection.literal(ledger.policy_ids[began])
+        return f"prompt_id IN (FROM spent_on_line({spent}))", int(size)
+
     def _control(self) -> dict[str, str]:
         """Parameters of a control's query: its treatment's dataset, and what it draws from."""
         stage, ledger, tasks = self.task.stage, self.experiment.ledger, self.experiment.tasks
@@ -144,15 +166,15 @@ class RoundPlan:
         """Parameters of its dataset's query: what it fills in itself, and what the stage says."""
         stage, query = self.task.stage, query_of(self.task.stage)
         filled = self._control()
-        if not filled:
-            filled = {"runs": self.generate_run(), "student": self.start, "policy": self.start}
+        if is_sampled(stage) or stage.rollouts_of:
+            filled |= {"runs": self.generate_run(), "student": self.start, "policy": self.start}
             if stage.teacher:
                 filled["teacher"] = self._teacher()
             if is_by_teacher(stage):
                 filled["policy"] = filled["teacher"]
             if is_scored(stage):
                 filled["support"] = stage.score.support
-            if is_graded(stage):
+            if is_graded(stage) and not stage.treatment:
                 filled["verifier"] = verifier_name(self.experiment.recipe.verifier)
         given = {param.name: filled[param.name] for param in query.params if param.name in filled}
         return given | {key: _text(value) for key, value in stage.dataset.items()}

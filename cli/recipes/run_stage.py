@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,14 @@ from cli.recipes.names import n_rounds
 from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment, RoundPlan
 from cli.recipes.schema import Recipe
-from cli.recipes.stage_kind import is_by_teacher, is_graded, is_scored, query_of, trainer_of
+from cli.recipes.stage_kind import (
+    is_by_teacher,
+    is_graded,
+    is_sampled,
+    is_scored,
+    query_of,
+    trainer_of,
+)
 from cli.recipes.standing import standing
 from cli.recipes.tasks import Task
 from s2d_store.datasets.build import build
@@ -173,7 +180,7 @@ class _Round:
             defaults=plan.defaults(),
             asked={"laid_over": work.recipe.laid_over} if work.recipe.laid_over else None,
         ) as made:
-            if not task.stage.treatment and not task.stage.rollouts_of:
+            if is_sampled(task.stage):
                 self._sample()
             self._build()
             policy = self._train()
@@ -197,6 +204,9 @@ class _Round:
             round=self.plan.index,
             verifier=recipe.verifier if is_graded(stage) else "",
         )
+        if stage.treatment:
+            where, size = self.plan.control_prompts(work.store)
+            config = replace(config, where=where, prompts_per_round=size)
         with work.watch(f"  {self.name} generate") as progress:
             done = generate(work.store, config, progress, work.engines, work.pools)
         graded = f", pass rate {done.reward / done.graded:.3f}" if done.graded else ""

@@ -25,15 +25,19 @@ EVAL = "eval"
 def required_keys(kind: Kind) -> tuple[str, ...]:
     """What a stage that makes datasets of a kind must say."""
     teacher = kind.rollouts == "teacher" or (kind.policy == "on" and kind.has_topk)
-    control = ("treatment",) if kind.control else ()
-    return ("start", *(("teacher",) if teacher else ()), *control)
+    if kind.control:
+        sampled = kind.policy == "on" and kind.has_topk
+        return ("treatment", *(("teacher",) if sampled else ()))
+    return ("start", *(("teacher",) if teacher else ()))
 
 
 def optional_keys(kind: Kind) -> tuple[str, ...]:
     """What such a stage may say."""
-    if kind.control:
-        return ("bridge", "query", "trainer", "dataset", "train")
     on_policy, by_teacher = kind.policy == "on", kind.rollouts == "teacher"
+    if kind.control:
+        scored = ("score",) if on_policy and kind.has_topk else ()
+        own = ("generate", *scored) if on_policy else ("bridge",)
+        return ("start", "role", *own, "query", "trainer", "dataset", "train")
     return (
         *(("role",) if "teacher" not in required_keys(kind) else ()),
         "prompts",
@@ -130,7 +134,7 @@ class Stage:
     trainer: str = ""
     """Trainer of the stage's datasets; empty: the one of the stage's kind."""
     start: str = ""
-    """Policy or stage that training starts from; every kind but eval."""
+    """Policy or stage that training starts from; a control starts where its treatment does."""
     teacher: str = ""
     """Policy or stage that teaches: warmup, opd, sft."""
     role: Role = "student"
@@ -144,7 +148,7 @@ class Stage:
     rollouts_of: str = ""
     """The warmup or sft stage whose rollouts to train on, instead of sampling (warmup, sft)."""
     treatment: str = ""
-    """The grpo stage that a control stands beside."""
+    """The grpo stage that a control stands beside, and whose settings it takes over."""
     bridge: tuple[str, ...] = ()
     """Stages whose stored rollouts a bridge continuation draws from; empty: the OPD on its line."""
     policies: tuple[str, ...] = ()

@@ -61,7 +61,12 @@ def is_graded(stage: Stage) -> bool:
 
 def is_by_teacher(stage: Stage) -> bool:
     """Whether the stage's teacher samples, and not the policy that is trained."""
-    return kind_of(stage).rollouts == "teacher"
+    return kind_of(stage).rollouts == "teacher" and not stage.treatment
+
+
+def is_sampled(stage: Stage) -> bool:
+    """Whether the stage samples rollouts, and does not take stored ones."""
+    return not stage.rollouts_of and (not stage.treatment or is_on_policy(stage))
 
 
 def trainer_of(stage: Stage) -> Trainer:

@@ -34,7 +34,6 @@ lr = 1e-3
 
 [stage.control]
 kind = "bridge_continuation"
-start = "bridge"
 treatment = "stage3"
 bridge = ["bridge"]
 dataset = {{ tolerance = 0.9, passes = 4 }}

@@ -1,4 +1,6 @@
 -- Whose gold answers the named datasets use: one row per role, stage, dataset and labelled prompt.
+-- Controls, which visit their line's labels again on purpose, are left out: audit replay_matched shows
+-- that they spend none.
 -- The stage is that of the runs that trained on the dataset; while none has, that of the newest
 -- trained one of its kind and role, or its kind. The role is that of the policy trained: the
 -- rollouts' where they are the trained policy's own, else the student's.
@@ -9,7 +11,7 @@ CREATE MACRO labels_by_stage(wanted) AS TABLE
         SELECT
             a.dataset_id, a.name, a.kind, a.created_at,
             CASE WHEN a.rollouts = 'own' THEN r.role ELSE 'student' END AS role
-        FROM audited_datasets(wanted) AS a
+        FROM (FROM audited_datasets(wanted) WHERE control_of IS NULL) AS a
         INNER JOIN (
             SELECT dataset_id, min(rollout_id) AS rollout_id
             FROM raw.dataset_rows
