@@ -49,7 +49,9 @@ def follow(file: TomlFile, values: Table, mistakes: Mistakes) -> None:
         mistakes: takes what a control says otherwise than its treatment.
     """
     stages = values.get("stage")
-    for name, stage in stages.items() if isinstance(stages, dict) else ():
+    if not isinstance(stages, dict):
+        return
+    for name, stage in stages.items():
         kind = kinds.shipped().get(str(stage.get("kind"))) if isinstance(stage, dict) else None
         treated = stages.get(str(stage.get("treatment")))
         if not kind or not kind.control or not isinstance(treated, dict) or follows(treated):
