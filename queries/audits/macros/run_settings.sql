@@ -7,4 +7,4 @@ CREATE MACRO run_settings(of_runs) AS TABLE
     CROSS JOIN unnest(json_keys(r.config::JSON)) AS k (name)
     WHERE
         r.run_id IN (SELECT run_id FROM query_table(of_runs))
-        AND k.name NOT IN ('policy_id', 'dataset_id', 'seed')
+        AND k.name NOT IN ('policy_id', 'dataset_id', 'seed', 'asked')
