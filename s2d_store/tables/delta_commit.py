@@ -9,6 +9,7 @@ What is written is Delta's (https://github.com/delta-io/delta/blob/master/PROTOC
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from s2d_store.version import __version__
 
 # Commits that a reader reads after a checkpoint of all before (benchmarks/commits.py).
 CHECKPOINT_INTERVAL = 50
+CHECKPOINT_ATTEMPTS = 5
 
 __all__ = ["Action", "append", "checkpoint", "checkpoint_if_due", "commit", "create", "newest"]
 
@@ -84,29 +86,41 @@ def checkpoint_if_due(folder: Place, version: int) -> None:
 def checkpoint(folder: Place) -> None:
     """Let the next reader of a table begin with the files that are left.
 
+    Another writer's checkpoint that is not finished yet looks torn, to delta-rs as well: so several
+    attempts are made.
+
     Raises:
         StoreError: it failed; no commit did.
     """
-    try:
-        torn = table_state.newest(folder).torn
-        if torn:
-            checkpoint_file.remove(folder, torn)
-        version = checkpoint_file.write(folder)
-        adds = checkpoint_file.read(folder, version)
-        true = table_state.newest(folder)
-        if true.version != version:
-            true = table_state.read(folder, version)
-        if adds is None or {table_state.live_file(add).path for add in adds} != set(true.files):
-            checkpoint_file.remove(folder, (version,))
-            raise OSError(5, "the checkpoint that was written is not the table's")
-        table_state.forget_torn(folder)
-    except (DeltaError, OSError) as error:
-        raise StoreError(
-            f"what was committed to table {folder.name} is stored, but its log has no new "
-            "checkpoint",
-            str(error).splitlines()[0],
-            "free disk space or repair the folder's permissions, then run the command again",
-        ) from error
+    for left in reversed(range(CHECKPOINT_ATTEMPTS)):
+        try:
+            _checkpoint(folder)
+            return
+        except (DeltaError, OSError) as error:
+            if left:
+                time.sleep(random.uniform(0.01, 0.2))
+                continue
+            raise StoreError(
+                f"what was committed to table {folder.name} is stored, but its log has no new "
+                "checkpoint",
+                str(error).splitlines()[0],
+                "free disk space or repair the folder's permissions, then run the command again",
+            ) from error
+
+
+def _checkpoint(folder: Place) -> None:
+    torn = table_state.newest(folder).torn
+    if torn:
+        checkpoint_file.remove(folder, torn)
+    version = checkpoint_file.write(folder)
+    adds = checkpoint_file.read(folder, version)
+    true = table_state.newest(folder)
+    if true.version != version:
+        true = table_state.read(folder, version)
+    if adds is None or {table_state.live_file(add).path for add in adds} != set(true.files):
+        checkpoint_file.remove(folder, (version,))
+        raise OSError(5, "the checkpoint that was written is not the table's")
+    table_state.forget_torn(folder)
 
 
 def commit(folder: Place, version: int, actions: Sequence[Action], operation: str) -> bool:

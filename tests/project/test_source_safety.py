@@ -22,13 +22,16 @@ REFUSED_CALLS = {
     "yaml.unsafe_load",
 }
 # Python's processes talk in pickles over pipes of their own; nothing of it is stored. We import
-# from it what watches vLLM's processes, and start none by it; benchmarks start peers of ours,
-# and many writers of one store, as one test does.
+# from it what watches vLLM's processes, and start engines beside each other by it; benchmarks
+# start peers of ours, and many writers of one store, as one test does.
 MULTIPROCESSING = {
     Path("s2d_store/engines/vllm_process.py"),
+    Path("s2d_store/engines/local_workers.py"),
+    Path("benchmarks/workers.py"),
     Path("benchmarks/verifier.py"),
     Path("benchmarks/fused_loss.py"),
     Path("benchmarks/writers.py"),
+    Path("benchmarks/chaos.py"),
     Path("tests/tables/test_concurrency.py"),
 }
 # Models that these scripts have just made, or that a package ships: not a user's folder.
