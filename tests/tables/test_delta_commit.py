@@ -84,7 +84,7 @@ def test_only_checkpoints_open_the_table(store: Store, monkeypatch: pytest.Monke
             opened.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr(checkpoint_file, "DeltaTable", Counted)
+    monkeypatch.setattr("deltalake.DeltaTable", Counted)
     every = delta_commit.CHECKPOINT_INTERVAL
     commit(store, *numbered(every - 1))
     assert opened == []
