@@ -13,6 +13,7 @@
 --   keep_equal: BOOLEAN = false -- keep groups whose rewards are all equal, with advantage 0; dapo never does
 --   group_size: COUNT = NULL -- only groups of that many rollouts; NULL: all of two and more
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the policy its rollouts may be; 0: its own alone
+--   reference: POLICY = NULL -- policy whose stored scores give ref_logprobs, for the KL term of the loss; NULL: none
 --   any_sampling: BOOLEAN = false -- take rollouts drawn at a temperature other than 1, with top-p or top-k, too: importance ratios are biased by them
 --   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated
 --   round: BIGINT = NULL -- only this on-policy round
@@ -20,13 +21,13 @@
 --   passes: COUNT = 1 -- how often each group is used, in a fresh order each time
 --   updates: COUNT = NULL -- stop after that many updates; NULL: use every group
 --   target_tokens: COUNT = NULL -- stop after the update that reaches so many response tokens
--- columns: row, update, rollout_id, advantage, labelled, reward, group_id, group_size, group_mean, group_std, lag, round, unjudged
+-- columns: row, update, rollout_id, advantage, labelled, reward, group_id, group_size, group_mean, group_std, lag, round, unjudged, ref_policy_id
 -- Groups, and when one counts: macro graded_groups. Advantages, and rollouts that nobody judged: macro
 -- grpo_rows. Lag: macro policy_lags.
 WITH graded AS (  -- noqa: ST03
     SELECT * FROM graded_groups($policy, $verifier, $max_lag, $runs, $round, $group_size)
 )
-SELECT *
+SELECT *, $reference AS ref_policy_id
 FROM grpo_rows(
     'graded', $form, $epsilon, $keep_equal, $group_size IS NULL, $prompts_per_update, $passes,
     $updates, $target_tokens, $seed

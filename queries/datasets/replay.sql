@@ -18,11 +18,12 @@
 --   max_lag: BIGINT = NULL -- how many optimizer updates behind the policy its rollouts may be
 --   prompts_per_update: COUNT = NULL -- groups that one optimizer update consumes
 --   passes: COUNT = NULL -- how often each group is used
+--   reference: POLICY = NULL -- policy whose stored scores give ref_logprobs, for the KL term of the loss; NULL: none, as for the treatment
 --   any_sampling: BOOLEAN = false -- take rollouts drawn at a temperature other than 1, with top-p or top-k, too: importance ratios are biased by them
 --   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated
 --   round: BIGINT = NULL -- only this on-policy round
 --   tolerance: DOUBLE = 0.02 -- largest relative difference of prompts and of rows, in each update and in all
--- columns: row, update, rollout_id, advantage, labelled, reward, group_id, group_size, group_mean, group_std, lag, round, unjudged
+-- columns: row, update, rollout_id, advantage, labelled, reward, group_id, group_size, group_mean, group_std, lag, round, unjudged, ref_policy_id
 -- GRPO on prompts whose labels the policy's lineage has spent before: no new label, visited again.
 -- Building checks that updates, prompts and rows are the treatment's. Groups and advantages are those
 -- of query grpo: macros graded_groups and grpo_rows.
@@ -31,7 +32,7 @@ WITH graded AS (  -- noqa: ST03
     FROM graded_groups($policy, $verifier, $max_lag, $runs, $round, $group_size) AS g
     SEMI JOIN spent_on_line($policy) AS s ON g.prompt_id = s.prompt_id
 )
-SELECT *
+SELECT *, $reference AS ref_policy_id
 FROM grpo_rows(
     'graded', $form, $epsilon, $keep_equal, $group_size IS NULL, $prompts_per_update, $passes,
     (SELECT max(update) FROM dataset_rows WHERE dataset_id = dataset_named($treatment)),

@@ -92,6 +92,7 @@ def plan_dataset(
     check_names(query, tuple(selected.column_names))
     if query.traits.control:
         control_match.check(con, query, values, selected)
+    selected = _without_no_reference(selected)
     selected = validate_rows(query, values, selected, may_be_empty=may_be_empty)
     columns = tuple(selected.column_names)
     has_topk, has_ref = "k" in columns, "ref_policy_id" in columns
@@ -110,6 +111,15 @@ def plan_dataset(
     kept += [f"{o.prefix}_{what}" for o in held for what in ("file", "position", "created_at")]
     rows |= {name: located.column(name) for name in kept}
     return Plan(query.traits.has_logprobs, pa.table(rows), columns, held, fingerprint, snap.files)
+
+
+def _without_no_reference(selected: pa.Table) -> pa.Table:
+    """The rows without a column ref_policy_id that names no policy."""
+    if "ref_policy_id" in selected.column_names:
+        column = selected.column("ref_policy_id")
+        if column.null_count == len(column):
+            return selected.drop_columns("ref_policy_id")
+    return selected
 
 
 def _check_located(query: Query, selected: pa.Table, located: pa.Table, has_ref: bool) -> None:
