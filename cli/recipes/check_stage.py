@@ -18,6 +18,7 @@ from s2d_store.mistakes import Mistakes
 # Parameters of its query that a stage fills in by itself.
 _FILLED = (
     "teacher",
+    "reference",
     "student",
     "policy",
     "treatment",
@@ -131,7 +132,8 @@ class _Check:
     def _references(self) -> None:
         stage, recipe = self.stage, self.recipe
         known = (*recipe.stage, *recipe.policies)
-        for key in ("start", "teacher", "rollouts_of", "treatment", "bridge", "policies"):
+        named = ("start", "teacher", "reference", "rollouts_of", "treatment", "bridge", "policies")
+        for key in named:
             given = getattr(stage, key)
             for ref in (given,) if isinstance(given, str) else given:
                 if ref and ref not in known:
@@ -145,6 +147,13 @@ class _Check:
                     )
                 elif ref in recipe.stage and recipe.stage[ref].kind == EVAL:
                     self.refuse(key, f" names {ref!r}, an eval stage, which makes no policy")
+        if stage.reference and not stage.train.get("kl_coefficient"):
+            self.refuse(
+                "reference",
+                f" has the reference {stage.reference!r} and no KL term",
+                "a reference policy is what the loss's KL term is to",
+                "train.kl_coefficient = 5e-4, or leave reference out",
+            )
         self._require_kind("treatment", (stage.treatment,), _learns_from_labels)
         self._require_kind("rollouts_of", (stage.rollouts_of,), _is_sampled_by_teacher)
         self._require_kind("bridge", stage.bridge, _is_bridge)

@@ -61,7 +61,7 @@ def follow(file: TomlFile, values: Table, mistakes: Mistakes) -> None:
         if kind.policy == "on":
             control.take_table("generate", stage, treated, None)
         if kind.name == "replay":
-            control.take("", stage, treated, ("trainer",), {})
+            control.take("", stage, treated, ("trainer", "reference"), {})
         control.take_table("train", stage, treated, None if kind.name == "replay" else _SHARED)
         _require_equal_groups(control, kind, treated)
 

@@ -19,7 +19,7 @@ from cli.recipes.document import Document
 from s2d_store.errors import InputError, did_you_mean
 
 # Keys of a stage that name one stage or several.
-_ONE = ("start", "teacher", "rollouts_of", "treatment", "baseline")
+_ONE = ("start", "teacher", "reference", "rollouts_of", "treatment", "baseline")
 _SEVERAL = ("bridge", "policies")
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 EVAL = "eval"

@@ -15,6 +15,7 @@ from cli.recipes.stage_kind import (
     is_sampled,
     is_scored,
     query_of,
+    reference_of,
     trainer_of,
 )
 from cli.recipes.tasks import Task
@@ -78,7 +79,8 @@ class RoundPlan:
             "query": query_of(stage).sql if stage.query else "",
             "trainer": stage.trainer,
             "start": ledger.policy_ids[self.start],
-            "teacher": ledger.policy_ids[self._teacher()] if stage.teacher else "",
+            "teacher": self._id_of(stage.teacher),
+            "reference": self._id_of(reference_of(stage)),
             "prompts": stage.prompts,
             "prompts_per_round": stage.prompts_per_round,
             "rollouts_of": stage.rollouts_of,
@@ -169,7 +171,9 @@ class RoundPlan:
         if is_sampled(stage) or stage.rollouts_of:
             filled |= {"runs": self.generate_run(), "student": self.start, "policy": self.start}
             if stage.teacher:
-                filled["teacher"] = self._teacher()
+                filled["teacher"] = self.policy(stage.teacher)
+            if reference_of(stage):
+                filled["reference"] = self.policy(reference_of(stage))
             if is_by_teacher(stage):
                 filled["policy"] = filled["teacher"]
             if is_scored(stage):
@@ -179,10 +183,14 @@ class RoundPlan:
         given = {param.name: filled[param.name] for param in query.params if param.name in filled}
         return given | {key: _text(value) for key, value in stage.dataset.items()}
 
-    def _teacher(self) -> str:
-        found = self.experiment.ledger.policy_of(self.task, self.task.stage.teacher)
+    def policy(self, ref: str) -> str:
+        """The registered policy that a policy's or stage's name means."""
+        found = self.experiment.ledger.policy_of(self.task, ref)
         assert found is not None, "stages that others need come first"
         return found
+
+    def _id_of(self, ref: str) -> str:
+        return self.experiment.ledger.policy_ids[self.policy(ref)] if ref else ""
 
     def trainer_config(self, dataset: str, student: str, output: str) -> Any:
         """The trainer's settings; a later round goes on with the optimizer of the one before."""

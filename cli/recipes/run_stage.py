@@ -21,13 +21,14 @@ from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
 from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment, RoundPlan
-from cli.recipes.schema import Recipe
+from cli.recipes.schema import Recipe, Score
 from cli.recipes.stage_kind import (
     is_by_teacher,
     is_graded,
     is_sampled,
     is_scored,
     query_of,
+    reference_of,
     trainer_of,
 )
 from cli.recipes.standing import standing
@@ -197,7 +198,7 @@ class _Round:
         config = generate_config(
             recipe,
             self.task,
-            policy=self._policy(stage.teacher) if by_teacher else self.plan.start,
+            policy=self.plan.policy(stage.teacher) if by_teacher else self.plan.start,
             role="teacher" if by_teacher else stage.role,
             stage=self.task.name,
             run=self.plan.generate_run(),
@@ -213,21 +214,19 @@ class _Round:
         if done.stored:
             work.say(f"  {done.stored} rollouts, {done.tokens:,} tokens{graded}")
         if is_scored(stage):
-            self._score()
+            self._score(stage.teacher, stage.score)
+        if reference_of(stage):
+            # The loss takes the sampled tokens' logprobs alone.
+            self._score(reference_of(stage), Score(support="own", top_logprobs=1))
 
-    def _policy(self, ref: str) -> str:
-        found = self.work.experiment.ledger.policy_of(self.task, ref)
-        assert found is not None, "stages that others need come first"
-        return found
-
-    def _score(self) -> None:
+    def _score(self, scorer: str, how: Score) -> None:
         work, stage, engine = self.work, self.task.stage, self.work.recipe.engine
-        name = stage.score.engine or engine.name
+        name = how.engine or engine.name
         config = ScoreConfig(
-            self._policy(stage.teacher),
-            k=stage.score.top_logprobs,
-            support=stage.score.support,
-            mass=stage.score.mass,
+            self.plan.policy(scorer),
+            k=how.top_logprobs,
+            support=how.support,
+            mass=how.mass,
             where=f"run_id = {connection.literal(self.plan.generate_run())}",
             engine=name,
             engine_args=tuple(engine.args.items()) if name == engine.name else (),

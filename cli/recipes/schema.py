@@ -37,7 +37,8 @@ def optional_keys(kind: Kind) -> tuple[str, ...]:
     if kind.control:
         scored = ("score",) if on_policy and kind.has_topk else ()
         own = ("generate", *scored) if on_policy else ("bridge",)
-        return ("start", "role", *own, "query", "trainer", "dataset", "train")
+        reference = ("reference",) if kind.labels == "derived" else ()
+        return ("start", "role", *own, *reference, "query", "trainer", "dataset", "train")
     return (
         *(("role",) if "teacher" not in required_keys(kind) else ()),
         "prompts",
@@ -46,6 +47,7 @@ def optional_keys(kind: Kind) -> tuple[str, ...]:
         *(("rollouts_of",) if by_teacher else ()),
         "generate",
         *(("score",) if on_policy and kind.has_topk else ()),
+        *(("reference",) if kind.labels == "derived" else ()),
         "query",
         "trainer",
         "dataset",
@@ -137,6 +139,8 @@ class Stage:
     """Policy or stage that training starts from; a control starts where its treatment does."""
     teacher: str = ""
     """Policy or stage that teaches: warmup, opd, sft."""
+    reference: str = ""
+    """Policy or stage that the KL term of `train.kl_coefficient` is to (grpo); empty: `start`."""
     role: Role = "student"
     """Role of the policy that samples and is trained: teacher in Stage 1 (grpo)."""
     prompts: str = ""

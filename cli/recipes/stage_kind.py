@@ -54,6 +54,13 @@ def is_scored(stage: Stage) -> bool:
     return is_on_policy(stage) and kind_of(stage).has_topk
 
 
+def reference_of(stage: Stage) -> str:
+    """The policy or stage that the KL term of a stage's loss is to; empty without such a term."""
+    if kind_of(stage).labels != "derived" or not stage.train.get("kl_coefficient"):
+        return ""
+    return stage.reference or stage.start
+
+
 def is_graded(stage: Stage) -> bool:
     """Whether rewards choose, weigh or enter the rows."""
     return kind_of(stage).labels != "none"

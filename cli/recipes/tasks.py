@@ -75,7 +75,7 @@ def policy_names(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, str]:
 
 def references(stage: Stage) -> list[str]:
     """Every policy or stage that a stage names."""
-    one = [stage.start, stage.teacher, stage.rollouts_of, stage.treatment]
+    one = [stage.start, stage.teacher, stage.reference, stage.rollouts_of, stage.treatment]
     return [name for name in (*one, *stage.bridge, *stage.policies) if name]
 
 
