@@ -135,7 +135,7 @@ class View:
             QueryError: it took longer than the limit.
         """
         text, con = sql_of(name), self.connect(self._page_of[name])
-        query = queries.find(name)
+        query = _shipped(name)
         if query is not None:
             values = parameters.resolve(query, values, con)
         return self.run(con, text, parameters.bind_text(text, values))
@@ -241,12 +241,20 @@ def _weight(answer: Any) -> int:
 
 
 def sql_of(name: str) -> str:
-    """SQL of a shipped query, of one behind a page, or of one that s2d itself runs."""
-    query = queries.find(name)
+    """SQL of a query behind a page, of a shipped one, or of one that s2d itself runs."""
+    query = _shipped(name)
     if query is not None:
         return query.sql
-    here = queries.ROOT / "view" / f"{name}.sql"
-    return queries.view(name) if here.exists() else queries.internal(name)
+    return queries.view(name) if _is_of_a_page(name) else queries.internal(name)
+
+
+def _shipped(name: str) -> queries.Query | None:
+    """A query that users name, too; one behind a page goes before it."""
+    return None if _is_of_a_page(name) else queries.find(name)
+
+
+def _is_of_a_page(name: str) -> bool:
+    return (queries.ROOT / "view" / f"{name}.sql").exists()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_a_header_without_its_fields_is_refused() -> None:
 def test_empty_stores_answer_too(store: Store) -> None:
     assert store.sql("FROM graded_rollouts").fetchall() == []
     assert store.sql(queries.catalog()["spent"].sql, {"purpose": None}).fetchall() == [
-        (0, 0, 0, 0, 0, 0, 0.0)
+        (0, 0, 0, 0, 0, 0, 0.0, 0)
     ]
 
 
