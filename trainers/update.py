@@ -248,16 +248,19 @@ def mean_response(rows: UpdateRows) -> float:
 def describe(rows: UpdateRows) -> dict[str, Any]:
     """What an update consumed: its number, rows, tokens and distinct labelled prompts.
 
-    `trained_tokens` are the response tokens that `response_mask` keeps.
+    `trained_tokens` are the response tokens that `response_mask` keeps; `squared_tokens` sums the
+    squares of the rows' whole lengths, which attention's cost grows with.
     """
     labels = 0
+    prompts, responses = rows.lengths("prompt_token_ids"), rows.lengths("response_token_ids")
     if "labelled" in rows.scalars:
         labels = len(set(rows.scalars["prompt_id"][rows.scalars["labelled"].astype(bool)]))
     return {
         "update": rows.update,
         "rows": rows.n_rows,
-        "prompt_tokens": int(rows.lengths("prompt_token_ids").sum()),
-        "response_tokens": int(rows.lengths("response_token_ids").sum()),
+        "prompt_tokens": int(prompts.sum()),
+        "response_tokens": int(responses.sum()),
+        "squared_tokens": int(((prompts + responses) ** 2).sum()),
         "trained_tokens": int(trained_lengths(rows).sum()),
         "labels": labels,
     }

@@ -86,7 +86,8 @@ def train_from_store(
     stored = {"policy_id": policy.policy_id, "dataset_id": lock["dataset_id"], **decisive}
     training.require_name(store, name or output.name, run)
     guard, stage = Guard.open(store, budget), stage or _stage_by_hand(store, trainer.name)
-    charges.before_training(guard, store, run, stage, lock, policy)
+    checkpointing = config.gradient_checkpointing
+    charges.before_training(guard, store, run, stage, lock, policy, checkpointing=checkpointing)
     asked = {"trainer": trainer.name, "output": str(output.absolute()), "name": name or output.name}
     parents = [lock["dataset_id"]]
     with record.record_run(store, run, "train", stored, parents, stage, unless, asked):

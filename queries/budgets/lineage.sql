@@ -50,6 +50,7 @@ used AS MATERIALIZED (
 ),
 spending AS (SELECT * FROM spent WHERE kind <> 'train' AND ($purpose IS NULL OR purpose = $purpose)),
 runs_taken AS MATERIALIZED (SELECT * FROM training_runs),
+sizes AS MATERIALIZED (SELECT * FROM policy_sizes),
 facts AS (
     SELECT
         u.side, s.stage, s.policy_id, NULL::VARCHAR AS spent_prompt,
@@ -63,10 +64,17 @@ facts AS (
     SELECT
         t.side, r.stage, t.policy_id, NULL::VARCHAR, NULL::VARCHAR,
         0, 0, 0, u.trained_tokens, 1,
-        coalesce(6e0 * r.n_parameters * (u.prompt_tokens + u.response_tokens), 0)
+        coalesce(
+            training_flops(
+                s, r.checkpointing, u.prompt_tokens + u.response_tokens, u.response_tokens,
+                u.squared_tokens
+            ),
+            0
+        )
     FROM updates AS u
     INNER JOIN trained AS t ON u.run_id = t.run_id AND (t.last_update IS NULL OR u.update <= t.last_update)
     INNER JOIN runs_taken AS r ON u.run_id = r.run_id
+    LEFT JOIN sizes AS s ON r.size_policy_id = s.policy_id
     UNION ALL
     SELECT t.side, r.stage, t.policy_id, c.prompt_id, NULL::VARCHAR, c.visited::INT, 0, 0, 0, 0, 0
     FROM labels_used AS c

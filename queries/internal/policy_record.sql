@@ -2,7 +2,7 @@
 -- grain: one row, none where the policy is not registered
 -- params:
 --   policy_id: VARCHAR -- the policy
--- columns: name, kind, location, revision, tokenizer_fingerprint, tokenizer_hash, template_hash, n_parameters, active_parameters
+-- columns: name, kind, location, revision, tokenizer_fingerprint, tokenizer_hash, template_hash, n_parameters, active_parameters, lookup_parameters, head_parameters, attention_width
 WITH moved AS (
     SELECT
         policy_id,
@@ -21,7 +21,10 @@ SELECT
     p.tokenizer_hash,
     p.template_hash,
     p.n_parameters,
-    p.active_parameters
+    p.active_parameters,
+    p.lookup_parameters,
+    p.head_parameters,
+    p.attention_width
 FROM policies AS p
 LEFT JOIN moved AS m USING (policy_id)
 WHERE p.policy_id = $policy_id

@@ -3,9 +3,8 @@
 -- columns: run_id, source_run_id, kind, stage, policy_id, role, purpose, generated_tokens, scored_tokens, trained_tokens, updates, flops
 -- Stage, role and purpose of generated and scored tokens are those of the rollouts.
 -- generated_tokens are those that the policy sampled, trained_tokens those of the mask.
--- FLOPs are estimates: 2 x parameters per token of a forward pass, 6 x parameters per token that
--- training reads; of a mixture of experts the parameters that a token uses. A policy whose
--- parameters are unknown (known by name alone, or served) counts 0 FLOPs.
+-- FLOPs are estimates, see macros forward_flops and training_flops. A policy whose parameters are
+-- unknown (known by name alone, or served) counts 0 FLOPs.
 -- Labels do not add up over runs: see spent_labels and graded_labels.
 -- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
 -- What was imported was spent elsewhere: its tokens are in budget query imported, and not here.
@@ -17,7 +16,10 @@ WITH scored AS (
         r.role,
         r.purpose,
         sum(r.response_tokens)::BIGINT AS scored_tokens,
-        sum(r.prompt_tokens + r.response_tokens)::BIGINT AS forward_tokens
+        sum(r.prompt_tokens + r.response_tokens)::BIGINT AS forward_tokens,
+        sum(
+            (r.prompt_tokens + r.response_tokens)::DOUBLE * (r.prompt_tokens + r.response_tokens)
+        ) AS squared_tokens
     FROM (
         SELECT rollout_id, run_id, scorer_policy_id
         FROM raw.topk
@@ -31,6 +33,8 @@ trained AS (
         u.run_id,
         sum(u.trained_tokens)::BIGINT AS trained_tokens,
         sum(u.prompt_tokens + u.response_tokens)::BIGINT AS forward_tokens,
+        sum(u.response_tokens)::BIGINT AS response_tokens,
+        sum(u.squared_tokens)::DOUBLE AS squared_tokens,
         count(*) AS updates
     FROM raw.updates AS u
     GROUP BY u.run_id
@@ -40,25 +44,30 @@ SELECT
     g.purpose, g.sampled_tokens AS generated_tokens, 0 AS scored_tokens, 0 AS trained_tokens,
     0 AS updates,
     coalesce(
-        2e0 * coalesce(o.active_parameters, o.n_parameters) * (g.prompt_tokens + g.response_tokens),
-        0
+        forward_flops(o, g.prompt_tokens + g.response_tokens, g.sampled_tokens, g.token_pairs), 0
     ) AS flops
 FROM generate_runs AS g
-LEFT JOIN raw.policies AS o USING (policy_id)
+LEFT JOIN policy_sizes AS o USING (policy_id)
 LEFT JOIN runs AS u ON g.run_id = u.run_id
 WHERE NOT g.imported
 UNION ALL
 SELECT
     s.run_id, s.source_run_id, 'score', u.stage, s.policy_id, s.role,
     s.purpose, 0, s.scored_tokens, 0, 0,
-    coalesce(2e0 * coalesce(o.active_parameters, o.n_parameters) * s.forward_tokens, 0)
+    coalesce(forward_flops(o, s.forward_tokens, s.scored_tokens, s.squared_tokens), 0)
 FROM scored AS s
-LEFT JOIN raw.policies AS o USING (policy_id)
+LEFT JOIN policy_sizes AS o USING (policy_id)
 LEFT JOIN runs AS u ON s.source_run_id = u.run_id
 UNION ALL
 SELECT
     t.run_id, NULL, 'train', r.stage, r.policy_id, r.role,
     'train', 0, 0, t.trained_tokens, t.updates,
-    coalesce(6e0 * r.n_parameters * t.forward_tokens, 0)
+    coalesce(
+        training_flops(
+            o, r.checkpointing, t.forward_tokens, t.response_tokens, t.squared_tokens
+        ),
+        0
+    )
 FROM trained AS t
 LEFT JOIN training_runs AS r USING (run_id)
+LEFT JOIN policy_sizes AS o ON r.size_policy_id = o.policy_id

@@ -1,7 +1,8 @@
 -- question: which training runs took updates, from which policy to which, for which stage and role?
 -- grain: one row per training run that took an optimizer update
--- columns: run_id, stage, role, policy_id, start_policy_id, n_parameters
--- n_parameters are those that a token uses: fewer than all in a mixture of experts.
+-- columns: run_id, stage, role, policy_id, start_policy_id, size_policy_id, checkpointing
+-- size_policy_id: the policy by whose size its FLOPs are estimated, the one made or else the start.
+-- checkpointing: whether layers ran twice to save memory.
 -- policy_id is null until the run has made a policy; one that notes no update is the run's end. The
 -- role is that of most of the rollouts where the run learned from a dataset of the trained policy's
 -- own; all other kinds of datasets are for students.
@@ -43,9 +44,11 @@ SELECT
     t.role,
     m.policy_id,
     coalesce(m.parent_policy_id, u.config ->> '$.policy_id') AS start_policy_id,
-    coalesce(
-        p.active_parameters, p.n_parameters, s.active_parameters, s.n_parameters
-    ) AS n_parameters
+    CASE
+        WHEN coalesce(p.active_parameters, p.n_parameters) IS NOT NULL THEN p.policy_id
+        ELSE s.policy_id
+    END AS size_policy_id,
+    coalesce((u.config ->> '$.gradient_checkpointing')::BOOLEAN, false) AS checkpointing
 FROM roles AS t
 LEFT JOIN runs AS u USING (run_id)
 LEFT JOIN made AS m USING (run_id)

@@ -11,15 +11,11 @@ import pyarrow.compute as pc
 
 import queries
 from queries import kinds
+from s2d_store.accounting.flops import Lengths, forward_flops, training_flops
 from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.policies.registry import Registered
 from s2d_store.sql import connection
 from s2d_store.store import Store
-
-
-def forward_flops(policy: Registered, tokens: int) -> float:
-    """Estimate of a forward pass: 2 FLOPs per parameter that a token uses; 0 where unknown."""
-    return 2.0 * (policy.active_parameters or policy.n_parameters or 0) * tokens
 
 
 def recorded_stage(store: Store, run: str) -> str:
@@ -69,8 +65,9 @@ def before_scoring(
         groups = con.execute(queries.internal("charged_scores")).fetchall()
     con.unregister("_to_score")
     charges = []
-    for stage, role, purpose, scored, forward in groups:
-        amounts = {"scored_tokens": int(scored), "flops": forward_flops(scorer, int(forward))}
+    for stage, role, purpose, prompts, scored, squared in groups:
+        lengths = Lengths(int(prompts), int(scored), squared)
+        amounts = {"scored_tokens": int(scored), "flops": forward_flops(scorer, lengths)}
         charges.append(PlannedSpend(run, stage or "", role, purpose, amounts))
     guard.check(f"score run {run}", charges)
 
@@ -130,6 +127,8 @@ def before_training(
     stage: str,
     lock: Mapping[str, Any],
     start: Registered,
+    *,
+    checkpointing: bool,
 ) -> None:
     """Refuse a training run whose remaining updates would go over.
 
@@ -140,6 +139,7 @@ def before_training(
         stage: stage that it counts for.
         lock: its dataset's lock.
         start: the policy that it starts from.
+        checkpointing: its layers run twice to save memory.
 
     Raises:
         BudgetError: with the figures.
@@ -153,15 +153,19 @@ def before_training(
             "SELECT prompt_id FROM dataset_labels WHERE dataset_id = $dataset",
             {"dataset": lock["dataset_id"]},
         ).fetchall()
+        ((squared,),) = con.execute(
+            queries.internal("dataset_squares"), {"dataset": lock["dataset_id"], "run": run}
+        ).fetchall()
         role = con.execute(
             queries.internal("dataset_role"), {"dataset": lock["dataset_id"]}
         ).fetchone()
     counts = lock["counts"]
-    forward = counts["prompt_tokens"] + counts["response_tokens"] - int(done[2])
+    response = counts["response_tokens"] - int(done[1])
+    lengths = Lengths(counts["prompt_tokens"] - int(done[2]), response, squared)
     amounts = {
         "updates": counts["updates"] - done[0],
-        "trained_tokens": counts["response_tokens"] - int(done[1]),
-        "flops": 3 * forward_flops(start, forward),
+        "trained_tokens": response,
+        "flops": training_flops(start, lengths, checkpointing=checkpointing),
     }
     # The same rule as view training_runs.
     own_rollouts = kinds.of(lock["kind"], lock["query_sql"]).rollouts == "own"

@@ -1,5 +1,7 @@
 """`s2d migrate`: a store of format 2 becomes one of format 3, in place.
 
+Tables of format 3 that were made before one of its columns was added get that column, null.
+
 Every file is rewritten one to one, the files that only locked datasets still pin included, and what
 took whose place is noted: so locks verify as before. The old files stay until a vacuum. A table is
 done by one commit; killed anywhere, the same command goes on with the tables that are left, and the
@@ -44,6 +46,8 @@ from s2d_store.tables.log_entry import Action
 from s2d_store.tables.rank_choice import RankChoice
 
 BEFORE = 2
+Upgrade = Callable[[str, pa.Table], pa.Table]
+"""Given a table's name, its rows as they lie in a file as rows of the current format."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def migrate(root: str | Place, watch: Callable[[MigratedTable], None] = lambda _
     except FileNotFoundError as error:
         raise NotFoundError(f"no store at {path}", f"it has no {manifest.MANIFEST}") from error
     version = said["format_version"]
-    if version == FORMAT_VERSION:
+    if version == FORMAT_VERSION and not any(_is_due(path, table) for table in TABLES.values()):
         return 0
-    if version != BEFORE:
+    if version not in (BEFORE, FORMAT_VERSION):
         raise StoreError(
             f"{path} has format version {version}",
             f"stores of version {BEFORE} can be brought to version {FORMAT_VERSION}",
@@ -95,14 +99,14 @@ def migrate(root: str | Place, watch: Callable[[MigratedTable], None] = lambda _
                 "wait for it to end, then run the command again",
             )
         journal.recover(path)
-        done = 0
+        done, upgrade = 0, upgraded if version == BEFORE else _unchanged
         said["format_version"] = FORMAT_VERSION
         properties = manifest.properties(said)
         ranks = TABLES[rank_tables.NAME]
         delta_commit.create(snapshot.table_path(path, ranks.name), ranks, properties)
         for table in TABLES.values():
             if _is_due(path, table):
-                watch(_rewrite(path, table, properties))
+                watch(_rewrite(path, table, properties, upgrade))
                 done += 1
         create_tables(path, properties)
         backend.replace(path / manifest.MANIFEST, manifest.text(said))
@@ -117,7 +121,9 @@ def _is_due(root: Place, table: Table) -> bool:
     return bool(DeltaTable(str(folder)).schema() != Schema.from_arrow(table.schema))
 
 
-def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> MigratedTable:
+def _rewrite(
+    root: Place, table: Table, properties: Mapping[str, str], upgrade: Upgrade
+) -> MigratedTable:
     """Write every file anew that the newest or a pinned version holds, and commit the change."""
     folder = snapshot.table_path(root, table.name)
     store = Store(root)
@@ -131,7 +137,7 @@ def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> Migrat
     ]
     _require_space(root, sum(there[name] for name in old))
     choose = RankChoice(root)
-    new = {name: _rewritten(root, table, name, choose) for name in old}
+    new = {name: _rewritten(root, table, name, choose, upgrade) for name in old}
     migrated_files.write(folder, {name: file.path for name, file in new.items()})
     live = [name for name in old if lives[name].removed is None]
     _commit(
@@ -156,7 +162,9 @@ def _rewrite(root: Place, table: Table, properties: Mapping[str, str]) -> Migrat
     )
 
 
-def _rewritten(root: Place, table: Table, name: str, choose: RankChoice) -> NewFile:
+def _rewritten(
+    root: Place, table: Table, name: str, choose: RankChoice, upgrade: Upgrade
+) -> NewFile:
     folder = snapshot.table_path(root, table.name)
     values = dict(part.split("=", 1) for part in name.split("/")[:-1])
     values = {key: unquote(value) for key, value in values.items()}
@@ -168,7 +176,7 @@ def _rewritten(root: Place, table: Table, name: str, choose: RankChoice) -> NewF
         nonlocal rows
         with pq.ParquetFile(parquet_source(folder / name)) as file:
             for group in range(file.num_row_groups):
-                made = _upgraded_rows(table, file.read_row_group(group), values, choose)
+                made = _upgraded_rows(table, file.read_row_group(group), values, choose, upgrade)
                 _store_ranks(root, choose)
                 rows += made.num_rows
                 if made.num_rows:
@@ -182,11 +190,20 @@ def _rewritten(root: Place, table: Table, name: str, choose: RankChoice) -> NewF
 
 
 def _upgraded_rows(
-    table: Table, rows: pa.Table, values: Mapping[str, str], choose: RankChoice
+    table: Table,
+    rows: pa.Table,
+    values: Mapping[str, str],
+    choose: RankChoice,
+    upgrade: Upgrade,
 ) -> pa.Table:
     for key, value in values.items():
         rows = rows.append_column(key, pa.repeat(pa.scalar(value), rows.num_rows))
-    return as_stored(table, upgraded(table.name, rows), choose).drop_columns(list(values))
+    return as_stored(table, upgrade(table.name, rows), choose).drop_columns(list(values))
+
+
+def _unchanged(_: str, rows: pa.Table) -> pa.Table:
+    """Rows of the current format, which lack at most columns that may be null."""
+    return rows
 
 
 def _store_ranks(root: Place, choose: RankChoice) -> None:

@@ -12,7 +12,13 @@ from typing import Any
 from s2d_store.policies.chat_template import template_hash
 from s2d_store.policies.hash_cache import hash_weights
 from s2d_store.policies.locations import resolve_location
-from s2d_store.policies.model_config import active_parameters, read_config, tied, vocab_size
+from s2d_store.policies.model_config import (
+    active_parameters,
+    attention_width,
+    read_config,
+    tied,
+    vocab_size,
+)
 from s2d_store.policies.tokenizer import (
     ID_BYTES,
     load_tokenizer,
@@ -43,6 +49,7 @@ class PolicyInfo:
         n_parameters: elements of the saved tensors, a tied output projection counted once.
         dtype: the dtype that most parameters are saved in, for example `bfloat16`.
         active_parameters: those that one token uses; None where a mixture of experts does not say.
+        lookup_parameters, head_parameters, attention_width: see table policies.
         tokenizer_hash: 16 hex characters over tokenizer.json.
         template_hash: 16 hex characters over the chat template; None where there is none.
     """
@@ -55,6 +62,9 @@ class PolicyInfo:
     n_parameters: int
     dtype: str
     active_parameters: int | None
+    lookup_parameters: int
+    head_parameters: int
+    attention_width: int | None
     tokenizer_hash: str
     template_hash: str | None
 
@@ -92,6 +102,9 @@ def inspect_policy(location: str, revision: str | None = None) -> tuple[PolicyIn
         n_parameters=parameters.count,
         dtype=parameters.dtype,
         active_parameters=active_parameters(config, parameters),
+        lookup_parameters=parameters.in_lookup,
+        head_parameters=parameters.in_head,
+        attention_width=attention_width(config),
         tokenizer_hash=tokenizer_hash(folder),
         template_hash=template_hash(tokenizer.chat_template),
     )

@@ -95,6 +95,29 @@ def vocab_size(folder: Path, config: dict[str, Any], rows: int | None) -> int:
     return size
 
 
+def attention_width(config: dict[str, Any]) -> int | None:
+    """Layers x heads x head size, of the layers whose tokens look at each other's.
+
+    None where the config does not say. Windows count as full attention.
+    """
+    text = text_config(config)
+
+    def size(name: str) -> int:
+        value = text.get(name)
+        return value if isinstance(value, int) else 0
+
+    layers, heads = size("num_hidden_layers"), size("num_attention_heads")
+    kinds = text.get("layer_types")
+    if isinstance(kinds, list):
+        layers = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds)
+    keys = size("head_dim") or size("qk_nope_head_dim") + size("qk_rope_head_dim")
+    if not heads or not (keys or size("hidden_size")):
+        return None
+    keys = keys or size("hidden_size") // heads
+    # Half of the work is with keys, half with values.
+    return layers * heads * (keys + (size("v_head_dim") or keys)) // 2
+
+
 def active_parameters(config: dict[str, Any], parameters: Parameters) -> int | None:
     """Parameters that one token uses: of routed experts only those that it is routed to.
 

@@ -42,6 +42,7 @@ class Registered:
         tokenizer_fingerprint: of its id -> token map; empty where unknown.
         n_parameters: None where unknown.
         active_parameters: those that one token uses; None where unknown.
+        lookup_parameters, head_parameters, attention_width: see table policies; None where unknown.
         tokenizer_hash: of tokenizer.json; None where unknown.
         template_hash: of its chat template; None where it has none, or is unknown.
         kind: weights, served or outside.
@@ -56,6 +57,9 @@ class Registered:
     tokenizer_hash: str | None = None
     template_hash: str | None = None
     kind: str = "weights"
+    lookup_parameters: int | None = None
+    head_parameters: int | None = None
+    attention_width: int | None = None
 
 
 def register(
@@ -100,6 +104,9 @@ def register(
         "vocab_size": info.vocab_size,
         "n_parameters": info.n_parameters,
         "active_parameters": info.active_parameters,
+        "lookup_parameters": info.lookup_parameters,
+        "head_parameters": info.head_parameters,
+        "attention_width": info.attention_width,
         "parent_policy_id": parent_policy_id,
         "run_id": run_id,
         "update": update,
@@ -202,6 +209,9 @@ def recorded(store: Store, policy_id: str) -> Registered:
         row["tokenizer_hash"],
         row["template_hash"],
         row["kind"],
+        row["lookup_parameters"],
+        row["head_parameters"],
+        row["attention_width"],
     )
 
 
@@ -365,4 +375,8 @@ def _registered(info: PolicyInfo, name: str) -> Registered:
         info.active_parameters,
         info.tokenizer_hash,
         info.template_hash,
+        "weights",
+        info.lookup_parameters,
+        info.head_parameters,
+        info.attention_width,
     )

@@ -37,6 +37,8 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _EXPERT = re.compile(r"(?:^|\.)experts\.")
 # Rows of these are the ids of the vocabulary.
 _BY_TOKEN = re.compile(r"(?:^|\.)(?:embed_tokens|wte|lm_head|word_embeddings|embed_in)\.weight$")
+_LOOKUP = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in)\.weight$")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.weight$")
 _OTHER_TOWER = re.compile(r"vision|visual|audio|speech|image")
 
 Tensors = Mapping[str, Mapping[str, Any]]
@@ -51,12 +53,16 @@ class Parameters:
         in_experts: of those, elements of routed experts.
         dtype: the dtype that most parameters are saved in, as PyTorch spells it.
         vocabulary_rows: rows of the embedding or output projection, None where none is known.
+        in_lookup: elements of an input embedding that the output projection does not share.
+        in_head: elements of the output projection, be it the input embedding.
     """
 
     count: int
     in_experts: int
     dtype: str
     vocabulary_rows: int | None
+    in_lookup: int = 0
+    in_head: int = 0
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -113,7 +119,17 @@ def count_parameters(files: Sequence[Path], *, tied: bool) -> Parameters:
         in_experts += size if _EXPERT.search(name) else 0
     dtype = max(elements, key=lambda name: elements[name], default="")
     spelled = SAFETENSORS_DTYPES.get(dtype, dtype.lower())
-    return Parameters(elements.total(), in_experts, spelled, _vocabulary_rows(tensors))
+    lookup, head = _size_of(_LOOKUP, tensors), _size_of(_HEAD, tensors)
+    if not head and tied:
+        lookup, head = 0, lookup
+    rows = _vocabulary_rows(tensors)
+    return Parameters(elements.total(), in_experts, spelled, rows, lookup, head)
+
+
+def _size_of(name: re.Pattern[str], tensors: Tensors) -> int:
+    """Elements of the first tensor of that name, of no other tower; 0 if there is none."""
+    found = (key for key in tensors if name.search(key) and not _OTHER_TOWER.search(key))
+    return next((math.prod(tensors[key]["shape"]) for key in found), 0)
 
 
 def _vocabulary_rows(tensors: Tensors) -> int | None:

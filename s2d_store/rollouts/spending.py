@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from s2d_store import ids
-from s2d_store.accounting import charges
+from s2d_store.accounting import charges, flops
 from s2d_store.accounting.guard import Guard, Meter, PlannedSpend
 from s2d_store.engines.base import Sample
 from s2d_store.policies.registry import Registered
@@ -51,6 +51,5 @@ def open_meter(
 
 def cost(policy: Registered, job: Job, sample: Sample) -> dict[str, float]:
     """What one sampled rollout cost, by metric."""
-    tokens = sample.n_tokens
-    forward = len(job.request.prompt_token_ids) + tokens
-    return {"generated_tokens": tokens, "flops": charges.forward_flops(policy, forward)}
+    prompt, tokens = len(job.request.prompt_token_ids), sample.n_tokens
+    return {"generated_tokens": tokens, "flops": flops.sampling_flops(policy, prompt, tokens)}

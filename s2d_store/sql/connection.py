@@ -149,6 +149,12 @@ def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.Duc
     for name, paths in files.items():
         try:
             create_raw(con, TABLES[name], paths)
+        except duckdb.BinderException as error:
+            raise StoreError(
+                f"the files of table {name} lack a column of this version",
+                _first_line(error),
+                f"s2d migrate --store {root}",
+            ) from error
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise StoreError(
                 f"the files of table {name} cannot be read",

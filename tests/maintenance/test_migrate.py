@@ -209,3 +209,19 @@ def test_other_formats_are_refused(old: Path, version: int) -> None:
     match = f"stores of version 2 can be brought to version {FORMAT_VERSION}"
     with pytest.raises(StoreError, match=match):
         migrate(old)
+
+
+def test_columns_that_were_added_to_the_format_are_null_in_older_stores(
+    tmp_path: Path, cli: Cli
+) -> None:
+    """A store of format 3 from before tables policies and updates got their newest columns."""
+    early = Path(shutil.copytree(V2.parent / "v3.early", tmp_path / "store"))
+    done = cli("query", "SELECT count(attention_width) FROM policies", "--store", early)
+    assert done.code == 1 and f"s2d migrate --store {early}" in done.err
+    assert migrate(early) == 2 and migrate(early) == 0
+    store = Store.open(early)
+    assert rows(store, "SELECT count(*), count(attention_width) FROM policies") == [(1, 0)]
+    assert verify(store, "warmup").matches
+    made = synthetic.policy("another") | {"attention_width": 7}
+    store.commit({"policies": synthetic.table("policies", [made])})
+    assert rows(store, "SELECT max(attention_width) FROM policies") == [(7,)]

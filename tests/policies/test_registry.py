@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from s2d_store.accounting import charges
+from s2d_store.accounting.flops import Lengths, forward_flops
 from s2d_store.errors import InputError, NotFoundError
 from s2d_store.policies import hash_cache, model_config, registry, weights
 from s2d_store.policies.identity import inspect_policy
@@ -54,7 +54,7 @@ def test_what_is_known_by_name_alone_has_null_facts(
     both = cli("policies", "add", "x", tmp_path, "--outside", "--store", store.root)
     assert both.code == 1 and "--outside" in both.err
     known = registry.recorded(store, store.sql("SELECT policy_id FROM policies").fetchall()[0][0])
-    assert charges.forward_flops(known, 100) == 0
+    assert forward_flops(known, Lengths.of(60, 40)) == 0
 
 
 def test_flops_of_a_policy_of_unknown_size_count_nothing_and_budget_says_so(
