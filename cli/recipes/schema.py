@@ -241,7 +241,14 @@ class Recipe:
         return place_of(self.places, key) or f"recipe {self.name}"
 
     def title(self, stage: str, key: str = "") -> str:
-        """Where a stage, or a key of it, stands, and the stage; or the defaults that say it."""
+        """Where a stage, or a key of it, stands, and the stage; or the defaults that say it.
+
+        A key that a control takes over stands in its treatment.
+        """
+        treatment = self.stage[stage].treatment if stage in self.stage else ""
+        is_own = not key or f"stage.{stage}.{key}" in self.places
+        if not is_own and treatment != stage and treatment in self.stage:
+            return self.title(treatment, key)
         at = self.at(f"stage.{stage}.{key}".rstrip("."))
         if key and at == self.places.get(f"defaults.{key}"):
             return f"{at}: [defaults.{key.partition('.')[0]}]"

@@ -158,7 +158,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "kind": (
         "train opd --dataset first --student student",
         "error: dataset first is of kind warmup\n"
-        "  why: opd trains on datasets of kind opd\n  fix: s2d train warmup --dataset first ...",
+        "  why: opd trains on datasets of kind opd or fresh_opd\n"
+        "  fix: s2d train warmup --dataset first ...",
     ),
     "bf16": (
         "train warmup --dataset first --student student --precision bf16",

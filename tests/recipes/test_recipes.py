@@ -45,8 +45,8 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     # Dependencies first, whatever the file's order.
     order = ["warmup", "bridge", "stage3", "control", "longer", "eval"]
     assert [line.split()[0] for line in lines] == order
-    assert lines[1].split()[1:] == ["opd", "warmup", "teacher", "0", "3", "24", "144", "6", "0"]
-    assert lines[2].split()[1:] == ["grpo", "bridge", "-", "0", "2", "32", "192", "4", "8"]
+    assert lines[1].split()[1:-1] == ["opd", "warmup", "teacher", "0", "3", "24", "144", "6", "0"]
+    assert lines[2].split()[1:-1] == ["grpo", "bridge", "-", "0", "2", "32", "192", "4", "8"]
 
     done = cli("run", file)
     assert done.code == 0, done.err
@@ -173,9 +173,9 @@ def test_stopped_anywhere_it_goes_on_to_the_same_weights(
     for step in ("_sample", "_score", "_build", "_train"):
         whole = getattr(rounds._Round, step)
 
-        def stopped(self: Any, whole: Callable[[Any], None] = whole) -> None:
+        def stopped(self: Any, *given: Any, whole: Callable[..., None] = whole) -> None:
             if after:
-                whole(self)
+                whole(self, *given)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

@@ -37,7 +37,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
      "'stage.bridge.prompts_per_round'"),
     (('kind = "opd"', 'kind = "odp"'),
      "stage.bridge.kind is 'odp'; did you mean 'opd'?\n  why: it must be one of "
-     "bridge_continuation, grpo, opd, sft, warmup, eval, or have a query of its own"),
+     "bridge_continuation, continuation, fresh_opd, grpo, opd, replay, sft, warmup, eval, or have"),
     (("rounds = 3", 'rounds = "3"'), "stage.bridge.rounds is '3'"),
     (("rounds = 3", "rounds = 0"), "[stage.bridge]: rounds is 0"),
     (("lr = 1e-3", "lr = -1"),
@@ -106,7 +106,7 @@ def test_a_teacher_of_other_tokens_is_refused_before_any_work(
     refused = cli("run", file)
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
-        f"error: {file}:34: [stage.warmup] trains 'student', which has another tokenizer than "
+        f"error: {file}:33: [stage.warmup] trains 'student', which has another tokenizer than "
         "'teacher'\n"
         "  why: 2 of 100 token ids differ: id 13: '8' vs '7'; id 14: '7' vs '8'\n"
         "  fix: a student learns from its teacher's token ids: name policies that share a "
@@ -147,7 +147,7 @@ def test_an_engine_that_cannot_be_is_refused_before_any_work(
     file = recipe("a")
     file.write_text(f"{file.read_text()}\n[engine]\n{setting}\n")
     refused = cli("run", file)
-    assert refused.code == 1 and f":74: [engine]: {says}" in refused.err, refused.err
+    assert refused.code == 1 and f":73: [engine]: {says}" in refused.err, refused.err
     assert f"fix: {fix}" in refused.err
     assert not (file.parent / "store").exists()
 
