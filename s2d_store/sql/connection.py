@@ -60,8 +60,11 @@ def connect(
     made = {name: sql for name, sql in reached.made.items() if name not in given}
     con = connect_raw(root, {name: snap.files[name] for name in reached.tables})
     create_functions(con, "\n".join([*made.values(), *given.values()]))
-    # Those that stand on given ones come after these.
-    over = {n for n, sql in made.items() if queries.named_in(sql, tuple(TABLES)) & given.keys()}
+    # Those that stand on given ones, however indirectly, come after these.
+    over: set[str] = set()
+    for name, sql in made.items():  # what a statement names stands before it
+        if set(re.findall(r"\w+", sql)) & (given.keys() | over):
+            over.add(name)
     for name, statement in made.items():
         if name not in over:
             con.execute(statement)
