@@ -187,12 +187,12 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "opd on a warmup dataset": (
         "opd",
         "warmup",
-        "is of kind warmup\n.*opd trains on datasets of kind opd\n.*warmup",
+        "is of kind warmup\n.*opd trains on datasets of kind opd or fresh_opd\n.*warmup",
     ),
     "grpo on an sft dataset": (
         "grpo",
         "sft",
-        "is of kind sft\n.*on datasets of kind grpo\n.*train sft",
+        "is of kind sft\n.*on datasets of kind grpo or replay\n.*train sft",
     ),
     "sft on a bridge continuation": (
         "sft",
