@@ -36,6 +36,7 @@ from typing import Any
 WRITERS = ("w0", "w1", "w2")
 # A process that is stopped longer than this is killed by the storm's end.
 LONGEST_STOP_S = 2.0
+READ_ATTEMPTS = 5
 OTHERS = ("delta-rs", "polars", "duckdb")
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = ["s2d_store.maintenance.compact", "s2d_store.maintenance.vacuum"]
@@ -113,7 +114,7 @@ class Storm:
         """Another Delta reader sees every row that was noted before it looked, once."""
         name = self.rng.choice(OTHERS)
         expected = self.noted()
-        seen = read_by(name, self.root)
+        seen = patiently(name, self.root)
         if seen is not None:
             self.compare(expected, seen, name)
 
@@ -216,6 +217,22 @@ def sweep(root: Path) -> None:
     from s2d_store.store import Store
 
     vacuum(Store.open(root), older_than_s=60)
+
+
+def patiently(reader: str, root: Path) -> list[str] | None:
+    """`read_by`, tried again where it met a log checkpoint that delta-rs was still writing."""
+    import duckdb
+    import polars
+    from deltalake.exceptions import DeltaError
+
+    for left in reversed(range(READ_ATTEMPTS)):
+        try:
+            return read_by(reader, root)
+        except (DeltaError, OSError, polars.exceptions.PolarsError, duckdb.Error):
+            if not left:
+                raise
+            time.sleep(0.3)
+    return None
 
 
 def read_by(reader: str, root: Path) -> list[str] | None:
