@@ -270,6 +270,8 @@ class ObjectBackend:
         """Each folder is some requests that wait for each other, so all are asked at once. What two
         rounds find alike was there, all of it, between them.
         """
+        if not folders:
+            return []
         with ThreadPoolExecutor(len(folders), thread_name_prefix="snapshot") as pool:
             before = list(pool.map(read, folders))
             for _ in range(ROUNDS):
