@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-vllm lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-vllm gpu lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,10 @@ bench: $(VENV)/.dev ## the benchmarks that need no vLLM and no model; writes ben
 
 bench-vllm: $(VENV)/.vllm ## the benchmarks on real logprobs (see benchmarks/README.md)
 	$(VLLM_ENV) bash benchmarks/run_vllm.sh
+
+# On a GPU, torch is the machine's own: nothing is set up, and Python is $(PYTHON) where there is no .venv.
+gpu: ## on a CUDA device: bf16, packing, the fused loss, FSDP2, speed; appends to benchmarks/GPU.md
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 lock: ## compile requirements/*.txt anew (needs uv)
 	bash requirements/compile.sh
