@@ -1,19 +1,20 @@
-r"""Make the miniature's teacher, student and prompts, from nothing, on a CPU.
+r"""Make the models and prompts of one of the miniature's tasks, from nothing, on a CPU.
 
-    python examples/miniature/make_models.py OUT [--size demo|smoke] [--seed 0]
+    python examples/miniature/make_models.py OUT [--task expressions|addition] [--seed 0]
 
 writes OUT/teacher and OUT/student (Qwen3 checkpoints with one tokenizer); with `--prompts FOLDER`
-also the prompts: train.jsonl and extra.jsonl (labelled, for the teacher's and the student's RL),
-bridge.jsonl (no answers at all) and test.jsonl, whose expressions are all different.
-`arithmetic.py` explains the task.
+also the prompts, all different: train.jsonl and extra.jsonl (labelled), labels.jsonl (both of
+these), bridge.jsonl (no answers at all) and test.jsonl. `expressions.py` and `addition.py` explain
+the tasks.
 
-Both models are weak by design, so that there is something to gain. Each first learns to work an
-expression out step by step, from examples in which a part of its arithmetic facts is wrong, and
-then picks up the habit of answering at once, which is right 15% of the time. Thus the teacher has a
-skill that is hidden by a habit, which sparse reward brings out; the student, smaller, believes
-many wrong facts as well, which sparse reward rarely ends. On these two the paper's ordering rests.
+Both models are weak by design, so that there is something to gain. Each first learns to work a
+question out step by step, from examples in which a part of the facts is wrong, and then picks up
+the habit of answering at once, which is right 15% of the time. Thus the teacher has a skill that is
+hidden by a habit, which sparse reward brings out; the student, smaller, believes many wrong facts
+as well, which sparse reward rarely ends. On these two the paper's ordering rests. The settings
+were found on task expressions; task addition takes them as they are.
 
-Everything follows from the seeds. No expression among the prompts was seen in training the models.
+Everything follows from the seeds. No question among the prompts was seen in training the models.
 """
 
 from __future__ import annotations
@@ -26,26 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from arithmetic import (
-    BOS,
-    EOS,
-    N_EXPRESSIONS,
-    PAD,
-    VOCABULARY,
-    Expressions,
-    Habits,
-    Ints,
-    build_tokenizer,
-    encode_chains,
-    encode_guesses,
-    encode_prompts,
-    gold_answers,
-    mistaken_facts,
-    running_results,
-)
+from addition import Addition
+from expressions import Expressions
+from task import BOS, EOS, PAD, Habits, Ints, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+TASKS: dict[str, Task] = {task.name: task for task in (Expressions(), Addition())}
 
 SPLITS = {"train": 512, "extra": 512, "bridge": 4096, "test": 512}
 UNLABELLED = "bridge"
@@ -69,7 +58,7 @@ class Recipe:
         skill_steps: optimizer steps on chains alone.
         habit_steps: steps on chains and guesses mixed, while the learning rate falls to zero.
         chain_share: share of chains among the examples of the habit steps; the rest guess.
-        mistaken_share: share of the 300 arithmetic facts that it was taught wrong.
+        mistaken_share: share of the arithmetic facts that it was taught wrong.
         mistake_rate: how often it was taught them wrong.
     """
 
@@ -97,14 +86,14 @@ SIZES = {
 }
 
 
-def build_model(recipe: Recipe, seed: int) -> Qwen3ForCausalLM:
-    """A freshly initialised float32 Qwen3 with tied embeddings."""
+def build_model(recipe: Recipe, n_tokens: int, seed: int) -> Qwen3ForCausalLM:
+    """A freshly initialised float32 Qwen3 of a vocabulary, with tied embeddings."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(seed)
     config = Qwen3Config(
-        vocab_size=len(VOCABULARY),
+        vocab_size=n_tokens,
         hidden_size=recipe.hidden,
         intermediate_size=recipe.intermediate,
         num_hidden_layers=recipe.layers,
@@ -121,26 +110,36 @@ def build_model(recipe: Recipe, seed: int) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config)
 
 
-def draw_batch(habits: Habits, taken: Ints, chain_share: float, rng: np.random.Generator) -> Ints:
-    """Token ids int64 (BATCH_SIZE, 24) of prompts and padded responses, none of them `taken`."""
-    numbers = rng.integers(0, N_EXPRESSIONS, 2 * BATCH_SIZE)
-    expressions = Expressions.numbered(numbers[~np.isin(numbers, taken)][:BATCH_SIZE])
-    right = running_results(expressions)[:, -1]
-    guessed = np.where(
-        rng.random(BATCH_SIZE) < GUESS_RATE, right, (right + rng.integers(1, 10, BATCH_SIZE)) % 10
-    )
-    chains = encode_chains(expressions, running_results(expressions, habits, rng))
-    is_chain = rng.random((BATCH_SIZE, 1)) < chain_share
-    responses = np.where(is_chain, chains, encode_guesses(guessed))
-    return np.concatenate([encode_prompts(expressions), responses], axis=1)
+def draw_batch(
+    task: Task, habits: Habits, taken: Ints, chain_share: float, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """Token ids (BATCH_SIZE, P) and (BATCH_SIZE, T) of questions, none `taken`, and responses."""
+    numbers = rng.integers(0, task.n_questions, 2 * BATCH_SIZE)
+    numbers = numbers[~np.isin(numbers, taken)][:BATCH_SIZE]
+    right = task.answers(task.work_out(numbers))
+    is_right = rng.random(BATCH_SIZE) < GUESS_RATE
+    other = (right + rng.integers(1, task.n_answers, BATCH_SIZE)) % task.n_answers
+    chains = task.chains(numbers, task.work_out(numbers, habits, rng))
+    is_chain = rng.random(BATCH_SIZE) < chain_share
+    guesses = map(task.boxed, np.where(is_right, right, other))
+    responses = [
+        f"{chain if shown else guess}<eos>"
+        for chain, guess, shown in zip(chains, guesses, is_chain, strict=True)
+    ]
+    questions = [f"<bos>{question}" for question in task.questions(numbers)]
+    prompts = task.encode(questions, len(questions[0]) - len("<bos>") + 1)
+    return prompts, task.encode(responses, task.response_tokens)
 
 
-def train(recipe: Recipe, taken: Ints, steps: tuple[int, int], seed: int) -> Qwen3ForCausalLM:
+def train(
+    task: Task, recipe: Recipe, taken: Ints, steps: tuple[int, int], seed: int
+) -> Qwen3ForCausalLM:
     """Teach one model, first the skill, then the habit.
 
     Args:
-        recipe: what to teach.
-        taken: int64, sorted numbers of the expressions that it must not see.
+        task: what to teach.
+        recipe: whom, and how.
+        taken: int64, sorted numbers of the questions that it must not see.
         steps: skill steps and habit steps.
         seed: of the weights, the misconceptions and the batches.
     """
@@ -148,8 +147,8 @@ def train(recipe: Recipe, taken: Ints, steps: tuple[int, int], seed: int) -> Qwe
     from torch.nn.functional import cross_entropy
 
     rng = np.random.default_rng([seed, len(recipe.name), recipe.hidden])
-    habits = Habits(mistaken_facts(recipe.mistaken_share, rng), recipe.mistake_rate, SLIPS)
-    model = build_model(recipe, seed)
+    habits = Habits(task.mistaken_facts(recipe.mistaken_share, rng), recipe.mistake_rate, SLIPS)
+    model = build_model(recipe, len(task.vocabulary), seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     skill_steps, habit_steps = steps
     started = time.perf_counter()
@@ -160,8 +159,8 @@ def train(recipe: Recipe, taken: Ints, steps: tuple[int, int], seed: int) -> Qwe
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * left
         chain_share = 1.0 if learning_skill else recipe.chain_share
-        ids = torch.from_numpy(draw_batch(habits, taken, chain_share, rng))
-        n_prompt = ids.shape[1] - encode_guesses(np.zeros(1, np.int64)).shape[1]
+        batch = draw_batch(task, habits, taken, chain_share, rng)
+        ids, n_prompt = torch.from_numpy(np.concatenate(batch, axis=1)), batch[0].shape[1]
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits[:, n_prompt - 1 :]
         loss = cross_entropy(logits.flatten(0, 1), ids[:, n_prompt:].flatten(), ignore_index=PAD)
         optimizer.zero_grad()
@@ -188,17 +187,18 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def write_prompts(numbers: Ints, path: Path, *, labelled: bool) -> None:
-    """Write one JSON object a line, with `question` and, where labelled, `answer`."""
-    expressions = Expressions.numbered(numbers)
-    rows = zip(expressions.questions(), gold_answers(expressions), strict=True)
+def write_prompts(task: Task, numbers: Ints, path: Path, *, labelled: bool) -> None:
+    """Write one JSON object per line, with `question` and, where labelled, `answer`."""
+    answers = map(str, task.answers(task.work_out(numbers)))
+    rows = zip(task.questions(numbers), answers, strict=True)
     objects = ({"question": q, "answer": a} if labelled else {"question": q} for q, a in rows)
     path.write_text("".join(json.dumps(row) + "\n" for row in objects), encoding="utf-8")
+    print(path)
 
 
-def splits() -> dict[str, Ints]:
-    """The numbers of every split's expressions, all different; the same whatever the seed."""
-    numbers = np.random.default_rng(0).choice(N_EXPRESSIONS, sum(SPLITS.values()), replace=False)
+def splits(task: Task) -> dict[str, Ints]:
+    """The numbers of every split's questions, all different; the same whatever the seed."""
+    numbers = np.random.default_rng(0).choice(task.n_questions, sum(SPLITS.values()), replace=False)
     ends = np.cumsum(list(SPLITS.values()))[:-1]
     return dict(zip(SPLITS, np.split(numbers, ends), strict=True))
 
@@ -207,6 +207,7 @@ def main() -> None:
     """Read the command line, write models and prompts, print their paths."""
     parser = argparse.ArgumentParser(description="Make the miniature's models and prompts.")
     parser.add_argument("out", type=Path, help="folder that gets teacher/ and student/")
+    parser.add_argument("--task", choices=TASKS, default="expressions", help="what it is about")
     parser.add_argument("--size", choices=SIZES, default="demo", help="size of the teacher")
     parser.add_argument("--seed", type=int, default=0, help="decides the models (default 0)")
     parser.add_argument("--prompts", type=Path, help="folder that gets the prompts")
@@ -218,21 +219,23 @@ def main() -> None:
 
     logging.disable_progress_bar()
     torch.set_num_threads(THREADS)
-    prompts = splits()
+    task = TASKS[args.task]
+    prompts = splits(task)
+    taken = np.sort(np.concatenate(list(prompts.values())))
     if args.prompts:
         args.prompts.mkdir(parents=True, exist_ok=True)
-        for name, numbers in prompts.items():
-            write_prompts(numbers, args.prompts / f"{name}.jsonl", labelled=name != UNLABELLED)
-            print(args.prompts / f"{name}.jsonl")
-    taken = np.sort(np.concatenate(list(prompts.values())))
-    tokenizer = build_tokenizer()
+        both = np.concatenate([prompts["train"], prompts["extra"]])
+        for name, numbers in {**prompts, "labels": both}.items():
+            path = args.prompts / f"{name}.jsonl"
+            write_prompts(task, numbers, path, labelled=name != UNLABELLED)
+    tokenizer = task.tokenizer()
     for recipe in SIZES[args.size]:
         folder = args.out / recipe.name
         if (folder / "model.safetensors").exists():
             print(f"{folder} is there already")
             continue
         steps = (recipe.skill_steps, recipe.habit_steps) if args.steps is None else (args.steps, 0)
-        save(train(recipe, taken, steps, args.seed), tokenizer, folder)
+        save(train(task, recipe, taken, steps, args.seed), tokenizer, folder)
         print(folder)
 
 
