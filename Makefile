@@ -22,7 +22,7 @@ help: ## this list
 quickstart: $(VENV)/.train ## set up, then run the three stages on tiny models (examples/quickstart.sh)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
-miniature: $(VENV)/.dev ## set up, then run the paper in miniature and write docs/miniature.md
+miniature: $(VENV)/.dev ## set up, run what is missing of the miniature (SEEDS="0 1" TASK=addition choose), write docs/miniature.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/miniature/run.sh
 
 test: $(VENV)/.dev ## set up, then run every test that needs neither vLLM nor a browser

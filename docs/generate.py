@@ -82,8 +82,9 @@ sets = ["test"]
 generate.n = 16
 ```
 
-Ready recipes: examples/quickstart.toml, examples/miniature.toml (the paper's arms on a CPU,
-docs/miniature.md), examples/gsm8k-smollm2.toml and examples/paper-qwen3.toml.
+Ready recipes: examples/quickstart.toml, examples/miniature/expressions.toml and addition.toml (the
+paper's routes on a CPU, docs/miniature.md), examples/gsm8k-smollm2.toml and
+examples/paper-qwen3.toml.
 
 ## Stages and rounds
 

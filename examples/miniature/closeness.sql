@@ -1,26 +1,22 @@
--- question: how near does each OPD arm come to its teacher, and how sharp does it end?
--- grain: one row per arm
+-- question: how near does each OPD stage come to its teacher, and how sharp does it end?
+-- grain: one row per stage
 -- params: none
--- columns: arm, first_kl, last_kl, last_entropy
+-- columns: stage, first_kl, last_kl, last_entropy
 -- KL(student || teacher) and the student's entropy in nats per token, on the student's own rollouts:
--- means over the updates of the first and the last round, and over seeds.
+-- means over the updates of the first and of the last round.
 WITH rounds AS (
-    SELECT
-        regexp_extract(d.name, '^(?:miniature\.)?(.*?)\.s\d+', 1) AS arm,
-        regexp_extract(d.name, '\.r(\d+)$', 1)::INT AS round,
-        avg(u.kl) AS kl,
-        avg(u.entropy) AS entropy
+    SELECT r.stage, u.run_id, avg(u.kl) AS kl, avg(u.entropy) AS entropy, min(r.started_at) AS began
     FROM updates AS u
-    INNER JOIN datasets AS d USING (dataset_id)
     INNER JOIN runs AS r USING (run_id)
-    WHERE r.run_id LIKE 'train-opd-%'
-    GROUP BY ALL
+    INNER JOIN datasets AS d USING (dataset_id)
+    WHERE d.query IN ('opd', 'fresh_opd')
+    GROUP BY r.stage, u.run_id
 )
 SELECT
-    arm,
-    avg(kl) FILTER (WHERE round = 0) AS first_kl,
-    avg(kl) FILTER (WHERE round = last_round) AS last_kl,
-    avg(entropy) FILTER (WHERE round = last_round) AS last_entropy
-FROM (SELECT *, max(round) OVER (PARTITION BY arm) AS last_round FROM rounds)
-GROUP BY arm
-ORDER BY arm
+    stage,
+    arg_min(kl, began) AS first_kl,
+    arg_max(kl, began) AS last_kl,
+    arg_max(entropy, began) AS last_entropy
+FROM rounds
+GROUP BY stage
+ORDER BY stage

@@ -1,34 +1,25 @@
--- question: are an arm's mistakes its teacher's?
--- grain: one row per arm
--- params: none
--- columns: arm, wrong, of_the_teacher
--- Of held-out rollouts: the share that is wrong, and, of those, the share whose text a rollout of the
--- RL teacher on the same prompt (4 of them, same seed) has word for word; means over seeds.
+-- question: how often is each evaluated policy right, and are its mistakes its teacher's?
+-- grain: one row per policy
+-- params:
+--   teacher: VARCHAR -- name of the teacher
+-- columns: policy, prompts, accuracy, truncated, copied
+-- accuracy: avg@n, the mean over prompts and rollouts. copied: of the wrong rollouts, the share whose text
+-- a rollout of the teacher on the same prompt has word for word.
 WITH texts AS (
     SELECT
-        regexp_extract(policy, '^(?:miniature\.)?(.*?)\.s\d+', 1) AS arm,
-        regexp_extract(policy, '\.s(\d+)', 1)::INT AS seed,
-        prompt_id,
-        response_text,
-        is_correct(outcome, reward)::INT AS correct
+        policy, prompt_id, response_text, finish_reason,
+        coalesce(is_correct(outcome, reward), false)::INT AS correct
     FROM graded_rollouts
-    WHERE purpose = 'eval' AND verifier = 'math-verify'
+    WHERE purpose = 'eval'
 ),
-
-teacher AS (SELECT DISTINCT seed, prompt_id, response_text FROM texts WHERE arm = 'rl-teacher'),
-
-per_seed AS (
-    SELECT
-        x.arm,
-        x.seed,
-        avg(1 - x.correct) AS wrong,
-        avg((t.seed IS NOT NULL)::INT) FILTER (WHERE x.correct = 0) AS of_the_teacher
-    FROM texts AS x
-    LEFT JOIN teacher AS t USING (seed, prompt_id, response_text)
-    WHERE x.arm <> 'rl-teacher'
-    GROUP BY ALL
-)
-SELECT arm, avg(wrong) AS wrong, avg(of_the_teacher) AS of_the_teacher
-FROM per_seed
-GROUP BY arm
-ORDER BY arm
+teacher AS (SELECT DISTINCT prompt_id, response_text FROM texts WHERE policy = $teacher)
+SELECT
+    x.policy,
+    count(DISTINCT x.prompt_id) AS prompts,
+    avg(x.correct) AS accuracy,
+    avg((x.finish_reason = 'length')::INT) AS truncated,
+    avg((t.prompt_id IS NOT NULL)::INT) FILTER (WHERE x.correct = 0) AS copied
+FROM texts AS x
+LEFT JOIN teacher AS t USING (prompt_id, response_text)
+GROUP BY x.policy
+ORDER BY x.policy
