@@ -110,22 +110,22 @@ def measure(store: Store, run: Run, repeats: int) -> Figures:
 
 def log_mib(store: Store) -> float:
     """Size of the table's log."""
-    log = snapshot.table_path(store.root, "updates") / "_delta_log"
+    log = store.folder / "tables" / "updates" / "_delta_log"
     return sum(path.stat().st_size for path in log.iterdir()) / 2**20
 
 
 def peers(store: Store, scratch: Path, repeats: int) -> Figures:
     """In a copy: a commit by delta-rs's own transaction, and an opening without checkpoints."""
     copy = Store(scratch / "copy")
-    shutil.copytree(store.root, copy.root)
+    shutil.copytree(store.folder, copy.folder)
     run = Run(copy, "copy")
     with mock.patch.object(delta_commit, "append", delta_rs_append):
         commit = mean_ms(repeats, lambda: run.commit(fresh=True))
-    log = snapshot.table_path(copy.root, "updates") / "_delta_log"
+    log = copy.folder / "tables" / "updates" / "_delta_log"
     for path in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
         path.unlink(missing_ok=True)
     opened = mean_ms(3, lambda: DeltaTable(log.parent))
-    shutil.rmtree(copy.root)
+    shutil.rmtree(copy.folder)
     return {"delta-rs commit": commit, "bare open": opened}
 
 

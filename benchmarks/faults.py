@@ -167,7 +167,7 @@ class Harness:
         models, log = self.folder / "models", self.folder / "log"
         _finish(_fork(lambda: _make(models, self.folder / "base"), log), log)
         self.cases = [case for case in cases(models) if not only or case.name in only]
-        made = {(): self.folder / "base"}
+        made: dict[tuple[str, ...], Path] = {(): self.folder / "base"}
         for case in self.cases:
             self.bases[case.name] = made[case.after]
             store, out = self._copy(made[case.after], f"whole-{case.name}")

@@ -158,7 +158,7 @@ ARMS: dict[str, Callable[[Inputs], Tensor]] = {
 def run(arm: str, inputs: Inputs) -> tuple[float, Tensor]:
     """One pass; the loss a token and the gradient of the hidden states."""
     loss = ARMS[arm](inputs)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if loss.is_cuda:
         torch.cuda.synchronize()
     found = loss.item() / len(inputs.ids)

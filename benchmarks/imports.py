@@ -37,7 +37,10 @@ def small_rows(path: Path, n: int) -> None:
     with path.open("w") as file:
         for i in range(n):
             asked = i // GROUP
-            row = {"input": f"What is {asked} + {asked}?", "output": f"It is \\boxed{{{i}}}."}
+            row: dict[str, object] = {
+                "input": f"What is {asked} + {asked}?",
+                "output": f"It is \\boxed{{{i}}}.",
+            }
             row |= {"gts": str(2 * asked), "score": float(i % 2), "step": 1, "acc": bool(i % 2)}
             file.write(json.dumps(row) + "\n")
 

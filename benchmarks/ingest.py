@@ -114,6 +114,10 @@ class MadeEngine:
         """Not used."""
         raise NotImplementedError
 
+    def reload(self, location: str) -> bool:
+        """There are no other weights."""
+        return False
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -37,7 +37,9 @@ def bootstrap(values_N: Floats, weights_RN: Floats) -> tuple[float, float, float
     return 0.0, float(low), float(high)
 
 
-def coverage(made_SN: Floats, truth: float, interval: Callable[[Floats], tuple]) -> float:
+def coverage(
+    made_SN: Floats, truth: float, interval: Callable[[Floats], tuple[float, ...]]
+) -> float:
     """The share of samples whose interval holds the truth."""
     found = [interval(values_N)[1:3] for values_N in made_SN]
     return float(np.mean([low <= truth + 1e-12 and high >= truth - 1e-12 for low, high in found]))

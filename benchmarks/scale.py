@@ -17,8 +17,10 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -76,7 +78,7 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
         given = parameters.resolve(query, {p.name: POLICY for p in required}, con)
         values = parameters.bind(query, given | {"seed": 0})
         times[f"{query.folder} {query.name}"] = median_seconds(
-            lambda query=query, values=values: con.sql(query.sql, params=values).fetchall(), repeats
+            partial(_fetched, con, query.sql, values), repeats
         )
     times["group advantages"] = median_seconds(
         lambda: con.sql(f"SELECT sum(advantage) FROM ({ADVANTAGES})").fetchall(), repeats
@@ -87,9 +89,13 @@ def time_queries(store: Store, repeats: int) -> dict[str, float]:
         within = ", ".join(names[:count])
         text = f"SELECT max(kl), max(token) FROM tokens WHERE rollout_id IN ({within})"
         times[f"view tokens, {count:,} rollouts"] = median_seconds(
-            lambda text=text: con.sql(text).fetchall(), repeats
+            partial(_fetched, con, text), repeats
         )
     return times
+
+
+def _fetched(con: Any, text: str, values: Mapping[str, Any] | None = None) -> list[Any]:
+    return list(con.execute(text, values).fetchall())
 
 
 def time_audits(store: Store, repeats: int) -> dict[str, float]:
@@ -115,7 +121,7 @@ def time_builds(store: Store, repeats: int) -> dict[str, float]:
             rows = lock["counts"]["rows"]
         times[f"build {name}, up to {ROWS:,} rows"] = statistics.median(seconds)
         print(f"{store.root.name}: {name} has {rows:,} rows")
-    folder = store.root / "datasets" / "scale-warmup"
+    folder = store.folder / "datasets" / "scale-warmup"
     copy = median_seconds(lambda: copy_seconds(folder), repeats)
     times["copy of the warmup's files"] = copy
     for name in OF_DATASETS:

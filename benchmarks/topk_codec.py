@@ -164,11 +164,26 @@ def sql_ratios(con: Any, names: list[str], turns: int) -> dict[str, dict[str, fl
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(turns):
             for name, taken in seconds.items():
-                run = partial(con.execute, text.format(name))
-                taken.append(cpu(lambda run=run: run().fetchall(), 1))
+                taken.append(cpu(partial(_fetched, con, text.format(name)), 1))
         base = median(seconds["floats"])
         found[query] = {name: median(taken) / base for name, taken in seconds.items()}
     return found
+
+
+def _fetched(con: Any, text: str) -> list[Any]:
+    return list(con.execute(text).fetchall())
+
+
+def _as_arrow(con: Any, text: str) -> pa.Table:
+    return con.execute(text).to_arrow_table()
+
+
+def _write(layout: Layout, path: Path, rows: pa.Table) -> None:
+    write(path, layout.encode(rows))
+
+
+def _read(layout: Layout, path: Path) -> pa.Table:
+    return layout.decode(pq.ParquetFile(path).read())
 
 
 def measure(entries: list[TopK], ranks: topk_ranks.RankTable, turns: int) -> dict[str, Any]:
@@ -187,15 +202,12 @@ def measure(entries: list[TopK], ranks: topk_ranks.RankTable, turns: int) -> dic
             found[name] = {
                 "bytes": path.stat().st_size / tokens,
                 "columns": {n: size / tokens for n, size in column_bytes(path).items()},
-                "write": tokens / cpu(lambda p=path, one=layout: write(p, one.encode(rows)), turns),
-                "read": tokens
-                / cpu(lambda p=path, one=layout: one.decode(pq.ParquetFile(p).read()), turns),
+                "write": tokens / cpu(partial(_write, layout, path, rows), turns),
+                "read": tokens / cpu(partial(_read, layout, path), turns),
             }
             if name != "floats":
-                found[name]["encode"] = tokens / cpu(lambda one=layout: one.encode(rows), turns)
-                found[name]["decode"] = tokens / cpu(
-                    lambda one=layout, s=stored: one.decode(s), turns
-                )
+                found[name]["encode"] = tokens / cpu(partial(layout.encode, rows), turns)
+                found[name]["decode"] = tokens / cpu(partial(layout.decode, stored), turns)
         with connected(files, made, ranks) as con:
             found["sql"] = sql_ratios(con, list(made), turns)
     return found
@@ -232,7 +244,7 @@ def unnested(entries: list[TopK], ranks: topk_ranks.RankTable, turns: int) -> di
             found = {}
             for name, limit in (("first 64", " LIMIT 64"), ("all", "")):
                 text = f"FROM topk_of('{1:016x}'){limit}"
-                found[name] = cpu(lambda text=text: con.sql(text).to_arrow_table(), turns)
+                found[name] = cpu(partial(_as_arrow, con, text), turns)
     return found
 
 

@@ -91,7 +91,7 @@ def gradients(
     dot = whole_square = part_square = 0.0
     for row, ((_, p_TV), (hidden_TH, q_TV)) in enumerate(zip(teacher, student, strict=True)):
         p, q = p_TV.double().exp(), q_TV.double().exp()
-        kept = torch.from_numpy(kept_by(table, row, tuple(p.shape)))
+        kept = torch.from_numpy(kept_by(table, row, (p.shape[0], p.shape[1])))
         tails = [torch.where(kept, 0, x).sum(1, keepdim=True) for x in (p, q)]
         whole = q - p
         part = torch.where(kept, whole, q - tails[0] * q / tails[1].clamp_min(1e-300))

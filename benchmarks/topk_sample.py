@@ -88,9 +88,9 @@ def capture(model: Path, texts: Path, rows: int, k: int, dtype: str, logits: str
             top_TK, ids_TK = logprobs_TV.topk(k, dim=1)
             sampled_T = logprobs_TV.gather(1, torch.tensor(response)[:, None])[:, 0]
             found.append((ids_TK.int().numpy(), top_TK.numpy(), sampled_T.numpy()))
-    ids, logprobs, sampled = (np.concatenate(part) for part in zip(*found, strict=True))
     offsets = np.cumsum([0, *(len(part[2]) for part in found)])
-    return Sample(ids, logprobs, sampled, offsets)
+    entries, values, last = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Sample(entries, values, last, offsets)
 
 
 def main() -> None:

@@ -151,7 +151,7 @@ def write_ours(entries: list[TopK], path: Path) -> dict[str, int]:
 def sql_ratio(steps_file: Path, floats_file: Path, turns: int = 9) -> float:
     """Seconds to add up the logprobs of a file in steps, over those of a file of floats."""
     con = duckdb.connect(config={"threads": 1})
-    topk_sql.register(con, {None: topk_ranks.IDENTITY}.__getitem__)
+    topk_sql.register(con, lambda _: topk_ranks.IDENTITY)
     made = (
         "topk_logprobs(logprobs, k, NULL, top_logprobs, logit_unit, descending, unit_exponents, "
         "numbers, large_numbers, exact_entries)"
@@ -182,8 +182,8 @@ def main() -> None:
         whole = made_rows(args.rows, max(args.k))
     tokens = sum(len(entry.sampled_logprobs) for entry in whole)
     print(f"{len(whole)} solutions, {tokens:,} tokens; bytes per token")
-    names = ("jsonl", "nested", "floats", "s2d", "ids", "logprobs")
-    names += ("jsonl/s2d", "nested/s2d", "floats/s2d", "SQL")
+    names = ["jsonl", "nested", "floats", "s2d", "ids", "logprobs"]
+    names += ["jsonl/s2d", "nested/s2d", "floats/s2d", "SQL"]
     print(f"{'k':>5}" + "".join(f"{name:>12}" for name in names))
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -59,7 +59,7 @@ def in_turn(timed: Timed, repeats: int) -> dict[str, float]:
     for run in timed.values():
         run()
     for repeat in range(repeats):
-        names = list(timed) if repeat % 2 == 0 else list(reversed(timed))
+        names = list(timed) if repeat % 2 == 0 else [*timed][::-1]
         for name in names:
             found[name].append(timed[name]())
     return {name: statistics.median(values) for name, values in found.items()}
@@ -69,7 +69,7 @@ def measure_engines(
     model: Path, kinds: Mapping[str, str], args: argparse.Namespace
 ) -> dict[str, float]:
     """Tokens per second of the transformers engine with each kind of `--workers`."""
-    asked, found = requests(args.rollouts), {}
+    asked, found = requests(args.rollouts), dict[str, float]()
     for name, workers in kinds.items():
         # One after another: workers that only wait still hold memory, and Ray polls.
         with open_once("transformers", str(model), device="cpu", workers=workers) as engine:
@@ -104,7 +104,7 @@ def vllm_server(model: Path, port: int) -> Iterator[str]:
 
 def measure_server(model: Path, args: argparse.Namespace) -> dict[str, float]:
     """Tokens per second of vLLM in this process, and behind HTTP, one loaded at a time."""
-    asked, found = requests(args.rollouts), {}
+    asked, found = requests(args.rollouts), dict[str, float]()
     with vllm_server(model, PORT) as url:
         given = {"in_flight": args.in_flight}
         with open_once("server", str(model), url=url, engine_args=given) as engine:

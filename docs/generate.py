@@ -28,6 +28,7 @@ from queries.kinds import shipped
 from s2d_store.config_fields import field_help
 from s2d_store.importers import formats
 from s2d_store.schema import FORMAT_VERSION, TABLES
+from viewer.claims import Claim
 
 DOCS = Path(__file__).parent
 RECIPES = """A recipe is a TOML file of stages that `s2d run` carries out through the store.
@@ -237,7 +238,7 @@ def recipes_page() -> str:
         schema.Stage,
         schema.Generate,
         schema.Score,
-        schema.Claim,
+        Claim,
     ):
         help_of, kinds = field_help(table), get_type_hints(table)
         parts.append(f"## {_cell(inspect.getdoc(table) or '')}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -43,6 +44,22 @@ class Store:
         self.root = root
         self.backend = backend_of(root)
         self._ranks: RankChoice | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Its folder on this machine.
+
+        Raises:
+            StoreError: it lies on an object store.
+        """
+        folder = self.backend.local_path(self.root)
+        if folder is None:
+            raise StoreError(
+                f"the store at {self.root} is no folder on this machine",
+                "it lies on an object store",
+                "copy it to a disk and name that folder with --store",
+            )
+        return folder
 
     @classmethod
     def init(cls, root: str | Place) -> Store:

@@ -78,7 +78,7 @@ def trainers_in_bf16(setting: Setting, found: Recorder) -> None:
 
 def _policy_rows(setting: Setting, student: Any) -> LockedDataset:
     """Rows of the student's own logprobs, so that importance ratios are near 1."""
-    told = {"dataset": "unused", "student": str(student), "output": "unused"}
+    told: dict[str, Any] = {"dataset": "unused", "student": str(student), "output": "unused"}
     policy = Student.load(WarmupConfig(**told), setting.torch_device, bf16=False)
     rng = np.random.default_rng(1)
     rows, longest = setting.size(8, 4), setting.size(160, 12)
@@ -116,7 +116,7 @@ def packed_attention(setting: Setting, found: Recorder) -> None:
     student = make_model(setting.scratch / "student", setting.shape(MIDDLE))
     dataset = _policy_rows(setting, student)
     rows = next(islice(dataset.updates(), 1))
-    told = {"dataset": "unused", "student": str(student), "output": "unused"}
+    told: dict[str, Any] = {"dataset": "unused", "student": str(student), "output": "unused"}
     for attention in ("eager", "sdpa", "flash_attention_2"):
         if attention == "flash_attention_2" and not is_flash_attn_2_available():
             found.skip("flash_attention_2: the package flash-attn is not installed")

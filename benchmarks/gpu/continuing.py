@@ -71,9 +71,9 @@ def fsdp2_with_one_process(setting: Setting, found: Recorder) -> None:
     student_folder, dataset = _student_and_rows(setting)
     device, bf16 = setting.torch_device, setting.device == "cuda"
     config = _config(dataset, student_folder, setting.scratch / "sharded")
-    store = torch.distributed.FileStore(str(setting.scratch / "rendezvous"), 1)
+    method = f"file://{setting.scratch / 'rendezvous'}"
     torch.distributed.init_process_group(
-        "nccl" if bf16 else "gloo", store=store, rank=0, world_size=1
+        "nccl" if bf16 else "gloo", init_method=method, rank=0, world_size=1
     )
     rows = next(dataset.updates())
     objective = objective_of(config, dataset)

@@ -98,7 +98,7 @@ class _Reading:
         tokens = self.objective.denominator(rows)
         for batch in batches:
             loss = self.objective(self.student, batch.to(device))["loss"] / tokens
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             synchronize(device)
 
 

@@ -87,7 +87,8 @@ def write_rows(
         policy: whose logprobs and top-k ids the rows hold; its teacher is the same with noise.
             None draws both at random: for speed, where no value matters.
     """
-    rng, rows, k = np.random.default_rng(0), [], min(k, vocab // 4)
+    rng, k = np.random.default_rng(0), min(k, vocab // 4)
+    rows: list[dict[str, Any]] = []
     for update, of_update in enumerate(lengths, start=1):
         for prompt_tokens, response_tokens in of_update:
             ids = rng.integers(4, vocab, prompt_tokens + response_tokens)

@@ -49,7 +49,7 @@ class LockedSFTTrainer(SFTTrainer):
         self._rows = rows
         super().__init__(train_dataset=lazily(rows), data_collator=collate, **kwargs)
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """Every update in `gradient_accumulation_steps` pieces; each process has its own."""
         processes = self.accelerator.num_processes
         batches = self._rows.batches(

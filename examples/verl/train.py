@@ -24,7 +24,7 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 from trainers.torch_dataset import IGNORED, LockedRows
 
 
-class LockedSFTRows(Dataset):
+class LockedSFTRows(Dataset[dict[str, torch.Tensor]]):
     """Rows as verl's SFT loss reads them; the class is `data.custom_cls`."""
 
     def __init__(self, parquet_files: str, **_: Any) -> None:
@@ -65,7 +65,7 @@ class LockedSFTTrainer(SFTTrainer):
         )
         self.global_batch_size = self.config.data.train_batch_size
         # verl tells it the epoch; it draws nothing.
-        self.train_sampler = DistributedSampler(
+        self.train_sampler: DistributedSampler[Any] = DistributedSampler(
             self.train_dataset, num_replicas=processes, rank=rank, shuffle=False
         )
         self.train_dataloader = StatefulDataLoader(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,7 +35,7 @@ def _is_number_list(type_: pa.DataType) -> bool:
     )
 
 
-def writer_options(schema: pa.Schema) -> dict[str, object]:
+def writer_options(schema: pa.Schema) -> dict[str, Any]:
     """Options for `pq.ParquetWriter`: split bytes of number lists, dictionaries for the rest."""
     number_lists = [f.name for f in schema if _is_number_list(f.type)]
     levels = {

@@ -43,7 +43,14 @@ def generate(cli: Cli, tmp_path: Path, student_folder: Path) -> Run:
     """`s2d generate` as the student on the 8 prompts, in stage opd, at most 8 tokens each."""
 
     def run(*options: object) -> Result:
-        usual = ("--policy", student_folder, "--role", "student", "--stage", "opd")
+        usual: tuple[object, ...] = (
+            "--policy",
+            student_folder,
+            "--role",
+            "student",
+            "--stage",
+            "opd",
+        )
         usual += ("--max-tokens", 8, "--run", "gen", "--batch-size", 2)
         return cli("generate", *usual, *options, "--store", tmp_path / "store")
 
@@ -106,8 +113,8 @@ def test_an_interrupted_run_gives_the_same_rollouts_as_an_undisturbed_one(
     assert generate("--n", 1, "--chunk", 2).code == 0
     text = "SELECT rollout_id, response_token_ids FROM rollouts WHERE run_id = 'gen' ORDER BY 1"
     resumed = store.sql(text).fetchall()
-    store.root.rename(tmp_path / "resumed")
-    whole.root.rename(tmp_path / "store")
+    store.folder.rename(tmp_path / "resumed")
+    whole.folder.rename(tmp_path / "store")
     assert generate("--n", 1, "--chunk", 2).code == 0
     assert Store.open(tmp_path / "store").sql(text).fetchall() == resumed
 
@@ -152,7 +159,15 @@ def test_a_stage_given_once_limits_later_calls_without_it(
     store: Store, cli: Cli, student_folder: Path
 ) -> None:
     declare(store, "[stage.opd]\ngenerated_tokens = 30\n")
-    usual = ("generate", "--policy", student_folder, "--role", "student", "--run", "gen")
+    usual: tuple[object, ...] = (
+        "generate",
+        "--policy",
+        student_folder,
+        "--role",
+        "student",
+        "--run",
+        "gen",
+    )
     usual += ("--max-tokens", 8, "--n", 2, "--store", store.root)
     assert cli(*usual, "--stage", "opd").code == 1
     again = cli(*usual)
@@ -252,7 +267,15 @@ def test_training_is_refused_by_the_lock_and_its_own_updates_count_once(
     graded: Store, registered: Store, cli: Cli, student_folder: Path, tmp_path: Path
 ) -> None:
     build(graded, "w", queries.catalog()["warmup"], WARMUP)
-    command = ("train", "warmup", "--dataset", "w", "--student", student_folder, "--quiet")
+    command: tuple[object, ...] = (
+        "train",
+        "warmup",
+        "--dataset",
+        "w",
+        "--student",
+        student_folder,
+        "--quiet",
+    )
     command += ("--output", tmp_path / "out", "--store", graded.root)
     declare(graded, "[role.student]\nlabels = 7\n[stage.warmup]\nupdates = 3\n")
     before = contents(graded)

@@ -129,9 +129,13 @@ def test_without_attention_long_sequences_are_counted_too_low(model: Model) -> N
 def test_queries_estimate_by_the_same_formulas(store: Store) -> None:
     """Macros with a policy's size as view policy_sizes has it."""
     known = {"policy_id": "p", "name": "p", "location": "", "tokenizer_fingerprint": ""}
-    sizes = {"n_parameters": 10_000, "active_parameters": 7_000, "lookup_parameters": 900}
+    sizes: dict[str, Any] = {
+        "n_parameters": 10_000,
+        "active_parameters": 7_000,
+        "lookup_parameters": 900,
+    }
     sizes |= {"head_parameters": 1_100, "attention_width": 64}
-    policy = Registered(**known, **sizes)
+    policy = Registered(**(known | sizes))
     row = synthetic.policy("p") | sizes
     store.commit({"policies": synthetic.table("policies", [row])}, fresh=True)
     lengths = Lengths(30, 50, 80.0**2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def audited(sound: Store, tmp_path: Path) -> Store:
     return made_stores.copy(sound, tmp_path / "copy")
 
 
-def add_control(store: Store, rollouts: list[str], **settings: object) -> None:
+def add_control(store: Store, rollouts: list[str], **settings: Any) -> None:
     dataset = rows.add_dataset(
         store, "other", "bridge_continuation", rollouts, treatment="stage3", **settings
     )
@@ -204,7 +205,12 @@ def test_only_the_datasets_that_are_named_are_rebuilt(audited: Store) -> None:
 
 def test_a_name_means_the_dataset_that_lies_there_now(audited: Store) -> None:
     """Two datasets of one name, the first dropped: its rows count no more."""
-    record = {"dataset_id": "id-old", "name": "warmup", "query": "warmup", "fingerprint": "f"}
+    record: dict[str, Any] = {
+        "dataset_id": "id-old",
+        "name": "warmup",
+        "query": "warmup",
+        "fingerprint": "f",
+    }
     record |= {"lock": json.dumps({"kind": "opd"}), "created_at": NOW}
     rows.put(audited, datasets=table("datasets", [record]))
     assert rows.one(audited, "staleness", datasets="warmup").status == "skipped"

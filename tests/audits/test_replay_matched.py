@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from s2d_store.audits import AuditResult, audit
@@ -10,7 +12,12 @@ from tests.support import half_split
 from tests.support.dataset_rows import add_policies, built, trained
 from tests.support.synthetic import policy
 
-SETTINGS = {"lr": 1e-3, "betas": [0.9, 0.99], "kl_coefficient": 0.0005, "kl_estimator": "k3"}
+SETTINGS: dict[str, Any] = {
+    "lr": 1e-3,
+    "betas": [0.9, 0.99],
+    "kl_coefficient": 0.0005,
+    "kl_estimator": "k3",
+}
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_run_stores_its_configuration_masked_and_continues(
     ).fetchall()
     assert n == 1
     assert json.loads(stored) == {"endpoint": "https://***@host/v1", "note": "***", "n": 2}
-    for path in store.root.rglob("*"):
+    for path in store.folder.rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
 
 

@@ -47,7 +47,7 @@ def test_show(filled: Store, cli: Cli) -> None:
     build(cli, "w", *params)
     result = cli("dataset", "show", "w", "--format", "json")
     shown = json.loads(result.out)
-    rows = read(filled.root / "datasets" / "w")
+    rows = read(filled.folder / "datasets" / "w")
     sizes = np.array([len(r) for r in rows.column("response_token_ids").to_pylist()])
     updates = rows.column("update").to_numpy()
     stats = shown["stats"]
@@ -176,7 +176,7 @@ def test_a_users_own_query(filled: Store, cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "mine.sql"
     path.write_text(MINE)
     build(cli, "long", "tokens=12", query=str(path))
-    rows = read(filled.root / "datasets" / "long")
+    rows = read(filled.folder / "datasets" / "long")
     sizes = [len(r) for r in rows.column("response_token_ids").to_pylist()]
     assert sizes == sorted(sizes, reverse=True) and min(sizes) == 12
     lock = json.loads((filled.root / "datasets/long/lock.json").read_text())

@@ -86,7 +86,9 @@ def test_paced_draws_by_p_times_one_minus_p(taught: Store, query: str, whose: st
     for weighting in ("none", "paced"):
         halves = []
         for seed in range(4):
-            rows = built(taught, f"{weighting}{seed}", query, seed, weighting=weighting, **given)
+            rows = built(
+                taught, f"{weighting}{seed}", query, seed=seed, weighting=weighting, **given
+            )
             assert rows.num_rows == 80
             halves += [RATES[int(p[1:]) // 10] for p in rows.column("prompt_id").to_pylist()]
             told = set(rows.column("pass_rate").to_pylist())

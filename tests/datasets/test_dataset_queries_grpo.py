@@ -91,7 +91,7 @@ def many(store: Store, prompts: int, sizes: tuple[int, ...], *, shuffled: bool =
         for s in range(sizes[p % len(sizes)])
     ]
     if shuffled:
-        rng.shuffle(made)  # type: ignore[arg-type]
+        rng.shuffle(made)
     for i in range(0, len(made), 200):
         add_rollouts(store, "gen", "student", made[i : i + 200])
     return store

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,16 +24,16 @@ UPDATES = [1] * 5 + [2] * 1 + [3] * 9 + [4] * 2 + [5] * 6
 
 
 @pytest.fixture
-def rows() -> list[dict]:
+def rows() -> list[dict[str, Any]]:
     return bigram_rows(UPDATES)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, rows: list[dict]) -> Path:
+def folder(tmp_path: Path, rows: list[dict[str, Any]]) -> Path:
     return write_locked(tmp_path / "small", rows, rows_a_part=8, rows_a_group=3)
 
 
-def row_lists(update: UpdateRows, column: str) -> list[list]:
+def row_lists(update: UpdateRows, column: str) -> list[list[Any]]:
     values, offsets = update.lists[column]
     assert offsets[0] == 0 and offsets[-1] == len(values)
     return [values[a:b].tolist() for a, b in pairwise(offsets)]
@@ -40,7 +41,7 @@ def row_lists(update: UpdateRows, column: str) -> list[list]:
 
 @pytest.mark.parametrize("rows_a_part,rows_a_group", [(1000, 1000), (8, 3), (1, 1), (7, 1000)])
 def test_updates_give_every_row_once_in_order_however_it_was_cut(
-    tmp_path: Path, rows: list[dict], rows_a_part: int, rows_a_group: int
+    tmp_path: Path, rows: list[dict[str, Any]], rows_a_part: int, rows_a_group: int
 ) -> None:
     folder = write_locked(
         tmp_path / "cut", rows, rows_a_part=rows_a_part, rows_a_group=rows_a_group
@@ -132,7 +133,9 @@ def test_one_update_is_assembled_ahead_and_no_more(tmp_path: Path) -> None:
     assert read_groups == list(range(40))
 
 
-def test_an_update_within_one_row_group_is_a_view(tmp_path: Path, rows: list[dict]) -> None:
+def test_an_update_within_one_row_group_is_a_view(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
     folder = write_locked(tmp_path / "whole", rows)
     first, second, *_ = LockedDataset.open(folder).updates(columns=["sampled_logprobs"])
     a, b = first.lists["sampled_logprobs"][0], second.lists["sampled_logprobs"][0]
@@ -164,7 +167,7 @@ def test_abandoning_the_iteration_leaves_no_thread(folder: Path) -> None:
 
     updates = LockedDataset.open(folder).updates()
     next(updates)
-    updates.close()
+    del updates
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 

@@ -35,7 +35,7 @@ def built(
     store: Store, name: str = "w", seed: int = 0, *, copy_rows: bool = False, **given: str
 ) -> pa.Table:
     building.build(store, name, WARMUP, {"teacher": "teacher", **given}, seed, copy_rows=copy_rows)
-    return read(store.root / "datasets" / name)
+    return read(store.folder / "datasets" / name)
 
 
 def test_warmup_keeps_correct_rollouts_with_their_tokens(filled: Store) -> None:
@@ -97,9 +97,9 @@ def test_lock_rebuilds_after_the_store_has_grown(filled: Store) -> None:
 
 def test_a_copied_store_gives_the_same_fingerprint(filled: Store, tmp_path: Path) -> None:
     built(filled)
-    shutil.copytree(filled.root, tmp_path / "copy")
+    shutil.copytree(filled.folder, tmp_path / "copy")
     copied = Store.open(tmp_path / "copy")
-    shutil.rmtree(filled.root)
+    shutil.rmtree(filled.folder)
     assert building.verify(copied, "w").matches
 
 
@@ -137,7 +137,7 @@ def test_changed_rows_are_found(filled: Store) -> None:
 
 def test_the_reader_takes_what_the_builder_makes(filled: Store) -> None:
     rows = built(filled, rows_per_update="5")
-    dataset = LockedDataset.open(filled.root / "datasets" / "w")
+    dataset = LockedDataset.open(filled.folder / "datasets" / "w")
     updates = list(dataset.updates())
     assert [u.n_rows for u in updates] == [5, 5, 2]
     values = np.concatenate([u.lists["topk_logprobs"][0] for u in updates])

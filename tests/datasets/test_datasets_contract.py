@@ -89,7 +89,9 @@ def test_queries_that_make_no_dataset(filled: Store, sql: str, kind: str, messag
     before = filled.snapshot().versions
     with pytest.raises(DatasetError, match=message):
         build(filled, "bad", user_query(sql, kind=kind), {})
-    assert not (filled.root / "datasets").exists() or not list((filled.root / "datasets").iterdir())
+    assert not (filled.folder / "datasets").exists() or not list(
+        (filled.folder / "datasets").iterdir()
+    )
     assert filled.snapshot().versions == before
 
 

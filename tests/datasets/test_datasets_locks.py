@@ -54,7 +54,7 @@ def test_a_lock_edited_by_hand(locked: Store, change: dict[str, Any]) -> None:
     with pytest.raises(DatasetError, match=message):
         verify(locked, "w")
     with pytest.raises(DatasetError, match=message):
-        LockedDataset.open(locked.root / "datasets" / "w")
+        LockedDataset.open(locked.folder / "datasets" / "w")
     with pytest.raises(DatasetError, match=message):
         build(locked, "w", WARMUP, GIVEN)
 
@@ -75,7 +75,7 @@ def test_a_lock_that_is_no_json(locked: Store) -> None:
 
 
 def test_files_of_a_pinned_version_removed(locked: Store) -> None:
-    for path in (locked.root / "tables" / "topk").rglob("*.parquet"):
+    for path in (locked.folder / "tables" / "topk").rglob("*.parquet"):
         path.unlink()
     with pytest.raises(DatasetError) as error:
         verify(locked, "w")
@@ -84,16 +84,16 @@ def test_files_of_a_pinned_version_removed(locked: Store) -> None:
     )
     assert "restore the folder tables/ from a copy" in str(error.value)
     with pytest.raises(DatasetError, match=r"(?s)is missing.*a lock by reference"):
-        LockedDataset.open(locked.root / "datasets" / "w")
+        LockedDataset.open(locked.folder / "datasets" / "w")
 
 
 def test_parts_are_read_without_the_files_that_they_came_from(locked: Store) -> None:
     materialise(locked, "w")
-    for path in (locked.root / "tables" / "topk").rglob("*.parquet"):
+    for path in (locked.folder / "tables" / "topk").rglob("*.parquet"):
         path.unlink()
     with pytest.raises(DatasetError, match="cannot be rebuilt"):
         verify(locked, "w")
-    assert sum(u.n_rows for u in LockedDataset.open(locked.root / "datasets" / "w").updates())
+    assert sum(u.n_rows for u in LockedDataset.open(locked.folder / "datasets" / "w").updates())
 
 
 def test_log_of_a_pinned_version_removed(locked: Store) -> None:
@@ -146,7 +146,7 @@ def test_every_kind_verifies_in_a_copied_store(locked: Store, tmp_path: Path) ->
     import shutil
 
     build(locked, "s", queries.catalog()["sft"], {"policy": "teacher", "passes": "2"}, seed=3)
-    shutil.copytree(locked.root, tmp_path / "copy")
+    shutil.copytree(locked.folder, tmp_path / "copy")
     copied = Store.open(tmp_path / "copy")
-    shutil.rmtree(locked.root)
+    shutil.rmtree(locked.folder)
     assert verify(copied, "w").matches and verify(copied, "s").matches

@@ -81,7 +81,7 @@ def test_a_moved_store_keeps_its_datasets(filled: Store, tmp_path: Path) -> None
     rows = read(folder(filled))
     moved = tmp_path / "elsewhere" / "store"
     moved.parent.mkdir()
-    shutil.move(filled.root, moved)
+    shutil.move(filled.folder, moved)
     assert read(moved / "datasets" / "w").equals(rows)
     assert verify(Store.open(moved), "w").matches
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from tests.support.dataset_rows import (
 )
 from tests.support.synthetic import policy
 
-COOL = {"temperature": 0.2, "top_p": 0.5, "top_k": 20}
+COOL: dict[str, Any] = {"temperature": 0.2, "top_p": 0.5, "top_k": 20}
 
 
 @pytest.fixture
@@ -58,9 +60,7 @@ def test_groups_never_mix_runs(student: Store) -> None:
         ({"top_p": None}, "16 at temperature 1, top-p unknown, top-k 0"),
     ],
 )
-def test_other_sampling_is_refused(
-    student: Store, sampling: dict[str, float | None], shown: str
-) -> None:
+def test_other_sampling_is_refused(student: Store, sampling: dict[str, Any], shown: str) -> None:
     plain = group(0.0)
     add_rollouts(student, "plain", "student", plain)
     add_rollouts(student, "other", "student", plain, **sampling)

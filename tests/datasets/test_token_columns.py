@@ -92,7 +92,7 @@ def query(where: str, *, kind: str = "", more: str = "") -> queries.Query:
 @pytest.mark.parametrize("copy_rows", [False, True])
 def test_a_mask_comes_with_any_rollout_that_has_one(made: Store, copy_rows: bool) -> None:
     build(made, "w", query(" WHERE rollout_id IN ('a', 'b')"), {}, copy_rows=copy_rows)
-    rows = read(made.root / "datasets" / "w").to_pylist()  # type: ignore[operator]
+    rows = read(made.folder / "datasets" / "w").to_pylist()
     assert [row["response_mask"] for row in rows] == [[True] * 3, [True, False, True]]
     assert [row["response_logprobs"] for row in rows] == [[-0.5, -0.25, -0.125], [-0.5, 0.0, -1.0]]
     assert verify(made, "w").matches
@@ -102,9 +102,9 @@ def test_a_mask_comes_with_any_rollout_that_has_one(made: Store, copy_rows: bool
 
 def test_both_forms_hold_the_same_masks(made: Store) -> None:
     build(made, "w", query(" WHERE rollout_id IN ('a', 'b')"), {})
-    named = read(made.root / "datasets" / "w")  # type: ignore[operator]
+    named = read(made.folder / "datasets" / "w")
     materialise(made, "w")
-    assert read(made.root / "datasets" / "w").equals(named)  # type: ignore[operator]
+    assert read(made.folder / "datasets" / "w").equals(named)
 
 
 def test_rollouts_without_token_ids_are_refused(made: Store) -> None:
@@ -138,7 +138,7 @@ def test_a_reference_policys_logprobs_come_along(made: Store) -> None:
     build(made, "w", query(" WHERE rollout_id IN ('a', 'b')", more=more), {})
     rows = next(open_dataset(made, "w").updates(columns=["ref_logprobs"]))
     values, offsets = rows.lists["ref_logprobs"]
-    np.testing.assert_array_equal(values, np.float32([-1, -2, -3, -4, -5, -6]))
+    np.testing.assert_array_equal(values, np.array([-1, -2, -3, -4, -5, -6], np.float32))
     assert offsets.tolist() == [0, 3, 6]
     assert read_lock(made, "w")["sources"]["ref"]["columns"] == {"sampled_logprobs": "ref_logprobs"}
     assert verify(made, "w").matches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +111,8 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
     opened: Opened, models: Path, questions: Path, tmp_path: Path
 ) -> None:
     engines = EngineCache(2)
-    facts = []
-    for given in ({"engines": engines}, {}):
+    facts: list[list[tuple[Any, ...]]] = []
+    for kept in (engines, None):
         place = tmp_path / str(len(facts))
         store = made_stores.make(place, made_stores.read(questions), models / "a")
         for round_, name in enumerate(("a", "b")):
@@ -125,10 +124,10 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
                 params=SamplingParams(max_tokens=6),
                 prompts_per_round=2,
             )
-            generate(store, config, **given)
-        config = ScoreConfig(str(models / "a"), support="policy")
-        score(store, config, **given)
-        score(store, replace(config, scorer=str(models / "b")), **given)
+            generate(store, config, engines=kept)
+        for scorer in ("a", "b"):
+            asked = ScoreConfig(str(models / scorer), support="policy")
+            score(store, asked, engines=kept)
         facts.append(
             store.sql(
                 "SELECT rollout_id, response_token_ids, t.logprobs FROM rollouts "

@@ -273,7 +273,7 @@ def test_a_fresh_engine_repeats_the_tokens_and_its_death_is_an_error(
 
         stream = fresh.sample(requests(fresh, 600), SamplingParams(max_tokens=100), 0)
         next(stream)
-        (process,) = fresh._engine.engine_core.resources.engine_manager.processes
+        (process,) = vars(fresh)["_engine"].engine_core.resources.engine_manager.processes
         process.kill()
         with pytest.raises(EngineError, match="engine process has ended"):
             list(stream)

@@ -43,8 +43,10 @@ def test_last_positions_are_cut_and_aligned(flat: Flat) -> None:
     found = last_positions("r", flat, [9, 3], 2)
     assert found.token_ids.tolist() == [[1, 2], [3, 8]]
     assert found.token_ids.dtype == np.int32
-    np.testing.assert_array_equal(found.logprobs, np.float32([[-0.25, -2.0], [-0.1, -3.0]]))
-    np.testing.assert_array_equal(found.sampled_logprobs, np.float32([-4.0, -0.1]))
+    np.testing.assert_array_equal(
+        found.logprobs, np.array([[-0.25, -2.0], [-0.1, -3.0]], np.float32)
+    )
+    np.testing.assert_array_equal(found.sampled_logprobs, np.array([-4.0, -0.1], np.float32))
     assert found.sampled_logprobs.dtype == np.float32
     assert all(a.flags.owndata or a.base is not None for a in (found.token_ids, found.logprobs))
 

@@ -101,7 +101,15 @@ def test_a_command_with_workers_stores_what_it_stores_without(
     cli: Cli, tmp_path: Path, questions: Path, teacher_folder: Path
 ) -> None:
     made = made_stores.make(tmp_path / "made", made_stores.read(questions), teacher_folder)
-    usual = ("generate", "--policy", teacher_folder, "--role", "teacher", "-n", 3)
+    usual: tuple[object, ...] = (
+        "generate",
+        "--policy",
+        teacher_folder,
+        "--role",
+        "teacher",
+        "-n",
+        3,
+    )
     usual = (*usual, "--max-tokens", 8, "--top-logprobs", 3, "--batch-size", 2)
     rows = "SELECT rollout_id, response_token_ids FROM rollouts ORDER BY rollout_id"
     found = []

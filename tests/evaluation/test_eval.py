@@ -174,7 +174,7 @@ def test_prompts_without_an_answer_and_other_baselines_are_refused(
     unlabelled = [("line", {"question": "why?"})]
     prompts.add(store, unlabelled, prompts.PromptOptions(source="open"))
     done = evaluate("teacher")
-    assert done.code == 1 and rollouts(store.root) == []
+    assert done.code == 1 and rollouts(store.folder) == []
     assert "error: 1 of 9 prompts to evaluate on have no gold answer" in done.err
     assert "'why?'" in done.err and "answer IS NOT NULL" in done.err
 
@@ -231,12 +231,12 @@ def test_stored_evaluations_on_trained_prompts_say_so(of_trained: Eval, tmp_path
     )
     for name in ("student-opd", "student-base"):
         run = run_named_by_the_settings(name)
-        given = {"purpose": "eval", "engine": "transformers", "max_tokens": 512}
+        given: dict[str, Any] = {"purpose": "eval", "engine": "transformers", "max_tokens": 512}
         graded = rows.add_rollouts(store, run, name, prompt_ids, **given)
         rows.grade(store, graded, [1.0, 0.0] * 12)
     done = of_trained(*asked, "--allow-trained")
     assert done.code == 0, done.err
-    count = len(prompts_taken(store.root, ("train-opd", "train-warmup", "train-teacher")))
+    count = len(prompts_taken(store.folder, ("train-opd", "train-warmup", "train-teacher")))
     assert f"student-opd: {count} prompts were trained on" in done.out
     assert "student-base:" not in done.out
     assert done.out.splitlines()[1].split()[4] == "0.500"

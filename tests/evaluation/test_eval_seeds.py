@@ -39,7 +39,9 @@ def fill(store: Store, accuracies: Mapping[str, tuple[float, ...]] = ACCURACY) -
             rows.add_policy(store, name)
             given = {"purpose": "eval", "engine": "transformers", "max_tokens": 512}
             rollouts = rows.add_rollouts(store, run_of_settings(name), name, prompts, n=1, **given)
-            rows.grade(store, rollouts, (rng.permutation(PROMPTS) < share * PROMPTS) * 1.0)
+            rows.grade(
+                store, rollouts, ((rng.permutation(PROMPTS) < share * PROMPTS) * 1.0).tolist()
+            )
 
 
 def seeds(store: Store, **given: object) -> list[dict[str, Any]]:

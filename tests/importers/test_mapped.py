@@ -18,8 +18,11 @@ from s2d_store.store import Store
 
 
 def run(store: Store, path: Path, *fields: str) -> Imported:
-    given = {"policy": "r1", "rejects": str(path.parent / "rejects.jsonl")}
-    return import_dump(store, ImportConfig(format="map", paths=(str(path),), map=fields, **given))
+    rejects = str(path.parent / "rejects.jsonl")
+    config = ImportConfig(
+        format="map", paths=(str(path),), map=fields, policy="r1", rejects=rejects
+    )
+    return import_dump(store, config)
 
 
 def stored(store: Store) -> list[tuple[Any, ...]]:

@@ -152,7 +152,11 @@ def test_areal(run: Run, store: Store) -> None:
 
 
 def test_ms_swift_columns_and_rows(run: Run, store: Store) -> None:
-    columns = {"step": ["3", "3"], "prompt": ["a", "a"], "completion": ["x", "y"]}
+    columns: dict[str, list[Any]] = {
+        "step": ["3", "3"],
+        "prompt": ["a", "a"],
+        "completion": ["x", "y"],
+    }
     columns |= {"accuracy": [1.0, 0.0], "advantages": [0.7, -0.7]}
     row = {"gen_step": 4, "prompt": "b", "completion": "z", "reward": 2.0}
     done, stored = run("completions.jsonl", columns, row)

@@ -76,7 +76,7 @@ def run(store: Store, **options: Any) -> dict[str, tuple[int, int]]:
 
 
 def on_disk(store: Store) -> set[Path]:
-    return {p for p in store.root.glob("tables/**/*.parquet") if "_delta_log" not in p.parts}
+    return {p for p in store.folder.glob("tables/**/*.parquet") if "_delta_log" not in p.parts}
 
 
 def test_rows_stay_and_files_become_one_a_partition(small: Store) -> None:

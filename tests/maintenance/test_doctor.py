@@ -74,8 +74,8 @@ def made_full(tmp_path_factory: pytest.TempPathFactory, made: Store, student_fol
 @pytest.fixture
 def full(s2d: S2D, store: Store, made_full: Store) -> S2D:
     """Commands on `store`, which is a copy of that one now."""
-    shutil.rmtree(store.root)
-    made_stores.copy(made_full, store.root)
+    shutil.rmtree(store.folder)
+    made_stores.copy(made_full, store.folder)
     return s2d
 
 
@@ -132,9 +132,9 @@ def test_a_whole_store_is_found_whole(full: S2D, store: Store) -> None:
     done = full("doctor")
     assert done.code == 0, done.err
     assert done.out.endswith("nothing is damaged\n")
-    assert f"{len(list(store.root.rglob('*.parquet')))} files" in done.out
+    assert f"{len(list(store.folder.rglob('*.parquet')))} files" in done.out
     assert full("doctor", "--quick").code == 0
-    parts = list((store.root / "tables").rglob("*.parquet"))
+    parts = list((store.folder / "tables").rglob("*.parquet"))
     assert all(content_hash.hash_in_name(part) == content_hash.hash_of(part) for part in parts)
 
 
@@ -159,7 +159,7 @@ def test_flipped_rollouts_are_named_dropped_and_made_again(full: S2D, store: Sto
     done = full("doctor")
     assert done.code == 1
     assert "what: its bytes are not those that were written" in done.out
-    assert f"damaged: {path.relative_to(store.root)}" in done.out
+    assert f"damaged: {path.relative_to(store.folder)}" in done.out
     assert "  rows: 16 of table rollouts: role teacher; run_id generate-teacher-" in done.out
     assert "  with them: 44 rewards and scores of these rollouts" in done.out
     assert "  locks: w cannot be rebuilt from the versions pinned" in done.out
@@ -281,7 +281,7 @@ def test_every_command_names_the_damaged_file_and_the_doctor(
         assert "fix: s2d doctor" in done.err and "Traceback" not in done.err, command
     assert hit >= 3
     done = full("doctor", "--quick")
-    assert done.code == 1 and f"damaged: {path.relative_to(store.root)}" in done.out
+    assert done.code == 1 and f"damaged: {path.relative_to(store.folder)}" in done.out
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, break_footer])
@@ -289,7 +289,7 @@ def test_a_damaged_dataset_is_made_again(
     full: S2D, store: Store, student_folder: Path, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     """Also after the store has grown: the rows come from the versions that it pins."""
-    part = store.root / "datasets" / "w" / "part-00000.parquet"
+    part = store.folder / "datasets" / "w" / "part-00000.parquet"
     whole = part.read_bytes()
     assert full("verify", "--n-workers", 1).code == 0
     harm(part)

@@ -17,7 +17,7 @@ from s2d_store.maintenance.migrate import migrate
 from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.schema import FORMAT_VERSION, TABLES
 from s2d_store.store import Store
-from s2d_store.tables import delta_commit, snapshot
+from s2d_store.tables import delta_commit
 from s2d_store.tables.manifest import MANIFEST
 from tests.conftest import Cli
 from tests.support import synthetic
@@ -103,7 +103,7 @@ def test_the_lock_verifies_before_and_after_the_old_files_went(old: Path) -> Non
 
 def test_a_file_that_only_a_lock_pins_is_rewritten_too(old: Path) -> None:
     """As after a compaction by the older release: the newest version has another file."""
-    folder = snapshot.table_path(old, "rollouts")
+    folder = old / "tables" / "rollouts"
     (live,) = (p for p in folder.rglob("*.parquet") if "_delta_log" not in str(p))
     twin = live.with_name("compacted.parquet")
     shutil.copy(live, twin)

@@ -16,7 +16,6 @@ from s2d_store.errors import DatasetError, InputError, StoreError
 from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.vacuum import Kept, parse_age, vacuum
 from s2d_store.store import Store
-from s2d_store.tables.snapshot import table_path
 from tests.conftest import Cli
 from tests.support import made_stores, synthetic
 
@@ -82,14 +81,14 @@ def test_a_lock_that_cannot_be_read_stops_it(compacted: Store) -> None:
 
 
 def test_a_log_with_a_gap_stops_it(compacted: Store) -> None:
-    (table_path(compacted.root, "topk") / "_delta_log" / f"{1:020d}.json").unlink()
+    (compacted.folder / "tables" / "topk" / "_delta_log" / f"{1:020d}.json").unlink()
     with pytest.raises(StoreError, match="log of table topk lacks version 1"):
         vacuum(compacted, grace_s=-1)
     assert compacted.sql("SELECT count(*) FROM topk").fetchall() == [(18,)]
 
 
 def test_a_verify_after_a_careless_removal_says_so(compacted: Store) -> None:
-    drafts = table_path(compacted.root, "topk").rglob("*.parquet")
+    drafts = (compacted.folder / "tables" / "topk").rglob("*.parquet")
     live = set(compacted.snapshot().files["topk"])
     for path in drafts:
         if str(path) not in live and "_delta_log" not in path.parts:
@@ -136,7 +135,7 @@ def test_the_command(compacted: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
 def test_only_checkpoints_that_versions_are_read_from_stay(store: Store) -> None:
     """The newest of all, and the newest that a lock's version begins from; all versions open."""
     synthetic.fill(store, n_prompts=2, n=1)
-    table = table_path(store.root, "policies")
+    table = store.folder / "tables" / "policies"
 
     def checkpointed(name: str) -> None:
         store.commit({"policies": synthetic.table("policies", [synthetic.policy(name)])})
@@ -173,9 +172,9 @@ def test_old_logs_stay_and_pinned_versions_with_them(
     """Delta deletes logs of 30 days at a checkpoint unless told otherwise; another Delta writer
     honours the table's property, s2d never deletes any."""
     then = time.time() - days * 86400
-    for log in compacted.root.glob("tables/*/_delta_log/*.json"):
+    for log in compacted.folder.glob("tables/*/_delta_log/*.json"):
         os.utime(log, (then, then))
-    table = table_path(compacted.root, "policies")
+    table = compacted.folder / "tables" / "policies"
     n = 0
     while not list((table / "_delta_log").glob("*.checkpoint.parquet")) or n < 55:
         n += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ MINIATURE = Path(__file__).parents[2] / "examples" / "miniature"
 ARMS = ["teacher", "rl-teacher", "bridge", "stage3", "replay"]
 GRPO = {"rounds": 1, "prompts_per_round": 8, "dataset.prompts_per_update": 4}
 TRANSFER = {"prompts_per_round": 8, "dataset.rows_per_update": 16}
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "rl-teacher": GRPO,
     "warmup": TRANSFER,
     "bridge": TRANSFER | {"rounds": 1},

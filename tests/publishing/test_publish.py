@@ -60,10 +60,10 @@ def test_a_store_comes_back_with_all_of_its_locks(store: Store, tmp_path: Path) 
         before, after = read_lock(store, name), read_lock(again, name)
         assert after["dataset_id"] == before["dataset_id"]
         assert after["fingerprint"] == before["fingerprint"]
-        assert read(again.root / "datasets" / name).equals(read(store.root / "datasets" / name))
+        assert read(again.folder / "datasets" / name).equals(read(store.folder / "datasets" / name))
     # `late` selects twice as many: the clone passed through the state that `early` pins.
-    assert len(read(again.root / "datasets" / "early")) < len(
-        read(again.root / "datasets" / "late")
+    assert len(read(again.folder / "datasets" / "early")) < len(
+        read(again.folder / "datasets" / "late")
     )
 
 
@@ -88,7 +88,7 @@ def test_the_viewer_opens_every_part(store: Store, tmp_path: Path) -> None:
     assert names[:4] == ["default", "rollouts", "prompts", "rewards"] and "topk" in names
     cache = str(tmp_path / "cache")
     rows = load_dataset(str(folder), "default", split="train", cache_dir=cache)
-    assert rows["rollout_id"] == read(store.root / "datasets" / "early")["rollout_id"].to_pylist()
+    assert rows["rollout_id"] == read(store.folder / "datasets" / "early")["rollout_id"].to_pylist()
     topk = load_dataset(str(folder), "topk", split="train", cache_dir=cache)
     # Plain columns: what SQL shows, not what the store's files hold.
     assert "rank_codes" not in topk.column_names and topk[0]["token_ids"] and topk[0]["logprobs"]
@@ -217,7 +217,7 @@ def test_nothing_is_replaced(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mine is there already"):
         publish(store, "early", tmp_path / "mine")
     with pytest.raises(InputError, match="lies among the files of the store"):
-        publish(store, "early", store.root / "tables" / "x")
+        publish(store, "early", store.folder / "tables" / "x")
     with pytest.raises(NotFoundError, match="nothing that s2d published"):
         clone(tmp_path / "mine", tmp_path / "again")
     with pytest.raises(NotFoundError, match="no dataset 'none'"):

@@ -209,7 +209,7 @@ def test_rounds_that_change_no_weight_pass_their_start_on(
     rounds = store.sql("SELECT run_id, status FROM runs WHERE stage = 'stage3' AND kind = 'round'")
     assert sorted(rounds.fetchall()) == [("tiny.stage3.r000", "done"), ("tiny.stage3.r001", "done")]
     # Either way the rewards of all its prompts decided.
-    counts = open_dataset(store, "tiny.stage3.r001").lock.counts
+    counts = dict(open_dataset(store, "tiny.stage3.r001").lock.counts)
     assert counts == counts | {"labels": 4, "updates": 2 if keep_equal else 0}
     assert cli("dataset", "verify", "tiny.stage3.r001", "--store", store.root).code == 0
     assert weights(file, "tiny.warmup")

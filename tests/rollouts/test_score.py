@@ -64,7 +64,9 @@ def test_a_teacher_scores_a_students_rollouts(
     engine = open_engine("transformers", str(teacher_folder))
     requests = [
         ScoreRequest(
-            row["rollout_id"], row["prompt_token_ids"], np.int32(row["response_token_ids"])
+            row["rollout_id"],
+            row["prompt_token_ids"],
+            np.array(row["response_token_ids"], np.int32),
         )
         for row in rows
     ]

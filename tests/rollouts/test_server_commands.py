@@ -152,7 +152,7 @@ def test_no_key_is_stored(
     with serving("vllm", model, key="a-key-of-the-tests-alone") as server:
         done = generate(cli, store, server.url, "--policy", teacher_folder, "--limit", 1)
     assert done.code == 0, done.err
-    files = [path for path in store.root.rglob("*") if path.is_file()]
+    files = [path for path in store.folder.rglob("*") if path.is_file()]
     assert not [path for path in files if b"a-key-of-the-tests-alone" in path.read_bytes()]
 
 

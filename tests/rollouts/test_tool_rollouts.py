@@ -121,7 +121,7 @@ def rows_of(store: Store, cli: Cli, query: str, *params: str) -> UpdateRows:
     options = [item for param in ("policy=student", *params) for item in ("--param", param)]
     result = cli("dataset", "build", query, "--query", query, *options)
     assert result.code == 0, result.err
-    (update,) = LockedDataset.open(store.root / "datasets" / query).updates()
+    (update,) = LockedDataset.open(store.folder / "datasets" / query).updates()
     return update
 
 

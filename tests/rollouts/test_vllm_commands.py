@@ -60,7 +60,9 @@ def test_a_real_model_in_bfloat16_against_the_transformers_engine(smollm2: Path)
         )
         try:
             ids = [opened.tokenizer(text)["input_ids"] for text in TEXTS]
-            asked = [ScoreRequest(str(i), t[:4], np.int32(t[4:])) for i, t in enumerate(ids)]
+            asked = [
+                ScoreRequest(str(i), t[:4], np.array(t[4:], np.int32)) for i, t in enumerate(ids)
+            ]
             found[name] = dict(opened.score(asked, k))
         finally:
             opened.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,11 @@ class LaterConfig(SFTConfig):
 def test_a_checkpoint_goes_on_when_a_setting_is_added(tmp_path: Path) -> None:
     student = save_tiny_model(tmp_path / "student")
     dataset = write_locked(tmp_path / "sft", bigram_rows([1, 1, 2, 2]), kind="sft")
-    given = {"dataset": str(dataset), "student": str(student), "output": str(tmp_path / "out")}
+    given: dict[str, Any] = {
+        "dataset": str(dataset),
+        "student": str(student),
+        "output": str(tmp_path / "out"),
+    }
     assert train_sft(SFTConfig(**given)).resumed_update == 0
     assert train_sft(LaterConfig(**given)).resumed_update == 2
     with pytest.raises(TrainingError, match="belongs to another run") as refused:

@@ -12,7 +12,7 @@ from tests.support import audit_rows as rows
 def test_what_grpo_measures_is_stored_and_flops_count_attention(store: Store) -> None:
     sizes = {"n_parameters": 1000, "head_parameters": 100, "attention_width": 8}
     rows.add_policy(store, "student", **sizes)
-    line = {"update": 1, "rows": 2, "prompt_tokens": 6, "response_tokens": 20}
+    line: dict[str, float] = {"update": 1, "rows": 2, "prompt_tokens": 6, "response_tokens": 20}
     line |= {"squared_tokens": 338, "loss": 0.5, "kl": 0.1, "grad_norm": 1.0, "lr": 1e-6}
     line |= {"seconds": 1.0, "reference_kl": 0.02, "mismatch_kl": 0.003}
     rows.add_run(store, "train", "train", "grpo")

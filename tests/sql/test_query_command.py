@@ -194,14 +194,14 @@ WRITES = [
 
 @pytest.mark.parametrize("text", WRITES)
 def test_sql_cannot_write(query: Query, filled: Store, text: str) -> None:
-    files = {p: p.stat().st_mtime_ns for p in filled.root.rglob("*") if p.is_file()}
+    files = {p: p.stat().st_mtime_ns for p in filled.folder.rglob("*") if p.is_file()}
     text = text.format(store=filled.root)
     done = query(text)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: SQL cannot ")
     with pytest.raises(QueryError, match="SQL cannot"):
         filled.sql(text)
-    assert {p: p.stat().st_mtime_ns for p in filled.root.rglob("*") if p.is_file()} == files
+    assert {p: p.stat().st_mtime_ns for p in filled.folder.rglob("*") if p.is_file()} == files
 
 
 def test_sql_reads_nothing_outside_the_store_unless_told(query: Query, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def unchanged(filled: Store) -> Iterator[None]:
     """Whatever the test does, no file of the store comes, goes or changes."""
-    before = _files(filled.root)
+    before = _files(filled.folder)
     yield
-    assert _files(filled.root) == before
+    assert _files(filled.folder) == before
 
 
 def _files(root: Path) -> dict[Path, bytes]:
@@ -212,7 +212,7 @@ def test_a_delta_log_leads_nowhere_else(tmp_path: Path, path: str) -> None:
     synthetic.fill(store)
     outside = tmp_path / "outside.parquet"
     shutil.copy(store.snapshot().files["prompts"][0], outside)
-    log = sorted((store.root / "tables/prompts/_delta_log").glob("*.json"))[-1]
+    log = sorted((store.folder / "tables/prompts/_delta_log").glob("*.json"))[-1]
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     for action in actions:
         action.get("commitInfo", {}).pop("s2d", None)  # as a stranger writes it

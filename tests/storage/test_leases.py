@@ -41,17 +41,17 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_process_that_stopped_is_declared_dead_and_commits_nothing(
-    remote: Store, monkeypatch: pytest.MonkeyPatch
+    remote: Store, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = leases._Session
     beats = mine._beat
     with remote.run_lock("run"):
-        (name,) = [found.relative for found in OBJECTS.list_files(remote.root / "sessions")]
-        session = leases._mine[remote.root]
-        assert not _dead_to_others(remote.root, name), "it beats"
+        (name,) = [found.relative for found in OBJECTS.list_files(bucket / "sessions")]
+        session = leases._mine[bucket]
+        assert not _dead_to_others(bucket, name), "it beats"
         session._stop.set()  # as if the machine slept
         session._thread.join()
-        assert _dead_to_others(remote.root, name)
+        assert _dead_to_others(bucket, name)
         with pytest.raises(StoreError, match="lost its hold on the store"):
             small_commits.commit(remote, "run", 0)
     monkeypatch.setattr(mine, "_beat", beats)
@@ -63,7 +63,7 @@ def test_a_process_that_stopped_is_declared_dead_and_commits_nothing(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_process_that_stops_inside_a_commit_does_not_repeat_it(
-    remote: Store, monkeypatch: pytest.MonkeyPatch
+    remote: Store, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one finishes its commit and compacts; it wakes up right before it writes."""
     small_commits.commit(remote, "run", 0)
@@ -72,13 +72,13 @@ def test_a_process_that_stops_inside_a_commit_does_not_repeat_it(
     def asleep(folder: ObjectPath, *arguments: Any) -> bool:
         if folder.name == "topk":
             monkeypatch.setattr(delta_commit, "commit", real)
-            session = leases._mine.pop(remote.root)
+            session = leases._mine.pop(bucket)
             session._stop.set()
             session._thread.join()
-            assert leases.is_dead(remote.root, session.name, wait=True)
-            assert journal.recover(remote.root) == 1
+            assert leases.is_dead(bucket, session.name, wait=True)
+            assert journal.recover(bucket) == 1
             assert [done.files for done in compact(remote, ["topk"])] == [2]
-            leases._mine[remote.root] = session
+            leases._mine[bucket] = session
         return real(folder, *arguments)
 
     monkeypatch.setattr(delta_commit, "commit", asleep)
@@ -92,7 +92,7 @@ def test_a_process_that_stops_inside_a_commit_does_not_repeat_it(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_compaction_that_sleeps_does_not_commit_what_a_vacuum_has_swept(
-    remote: Store, monkeypatch: pytest.MonkeyPatch
+    remote: Store, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(3):
         small_commits.commit(remote, "run", i)
@@ -101,12 +101,12 @@ def test_a_compaction_that_sleeps_does_not_commit_what_a_vacuum_has_swept(
 
     def asleep(*arguments: Any) -> bool:
         monkeypatch.setattr(delta_commit, "commit", real)
-        session = leases._mine.pop(remote.root)
+        session = leases._mine.pop(bucket)
         session._stop.set()
         session._thread.join()
-        assert leases.is_dead(remote.root, session.name, wait=True)
+        assert leases.is_dead(bucket, session.name, wait=True)
         assert vacuum(remote, grace_s=-1).files >= 1
-        leases._mine[remote.root] = session
+        leases._mine[bucket] = session
         return real(*arguments)
 
     monkeypatch.setattr(delta_commit, "commit", asleep)
@@ -126,33 +126,35 @@ def _dead_to_others(root: ObjectPath, name: str) -> bool:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_beat_after_the_declaration_does_not_get_through(remote: Store) -> None:
-    with leases.hold_lease(remote.root) as name:
-        path = remote.root / "sessions" / name
+def test_a_beat_after_the_declaration_does_not_get_through(
+    remote: Store, bucket: ObjectPath
+) -> None:
+    with leases.hold_lease(bucket) as name:
+        path = bucket / "sessions" / name
         _, tag = path.read_tagged()
         assert path.replace(b'{"dead": true}', tag) is not None
         deadline = time.monotonic() + 10
-        while leases.is_trusted(remote.root):
+        while leases.is_trusted(bucket):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert json.loads(path.read_text()) == {"dead": True}
 
 
-def test_a_lock_of_a_process_that_died_without_a_word(remote: Store) -> None:
+def test_a_lock_of_a_process_that_died_without_a_word(remote: Store, bucket: ObjectPath) -> None:
     """Its session is gone, or was never there."""
-    lock = remote.root / "locks" / "run.lock"
+    lock = bucket / "locks" / "run.lock"
     assert lock.create(json.dumps({"session": "nobody"}).encode()) is not None
     with remote.run_lock("run"):
         assert json.loads(lock.read_text())["session"] != "nobody"
     assert not lock.exists()
 
 
-def test_one_of_many_threads_holds_a_lock(remote: Store) -> None:
+def test_one_of_many_threads_holds_a_lock(remote: Store, bucket: ObjectPath) -> None:
     inside: list[int] = []
 
     def work(i: int) -> None:
         for _ in range(3):
-            with OBJECTS.exclusive_lock(remote.root, ".test.keys", wait=True) as got:
+            with OBJECTS.exclusive_lock(bucket, ".test.keys", wait=True) as got:
                 assert got
                 inside.append(i)
                 assert inside == [i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,13 +68,13 @@ def test_a_hostile_name_is_refused_wherever_it_becomes_a_folder(store: Store, na
 @pytest.mark.parametrize("name", ["../../x", "a\0b", "x/run_id=y", "__HIVE_DEFAULT_PARTITION__"])
 def test_a_partition_value_is_a_name(store: Store, column: str, name: str) -> None:
     synthetic.fill(store, n_prompts=1, n=1)
-    before = sorted(store.root.rglob("*"))
-    hostile = {"run": "other", column: name}
+    before = sorted(store.folder.rglob("*"))
+    hostile: dict[str, Any] = {"run": "other", column: name}
     with pytest.raises(InputError, match="is not a usable name"):
         synthetic.fill(store, n_prompts=1, n=1, **hostile)
     assert store.sql("SELECT count(*) FROM rollouts").fetchall() == [(1,)]
-    new = set(store.root.rglob("*")) - set(before)
-    assert all(path.resolve().is_relative_to(store.root.resolve()) for path in new)
+    new = set(store.folder.rglob("*")) - set(before)
+    assert all(path.resolve().is_relative_to(store.folder.resolve()) for path in new)
 
 
 @given(st.text(max_size=120))
@@ -143,7 +144,7 @@ def test_a_verifier_is_refused_by_its_name_before_it_grades() -> None:
 
 @pytest.mark.parametrize("path", ["../w/part.parquet", "/etc/passwd", "a/b", "..", ""])
 def test_a_lock_names_files_beside_it_alone(store: Store, path: str) -> None:
-    folder = store.root / "datasets" / "w"
+    folder = store.folder / "datasets" / "w"
     folder.mkdir(parents=True)
     lock = with_checksum(
         {"format_version": 1, "name": "w", "files": [{"path": path, "rows": 1, "bytes": 1}]}
@@ -155,7 +156,7 @@ def test_a_lock_names_files_beside_it_alone(store: Store, path: str) -> None:
 
 
 def test_outputs_stay_out_of_the_stores_own_files(cli: Cli, store: Store, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(store.root)
+    (tmp_path / "link").symlink_to(store.folder)
     manifest = (store.root / "s2d.json").read_bytes()
     for output in (
         store.root / "s2d.json",
@@ -170,4 +171,4 @@ def test_outputs_stay_out_of_the_stores_own_files(cli: Cli, store: Store, tmp_pa
     assert cli("query", "SELECT 1 AS a", "--output", free, "--store", store.root).code == 0
     assert refuse_store_path(store.root, tmp_path / "tables" / "x") == tmp_path / "tables" / "x"
     with pytest.raises(S2DError, match="no dataset"):
-        export(store, "none", "parquet", store.root / "tables" / "x")
+        export(store, "none", "parquet", store.folder / "tables" / "x")

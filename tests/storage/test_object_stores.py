@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.examine import examine
 from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.storage.backend import OBJECTS
+from s2d_store.storage.location import Place
 from s2d_store.storage.object_path import ObjectPath
 from s2d_store.store import Store
 from s2d_store.tables import journal
@@ -34,7 +36,7 @@ def remote(bucket: ObjectPath) -> Store:
     return Store.init(bucket)
 
 
-def dataset_of(store: Store) -> dict[str, object]:
+def dataset_of(store: Store) -> dict[str, Any]:
     given = {"teacher": "teacher", "rows_per_update": "4"}
     return build(store, "w", queries.find("warmup"), given, seed=3)
 
@@ -78,7 +80,8 @@ def test_commands_do_what_they_do_on_a_disk(
 ) -> None:
     """Generate, verify, build, train: a store on S3 and one on a disk hold the same."""
     prints: list[object] = []
-    for number, root in enumerate((bucket, tmp_path / "disk")):
+    places: tuple[Place, ...] = (bucket, tmp_path / "disk")
+    for number, root in enumerate(places):
         at = ("--store", root)
 
         def run(*arguments: object, at: tuple[object, ...] = at) -> str:
@@ -94,7 +97,14 @@ def test_commands_do_what_they_do_on_a_disk(
         assert "32 rollouts stored" in run("generate", *usual, "--n", 4, "--chunk", 8)
         assert "32 were stored before" in run("generate", *usual, "--n", 4, "--chunk", 8)
         run("verify")
-        build = ("--query", "warmup", "-p", "teacher=teacher", "-p", "rows_per_update=8")
+        build: tuple[str, ...] = (
+            "--query",
+            "warmup",
+            "-p",
+            "teacher=teacher",
+            "-p",
+            "rows_per_update=8",
+        )
         build += ("-p", "correct_only=false", "-p", "finished_only=false")
         run("dataset", "build", "w", *build)
         assert "match" in run("dataset", "verify", "w")
@@ -123,11 +133,11 @@ def _write(root: ObjectPath, writer: str, n: int) -> None:
         small_commits.commit(store, writer, i)
 
 
-def test_writers_and_a_compaction_at_once(remote: Store) -> None:
+def test_writers_and_a_compaction_at_once(remote: Store, bucket: ObjectPath) -> None:
     code = "import sys; from tests.storage.test_object_stores import *\n"
     code += "import tests.storage.test_object_stores as t\n"
     code += "t._write(ObjectPath.parse(sys.argv[1]), sys.argv[2], 4)"
-    writers = [python(code, str(remote.root), f"w{i}") for i in range(4)]
+    writers = [python(code, str(bucket), f"w{i}") for i in range(4)]
     replaced = 0
     while any(writer.poll() is None for writer in writers):
         found, _ = faults(remote)
@@ -138,12 +148,8 @@ def test_writers_and_a_compaction_at_once(remote: Store) -> None:
     assert faults(remote) == ([], 2 * 4 * 4)
     assert remote.sql("SELECT count(*) FROM policies").fetchall() == [(4,)]
     assert replaced > 0, "compacted while they wrote"
-    assert journal.pending(remote.root) == []
-    assert (
-        OBJECTS.list_files(remote.root / "locks")
-        == OBJECTS.list_files(remote.root / "sessions")
-        == []
-    )
+    assert journal.pending(bucket) == []
+    assert OBJECTS.list_files(bucket / "locks") == OBJECTS.list_files(bucket / "sessions") == []
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -180,17 +186,19 @@ with store.run_lock("run"):
 """
 
 
-def test_a_commit_that_was_killed_between_two_tables_is_finished(remote: Store) -> None:
-    code, _, err = made_stores.finish(python(DYING, str(remote.root)))
+def test_a_commit_that_was_killed_between_two_tables_is_finished(
+    remote: Store, bucket: ObjectPath
+) -> None:
+    code, _, err = made_stores.finish(python(DYING, str(bucket)))
     assert code == -signal.SIGKILL, err
-    assert len(journal.pending(remote.root)) == 1
+    assert len(journal.pending(bucket)) == 1
     assert remote.sql("SELECT count(*) FROM raw.rollouts").fetchall() == [(0,)]
     with remote.run_lock("run"):
         assert remote.sql("SELECT count(*) FROM raw.rollouts").fetchall() == [(2,)]
     assert faults(remote)[0] == ["a rollout lacks its policy"]
-    assert journal.pending(remote.root) == []
+    assert journal.pending(bucket) == []
     assert vacuum(remote, grace_s=-1).files > 0, "the dead process's session"
-    assert OBJECTS.list_files(remote.root / "sessions") == []
+    assert OBJECTS.list_files(bucket / "sessions") == []
 
 
 HOLDING = """
@@ -202,13 +210,13 @@ with Store.open(sys.argv[1]).run_lock("run"):
 """
 
 
-def test_a_run_has_one_process_at_a_time(remote: Store) -> None:
+def test_a_run_has_one_process_at_a_time(remote: Store, bucket: ObjectPath) -> None:
     import sys
 
     from tests.support.processes import environment
 
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(remote.root)],
+        [sys.executable, "-c", HOLDING, str(bucket)],
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -221,27 +229,26 @@ def test_a_run_has_one_process_at_a_time(remote: Store) -> None:
             remote.run_lock("run"),
         ):
             pass
-        with OBJECTS.try_block_writers(remote.root) as quiet:
+        with OBJECTS.try_block_writers(bucket) as quiet:
             assert not quiet
     finally:
         holder.kill()
         holder.communicate()
-    with remote.run_lock("run"), OBJECTS.try_block_writers(remote.root) as quiet:
+    with remote.run_lock("run"), OBJECTS.try_block_writers(bucket) as quiet:
         assert quiet, "the dead one holds nothing"
 
 
-def test_locked_datasets_are_read_from_checked_copies(remote: Store) -> None:
+def test_locked_datasets_are_read_from_checked_copies(remote: Store, bucket: ObjectPath) -> None:
     synthetic.fill(remote)
     lock = dataset_of(remote)
     folder = local_folder(remote, "w")
     assert folder.is_relative_to(os.environ["S2D_CACHE"])
     before = (folder / "part-00000.parquet").stat().st_mtime_ns
-    assert (
-        sum(rows.n_rows for rows in open_dataset(remote, "w").updates()) == lock["counts"]["rows"]
-    )  # type: ignore[index]
+    read = sum(rows.n_rows for rows in open_dataset(remote, "w").updates())
+    assert read == lock["counts"]["rows"]
     assert (local_folder(remote, "w") / "part-00000.parquet").stat().st_mtime_ns == before
     assert dataset_of(remote) == lock, "building it again changes nothing"
-    part = remote.root / "datasets" / "w" / "part-00000.parquet"
+    part = bucket / "datasets" / "w" / "part-00000.parquet"
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     part.unlink()
@@ -254,27 +261,29 @@ def test_locked_datasets_are_read_from_checked_copies(remote: Store) -> None:
     ]
 
 
-def test_damage_is_found_and_a_dataset_restored(cli: Cli, remote: Store) -> None:
+def test_damage_is_found_and_a_dataset_restored(
+    cli: Cli, remote: Store, bucket: ObjectPath
+) -> None:
     synthetic.fill(remote)
     lock = dataset_of(remote)
-    (remote.root / "datasets" / "w" / "part-00000.parquet").unlink()
-    done = cli("doctor", "--store", remote.root)
+    (bucket / "datasets" / "w" / "part-00000.parquet").unlink()
+    done = cli("doctor", "--store", bucket)
     assert done.code == 1 and "damaged: datasets/w/part-00000.parquet" in done.out
-    done = cli("dataset", "restore", "w", "--store", remote.root)
+    done = cli("dataset", "restore", "w", "--store", bucket)
     assert done.code == 0, done.err
     assert open_dataset(remote, "w").lock.fingerprint == lock["fingerprint"]
-    assert cli("doctor", "--store", remote.root).code == 0
-    assert cli("dataset", "drop", "w", "--store", remote.root).code == 0
-    assert OBJECTS.list_files(remote.root / "datasets") == []
+    assert cli("doctor", "--store", bucket).code == 0
+    assert cli("dataset", "drop", "w", "--store", bucket).code == 0
+    assert OBJECTS.list_files(bucket / "datasets") == []
     assert list(Path(os.environ["S2D_CACHE"]).rglob("*.parquet")) == []
 
 
-def test_compaction_and_vacuum(remote: Store) -> None:
+def test_compaction_and_vacuum(remote: Store, bucket: ObjectPath) -> None:
     for i in range(3):
         small_commits.commit(remote, "run", i)
     before = remote.sql("FROM raw.topk ORDER BY rollout_id").fetchall()
     versions = remote.snapshot().versions
-    orphan = remote.root / "tables" / "rollouts" / "orphan.parquet"
+    orphan = bucket / "tables" / "rollouts" / "orphan.parquet"
     assert orphan.create(b"x") is not None
     done = {table.table: table for table in compact(remote)}
     assert done["topk"].files == 3
@@ -298,10 +307,10 @@ def test_user_sql_reaches_no_other_object(cli: Cli, remote: Store, bucket: Objec
         f"FROM read_text('{other}')",
         f"FROM glob('{bucket.parent}/*')",
     ):
-        done = cli("query", text, "--store", remote.root)
+        done = cli("query", text, "--store", bucket)
         assert done.code == 1 and "reaches outside the store" in done.err, done.err
-    (remote.root / "budget.toml").write_text("[experiment]\nlabels = 1\n")
-    done = cli("budget", "--store", remote.root)
+    (bucket / "budget.toml").write_text("[experiment]\nlabels = 1\n")
+    done = cli("budget", "--store", bucket)
     assert "labels" in done.out, done.err
 
 
@@ -357,12 +366,12 @@ def test_a_prefix_is_no_other_prefix_that_begins_with_it(bucket: ObjectPath) -> 
     assert [found.relative for found in OBJECTS.list_files(bucket)] == ["w-3/x", "w/x", "w2/x"]
 
 
-def test_secrets_are_stored_nowhere(remote: Store) -> None:
+def test_secrets_are_stored_nowhere(remote: Store, bucket: ObjectPath) -> None:
     synthetic.fill(remote)
     dataset_of(remote)
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     key = os.environ["AWS_ACCESS_KEY_ID"].encode()
-    found = OBJECTS.list_files(remote.root)
+    found = OBJECTS.list_files(bucket)
     assert len(found) > 20
     for file in found:
         assert isinstance(file.path, ObjectPath)

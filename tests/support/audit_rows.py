@@ -58,7 +58,13 @@ def add_policy(store: Store, name: str, **changes: Any) -> None:
 
 
 def add_run(store: Store, run: str, kind: str, stage: str, parents: Sequence[str] = ()) -> None:
-    row = {"run_id": run, "kind": kind, "stage": stage, "status": "done", "config": "{}"}
+    row: dict[str, Any] = {
+        "run_id": run,
+        "kind": kind,
+        "stage": stage,
+        "status": "done",
+        "config": "{}",
+    }
     row |= {"code_version": "1", "parents": list(parents), "entered_at": NOW}
     put(store, runs=table("runs", [row]))
 
@@ -68,7 +74,7 @@ def add_rollouts(
 ) -> list[str]:
     """n rollouts per prompt of T random tokens, every one with logprob LOGPROB."""
     rng = np.random.default_rng(abs(hash_of(run)))
-    same = {
+    same: dict[str, Any] = {
         "role": "student",
         "run_id": run,
         "policy_id": policy_id(name),
@@ -86,7 +92,7 @@ def add_rollouts(
         "prompt_tokens": 3,
         "created_at": NOW,
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for prompt in prompt_ids:
         for index in range(n):
             row = same | {
@@ -199,7 +205,12 @@ def add_dataset(
         }
         for row, rollout in enumerate(rollouts)
     ]
-    record = {"dataset_id": f"id-{name}", "name": name, "query": kind, "fingerprint": "f"}
+    record: dict[str, Any] = {
+        "dataset_id": f"id-{name}",
+        "name": name,
+        "query": kind,
+        "fingerprint": "f",
+    }
     record |= {"lock": json.dumps(lock), "created_at": NOW}
     put(store, datasets=table("datasets", [record]), dataset_rows=table("dataset_rows", rows))
     return f"id-{name}"

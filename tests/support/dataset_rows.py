@@ -160,14 +160,15 @@ def add_scores(
     store.commit({"topk": pa.table(columns)}, fresh=True)
 
 
-def built(store: Store, name: str, query: str, seed: int = 0, **given: object) -> pa.Table:
-    """Build a dataset from a shipped query and read its files."""
+def built(store: Store, name: str, query: str, **given: object) -> pa.Table:
+    """Build a dataset from a shipped query, with its parameters and `seed`, and read its files."""
+    seed = int(str(given.pop("seed", 0)))
     text = {
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in given.items()
     }
     build(store, name, queries.catalog()[query], text, seed)
-    return read(store.root / "datasets" / name)
+    return read(store.folder / "datasets" / name)
 
 
 def trained(
@@ -181,9 +182,15 @@ def trained(
         {"name": dataset},
     ).fetchall()[: updates or None]
     settings = {"policy_id": policy_id(start), "dataset_id": sizes[0][0], "lr": 1e-3, **config}
-    entered = {"run_id": run, "kind": "train", "stage": run, "status": "done", "parents": []}
+    entered: dict[str, Any] = {
+        "run_id": run,
+        "kind": "train",
+        "stage": run,
+        "status": "done",
+        "parents": [],
+    }
     entered |= {"config": json.dumps(settings), "code_version": "1", "entered_at": NOW}
-    same = dict.fromkeys(("loss", "grad_norm", "lr", "seconds"), 1.0)
+    same: dict[str, Any] = dict.fromkeys(("loss", "grad_norm", "lr", "seconds"), 1.0)
     same |= dict.fromkeys(("labels", "prompt_tokens", "response_tokens"), 0) | {"run_id": run}
     taken = [same | {"dataset_id": i, "update": u, "rows": n} for i, u, n in sizes]
     store.commit({"runs": table("runs", [entered]), "updates": table("updates", taken)}, fresh=True)

@@ -55,11 +55,15 @@ def _trace_facts(path: str, part: int, trace: Record) -> Facts:
     for node in range(len(trace["nodes"])):
         facts |= _node_facts(f"{path}.nodes.{node}", part, node)
     for name in trace["rewards"]:
-        facts |= {
-            f"{path}.rewards.{name}.score": lambda s, name=name: s[part].reward(name),
-            f"{path}.rewards.{name}.weight": lambda s, name=name: s[part].metrics(name)["weight"],
-        }
+        facts |= _reward_facts(f"{path}.rewards.{name}", part, name)
     return facts
+
+
+def _reward_facts(path: str, part: int, name: str) -> Facts:
+    return {
+        f"{path}.score": lambda s: s[part].reward(name),
+        f"{path}.weight": lambda s: s[part].metrics(name)["weight"],
+    }
 
 
 def _node_facts(path: str, part: int, node: int) -> Facts:

@@ -85,7 +85,8 @@ class Stored:
         return part_of(self.rollout).get("answer", self.prompt["answer"])
 
 
-Facts = dict[str, Callable[[list[Stored]], Any]]
+Fact = Callable[[list[Stored]], Any]
+Facts = dict[str, Fact]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from s2d_store.rollouts import sequences
-from tests.support.dump_rows import Entry, Facts, Format, Record, Stored
+from tests.support.dump_rows import Entry, Fact, Facts, Format, Record, Stored
 from tests.support.dump_texts import lines
 
 
@@ -42,9 +42,11 @@ def _gym_facts(_: Record) -> Facts:
         "agent_ref.name": lambda s: s[0].rollout["agent"],
         "_ng_rollout_index": lambda s: s[0].rollout["sample_index"],
     }
-    for name in GYM_METRICS:
-        facts[name] = lambda s, name=name: s[0].metrics("reward")[name]
-    return facts
+    return facts | {name: _metric(name) for name in GYM_METRICS}
+
+
+def _metric(name: str) -> Fact:
+    return lambda s: s[0].metrics("reward")[name]
 
 
 # Of the Responses API: in request and response both, in either, in an item of the output.

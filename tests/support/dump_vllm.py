@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.dump_rows import Entry, Facts, Format, Record, Stored
+from tests.support.dump_rows import Entry, Fact, Facts, Format, Record, Stored
 from tests.support.dump_texts import lines
 
 BODY = "out.response.body"
@@ -28,9 +28,7 @@ def _facts(record: Record) -> Facts:
     }
     for name, column in SAMPLING.items():
         if name in _asked(record):
-            facts[f"in.body.{name}"] = lambda s, column=column: (
-                s[0].number(column) if column in ("temperature", "top_p") else s[0].rollout[column]
-            )
+            facts[f"in.body.{name}"] = _column(column)
     body = record["out"]["response"]["body"]
     if body is None:
         return facts
@@ -70,10 +68,18 @@ def _choice_facts(path: str, part: int, choice: Record) -> Facts:
         f"{path}.finish_reason": lambda s: s[part].rollout["finish_reason"],
     }
     for t in range(len(choice["logprobs"]["content"]) if choice["logprobs"] else 0):
-        facts[f"{path}.logprobs.content.{t}.logprob"] = lambda s, t=t: s[part].rollout[
-            "response_logprobs"
-        ][t]
+        facts[f"{path}.logprobs.content.{t}.logprob"] = _logprob(part, t)
     return facts
+
+
+def _column(name: str) -> Fact:
+    if name in ("temperature", "top_p"):
+        return lambda s: s[0].number(name)
+    return lambda s: s[0].rollout[name]
+
+
+def _logprob(part: int, t: int) -> Fact:
+    return lambda s: s[part].rollout["response_logprobs"][t]
 
 
 def _token_facts(path: str, part: int, choice: Record) -> Facts:
@@ -84,17 +90,22 @@ def _named_facts(path: str, choice: Record) -> Facts:
     """Tokens named by id, `token_id:N`, with the entries of a top-k that the server sent."""
     facts: Facts = {}
     for t, token in enumerate(choice["logprobs"]["content"]):
-        facts[f"{path}.{t}.token"] = lambda s, t=t: (
-            f"{TOKEN}{s[0].rollout['response_token_ids'][t]}"
-        )
+        facts[f"{path}.{t}.token"] = _named_token(t)
         k = len(token["top_logprobs"])
         for j in range(k):
-            top = f"{path}.{t}.top_logprobs.{j}"
-            facts[f"{top}.token"] = lambda s, at=t * k + j: (
-                f"{TOKEN}{s[0].topk[0]['token_ids'][at]}"
-            )
-            facts[f"{top}.logprob"] = lambda s, at=t * k + j: s[0].topk[0]["logprobs"][at]
+            facts |= _entry_facts(f"{path}.{t}.top_logprobs.{j}", t * k + j)
     return facts
+
+
+def _named_token(t: int) -> Fact:
+    return lambda s: f"{TOKEN}{s[0].rollout['response_token_ids'][t]}"
+
+
+def _entry_facts(path: str, at: int) -> Facts:
+    return {
+        f"{path}.token": lambda s: f"{TOKEN}{s[0].topk[0]['token_ids'][at]}",
+        f"{path}.logprob": lambda s: s[0].topk[0]["logprobs"][at],
+    }
 
 
 def _scored_facts(body: Record) -> Facts:
@@ -112,10 +123,12 @@ def _scored_facts(body: Record) -> Facts:
     }
     for t, entries in enumerate(body["prompt_logprobs"][1:]):
         for token in entries:
-            facts[f"{BODY}.prompt_logprobs.{t + 1}.{token}.logprob"] = lambda s, t=t, token=token: (
-                _scored(s[0], t)[int(token)]
-            )
+            facts[f"{BODY}.prompt_logprobs.{t + 1}.{token}.logprob"] = _scored_at(t, int(token))
     return facts
+
+
+def _scored_at(t: int, token: int) -> Fact:
+    return lambda s: _scored(s[0], t)[token]
 
 
 def _scored(stored: Stored, t: int) -> dict[int, float]:

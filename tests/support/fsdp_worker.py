@@ -76,20 +76,20 @@ def train(config: TrainerConfig, accelerator: Accelerator) -> int:
 @contextmanager
 def stopping() -> Iterator[None]:
     """All processes stop after the same step, before it is recorded."""
-    describe = trainers.loop.describe
+    describe = vars(trainers.loop)["describe"]
 
     def stop(rows: UpdateRows) -> dict[str, Any]:
         if rows.update == STOPPED_AT:
             raise Stop
-        return describe(rows)
+        return dict(describe(rows))
 
-    trainers.loop.describe = stop
+    vars(trainers.loop)["describe"] = stop
     try:
         yield
     except Stop:
         pass
     finally:
-        trainers.loop.describe = describe
+        vars(trainers.loop)["describe"] = describe
 
 
 def gradients(config: TrainerConfig, accelerator: Accelerator, bf16: bool) -> None:

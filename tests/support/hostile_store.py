@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -113,7 +114,7 @@ def _train(store: Store, rollout: str, prompt: str) -> None:
     whole = " ".join(ALL)
     lock = {"name": whole, "kind": SCRIPT, "query": whole, "query_sql": whole, "seed": 0}
     lock |= {"params": {SCRIPT: whole}, "counts": {"rows": 1, IMAGE: 1}, "fingerprint": whole}
-    row = {"dataset_id": "d", "name": whole, "query": "grpo", "fingerprint": whole}
+    row: dict[str, Any] = {"dataset_id": "d", "name": whole, "query": "grpo", "fingerprint": whole}
     row |= {"lock": json.dumps(lock), "created_at": NOW}
     light = {"dataset_id": "d", "row": 0, "update": 1, "rollout_id": rollout, "prompt_id": prompt}
     store.commit(
@@ -122,7 +123,12 @@ def _train(store: Store, rollout: str, prompt: str) -> None:
             "dataset_rows": table("dataset_rows", [light | {"labelled": True}]),
         }
     )
-    run = {"run_id": "train", "kind": "train", "stage": f"grpo{SCRIPT}", "recipe": whole}
+    run: dict[str, Any] = {
+        "run_id": "train",
+        "kind": "train",
+        "stage": f"grpo{SCRIPT}",
+        "recipe": whole,
+    }
     run |= {"status": "done", "config": "{}", "code_version": "1", "parents": [], "entered_at": NOW}
     figures = dict.fromkeys(("loss", "kl", "entropy", "topk_mass", "grad_norm", "lr", "seconds"), 1)
     update = {"run_id": "train", "update": 1, "dataset_id": "d", "rows": 1, "labels": 1}

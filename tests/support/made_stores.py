@@ -58,7 +58,7 @@ def command(*arguments: object) -> None:
 
 def copy(store: Store, root: Path) -> Store:
     """The same store in another folder."""
-    shutil.copytree(store.root, root)
+    shutil.copytree(store.folder, root)
     return Store.open(root)
 
 

@@ -36,7 +36,7 @@ if __name__ == "__main__":
     con = store.connect()
     counts = {name: con.sql(f"SELECT count(*) FROM raw.{name}").fetchall()[0][0] for name in TABLES}
     (store.root / "counts.json").write_text(json.dumps(counts, indent=2) + "\n")
-    shutil.rmtree(store.root / "locks")
+    shutil.rmtree(store.folder / "locks")
     # Delta notes where a table was created, for information alone.
-    for log in store.root.rglob("_delta_log/*.json"):
+    for log in store.folder.rglob("_delta_log/*.json"):
         log.write_text(log.read_text().replace(f"file://{store.root}/", "file:///store/"))

@@ -95,7 +95,7 @@ def test_writers_a_compaction_and_readers_at_once(
     assert store.sql("SELECT count(*) FROM policies").fetchall() == [(COMMITS,)]
     list(compact(store))
     assert faults(store) == ([], 2 * WRITERS * COMMITS)
-    assert list((store.root / "pending").iterdir()) == []
+    assert list((store.folder / "pending").iterdir()) == []
 
 
 def test_a_snapshot_shows_nothing_without_its_origin(

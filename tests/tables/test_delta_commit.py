@@ -128,7 +128,7 @@ def test_a_version_that_is_taken_is_stepped_over(
 
 def test_another_store_in_its_place(store: Store) -> None:
     commit(store, *numbered(5))
-    shutil.rmtree(store.root)
+    shutil.rmtree(store.folder)
     again = Store.init(store.root)
     commit(again, "new")
     assert policies(again) == ["new"]

@@ -12,6 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_a_read_only_store_is_read_and_refuses_to_be_written(
         ("vacuum", *store),
     ]
     command = read_only(
-        locked.root, sys.executable, "-c", _EVERY_COMMAND, json.dumps([*reading, *writing])
+        locked.folder, sys.executable, "-c", _EVERY_COMMAND, json.dumps([*reading, *writing])
     )
     done = subprocess.run(
         command,
@@ -120,7 +121,7 @@ def test_a_full_disk_stops_training_and_the_same_command_completes(
 
     made_stores.one_thread()
     dataset = write_locked(tmp_path / "s", bigram_rows([1, 1, 2, 2, 3, 3, 4, 4]), kind="sft")
-    usual = {"dataset": str(dataset), "student": str(student_folder), "lr": 1e-3}
+    usual: dict[str, Any] = {"dataset": str(dataset), "student": str(student_folder), "lr": 1e-3}
     disk = tmp_path / "disk"
     with small_disk(disk) as mounted:
         if not mounted:
@@ -184,7 +185,7 @@ def test_a_jump_of_the_clock_does_not_make_a_live_writers_file_old(locked: Store
 def test_two_deadlines_do_not_grade_at_once(cli: Cli, locked: Store) -> None:
     """They are two runs, whose verdicts would have the same keys."""
     assert cli("verify", "--n-workers", 1, "--store", locked.root).code == 0
-    (lock,) = locked.root.glob("locks/.verify-*")
+    (lock,) = locked.folder.glob("locks/.verify-*")
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = cli("verify", "--deadline", 6, "--n-workers", 1, "--store", locked.root)

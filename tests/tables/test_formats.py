@@ -52,7 +52,7 @@ def test_topk_is_whole(recorded: Store) -> None:
 
 
 def test_a_locked_dataset_is_read_and_rebuilds(recorded: Store) -> None:
-    opened = LockedDataset.open(recorded.root / "datasets" / "warmup")
+    opened = LockedDataset.open(recorded.folder / "datasets" / "warmup")
     rows = sum(update.n_rows for update in opened.updates())
     assert rows == opened.lock.counts["rows"] > 0
     assert verify(recorded, "warmup").matches

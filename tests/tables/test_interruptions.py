@@ -73,7 +73,7 @@ def generation(store: Store, teacher: Path, *options: object, n: int = N) -> lis
 
 def commits(store: Store, table: str) -> int:
     """Commits of a table so far, read from its log's file names."""
-    return len(list((store.root / "tables" / table / "_delta_log").glob("*.json")))
+    return len(list((store.folder / "tables" / table / "_delta_log").glob("*.json")))
 
 
 def stop_after(
@@ -154,7 +154,7 @@ def test_ctrl_c_stores_what_is_finished_and_continues(
     assert 16 <= len(before) < TOTAL
     assert count(store, "rewards") == len(before)
     assert status(store, "generate") == "interrupted"
-    assert list((store.root / "pending").glob("*")) == []
+    assert list((store.folder / "pending").glob("*")) == []
     done = cli(*command)
     assert f"{len(before)} were stored before" in done.out
     check_whole(store, whole)
@@ -224,8 +224,8 @@ def test_a_full_disk_is_one_error_and_the_same_command_completes(
         assert (16 if mounted else 8) <= len(before) < TOTAL
         assert [row for row in rollouts(whole) if row in before] == before
         committed = {Path(f) for files in store.snapshot().files.values() for f in files}
-        waiting = "".join(entry.read_text() for entry in store.root.glob("pending/*.json"))
-        loose = set(store.root.rglob("*.parquet")) - committed
+        waiting = "".join(entry.read_text() for entry in store.folder.glob("pending/*.json"))
+        loose = set(store.folder.rglob("*.parquet")) - committed
         assert all(file.name in waiting for file in loose), "no partial file stays"
         ballast.unlink(missing_ok=True)
         done = cli(*command)

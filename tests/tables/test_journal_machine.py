@@ -75,7 +75,7 @@ class Journal(RuleBasedStateMachine):
         def watch(point: str) -> None:
             nonlocal left
             if left == 0:
-                shutil.copytree(self.store.root, copy)
+                shutil.copytree(self.store.folder, copy)
                 left = -1
                 raise Killed(point)
             left -= 1
@@ -84,8 +84,8 @@ class Journal(RuleBasedStateMachine):
             with fault_points.watched(watch):
                 work()
         except Killed:
-            shutil.rmtree(self.store.root)
-            copy.rename(self.store.root)
+            shutil.rmtree(self.store.folder)
+            copy.rename(self.store.folder)
             self.as_new_process()
             return True
         return False

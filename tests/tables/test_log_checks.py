@@ -94,7 +94,7 @@ def test_deletion_vectors_are_refused(store: Store, checkpoint: bool) -> None:
         for path in log_of(store).glob("*.json"):
             path.touch()
     refused(store, "uses features of Delta that s2d does not: protocol of reader version 3")
-    files = list(table_path(store.root, "policies").glob("*.parquet"))
+    files = list((store.folder / "tables" / "policies").glob("*.parquet"))
     assert len(files) == 3, "nothing was written and nothing swept"
 
 
@@ -188,7 +188,7 @@ def test_a_damaged_commit_is_refused_found_and_given_up(store: Store, cli: Cli, 
     assert repaired.code == 0, repaired.err
     certain = harm == "flip"
     assert policies(store) == (["a", "b", "c"] if certain else ["a", "c"])
-    assert (store.root / "trash" / path.relative_to(store.root)).read_bytes() == damaged
+    assert (store.folder / "trash" / path.relative_to(store.folder)).read_bytes() == damaged
     commit(store, *(() if certain else ("b",)))
     assert policies(store) == ["a", "b", "c"]
     assert sorted(DeltaTable(log_of(store).parent).to_pyarrow_table()["name"].to_pylist()) == [
@@ -246,7 +246,7 @@ def test_a_key_that_stands_twice_is_found(store: Store) -> None:
 def test_a_whole_file_that_no_commit_names_goes_to_the_trash(
     store: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = next(table_path(store.root, "policies").glob("*.parquet"))
+    path = next((store.folder / "tables" / "policies").glob("*.parquet"))
     copy = path.with_name(f"mine-{content_hash.hash_of(path)}.parquet")
     copy.write_bytes(path.read_bytes())
     part = path.with_name("part-of-one.parquet")
@@ -258,7 +258,7 @@ def test_a_whole_file_that_no_commit_names_goes_to_the_trash(
     said = cli("vacuum", "--store", store.root).out
     assert "2 uncommitted files removed" in said
     assert "1 of them whole, but named by no commit: they are in trash/ for 7 days" in said
-    kept = store.root / "trash" / copy.relative_to(store.root)
+    kept = store.folder / "trash" / copy.relative_to(store.folder)
     assert kept.exists() and not copy.exists() and not part.exists()
     assert vacuum(store, grace_s=-1).emptied == 0
     monkeypatch.setattr(time, "time", lambda: later + trash.KEPT_S)
@@ -346,7 +346,7 @@ def test_a_torn_pending_entry_is_one_error_and_is_set_aside(
     """Of a commit that reached its rewards and not its rollouts: those hang on nothing."""
     with pytest.raises(SystemExit):
         _die_between_tables(store)
-    (path,) = (store.root / "pending").glob("*.json")
+    (path,) = (store.folder / "pending").glob("*.json")
     path.write_bytes(TORN[harm](path.read_bytes()))
     assert policies(store) == ["a", "b", "c"], "reading goes on"
     with pytest.raises(StoreError, match=r"entry .* of an unfinished commit") as caught:

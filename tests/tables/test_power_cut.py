@@ -14,8 +14,9 @@ from s2d_store.datasets.lock_file import list_built
 from s2d_store.maintenance.compact import compact
 from s2d_store.maintenance.examine import examine
 from s2d_store.maintenance.vacuum import vacuum
-from s2d_store.store import MANIFEST, Store
+from s2d_store.store import Store
 from s2d_store.tables import journal, table_state
+from s2d_store.tables.manifest import MANIFEST
 from tests.support import small_commits, synthetic
 from tests.support.power_cut import Cut, every_cut
 

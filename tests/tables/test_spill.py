@@ -17,7 +17,7 @@ from s2d_store.encoding import topk_codec
 from s2d_store.errors import StoreError
 from s2d_store.store import Store
 from s2d_store.tables import fetch_rows as fetching
-from s2d_store.tables import parquet_writer, spill
+from s2d_store.tables import parquet_writer
 from s2d_store.tables.spill import Buckets
 from tests.support import synthetic
 from tests.support.dataset_rows import read
@@ -115,9 +115,9 @@ def test_waiting_rows_take_few_bytes(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_known_before_anything_is_written(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(filled.root)
+    usage = shutil.disk_usage(filled.folder)
     full = type(usage)(usage.total, usage.total - 1_000, 1_000)
-    monkeypatch.setattr(spill.shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr("s2d_store.tables.spill.shutil.disk_usage", lambda folder: full)
     with pytest.raises(StoreError, match=r"needs about \d+\.\d MB in .* has 0\.0 MB free") as error:
         build(filled, "w", queries.catalog()["warmup"], GIVEN, copy_rows=True)
     assert "--spill DIR" in error.value.fix and "without --materialise" in error.value.fix

@@ -193,7 +193,7 @@ except StoreError as error:
 def test_a_full_disk_loses_nothing_stored(store: Store) -> None:
     synthetic.fill(store)
     before = count(store, "rollouts")
-    files = sorted(store.root.rglob("*.parquet"))
+    files = sorted(store.folder.rglob("*.parquet"))
     script = _FULL_DISK.format(repository=str(REPOSITORY), root=str(store.root))
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
@@ -202,7 +202,7 @@ def test_a_full_disk_loses_nothing_stored(store: Store) -> None:
     assert "cannot write to the store" in done.stdout or "did not go through" in done.stdout
     assert "fix: free disk space" in done.stdout
     assert count(store, "rollouts") == before
-    assert sorted(store.root.rglob("*.parquet")) == files, "partial files are removed"
+    assert sorted(store.folder.rglob("*.parquet")) == files, "partial files are removed"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 

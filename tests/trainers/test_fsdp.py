@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 N_UPDATES = 8
 # What `accelerate launch --use_fsdp --fsdp_version 2` tells its processes.
-LAUNCHED = {
+LAUNCHED: dict[str, Any] = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
     "FSDP_SHARDING_STRATEGY": "FULL_SHARD",
@@ -116,7 +116,7 @@ def check_that_gradients_are_summed(place: Path, bf16: bool) -> None:
     config = configs(place, place / "one")["warmup"]
     student = Student.load(config, torch.device("cpu"), bf16)
     (batch,) = pad(next(LockedDataset.open(place / "data").updates()), 10_000)
-    objective_of(config)(student, batch)["loss"].backward()  # type: ignore[no-untyped-call]
+    objective_of(config)(student, batch)["loss"].backward()
     found = load_file(place / "sharded" / f"gradients-{bf16}.safetensors")
     for name, parameter in student.model.named_parameters():
         ours, theirs = found[name], parameter.grad
@@ -156,7 +156,11 @@ def test_other_fsdp_is_refused(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"ACCELERATE_USE_FSDP": "true", **settings}.items():
         monkeypatch.setenv(name, value)
-    given = {"dataset": str(data), "student": "unused", "output": str(tmp_path / "run")}
+    given: dict[str, Any] = {
+        "dataset": str(data),
+        "student": "unused",
+        "output": str(tmp_path / "run"),
+    }
     with pytest.raises(TrainingError, match=says):
         train_warmup(WarmupConfig(**given))
     assert not (tmp_path / "run").exists()

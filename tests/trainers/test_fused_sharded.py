@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import spawn
 
 from trainers.fused import fused_sums
 from trainers.losses.support import Support
@@ -54,13 +56,13 @@ def gradients(tied: bool, policy: dict[str, Any] | None, rank: int) -> dict[str,
         losses = [model(*batch(other)) for other in range(RANKS)]
         (sum(losses) / RANKS).backward()
         return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    mesh = dist.init_device_mesh("cpu", (RANKS,))
+    mesh = init_device_mesh("cpu", (RANKS,))
     fully_shard(model.layer, mesh=mesh, mp_policy=MixedPrecisionPolicy(**policy))
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(**policy))
     # Twice: the gradients of two micro-batches add up.
     for _ in range(2):
         (model(*batch(rank)) / 2).backward()
-    return {name: p.grad.full_tensor() for name, p in model.named_parameters()}
+    return {n: cast(DTensor, p.grad).full_tensor() for n, p in model.named_parameters()}
 
 
 def check(rank: int, folder: str) -> None:
@@ -83,4 +85,4 @@ def check(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
 def test_gradients_of_a_sharded_head_are_those_of_a_whole_one(tmp_path: Path) -> None:
-    mp.spawn(check, args=(str(tmp_path),), nprocs=RANKS)
+    spawn(check, args=(str(tmp_path),), nprocs=RANKS)

@@ -265,7 +265,11 @@ def test_a_temperature_without_logprobs_at_it_is_refused(place: Path, tmp_path: 
     with pytest.raises(InputError, match=message):
         run(place, tmp_path / "run", data, temperature=0.7)
     opd = epochs(tmp_path / "opd", rows, 1, "opd")
-    told = {"dataset": opd, "student": str(place / "student"), "output": str(tmp_path / "x")}
+    told: dict[str, Any] = {
+        "dataset": opd,
+        "student": str(place / "student"),
+        "output": str(tmp_path / "x"),
+    }
     with pytest.raises(InputError, match=message):
         train_opd(OPDConfig(**told, loss="sampled", temperature=0.7))
     with pytest.raises(InputError, match=r"temperature is 0.7\n.*reverse_kl on a stored support"):

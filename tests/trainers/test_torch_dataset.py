@@ -47,7 +47,7 @@ def test_rows_come_in_any_order_that_is_asked_for(folder: Path, rows: list[dict[
         assert torch.equal(row["topk_logprobs"], torch.from_numpy(logprobs))
         assert row["advantage"] == rows[number]["advantage"]
         assert sorted(row) == sorted(data.column_names)
-    assert [row["row"] for row in data] == list(range(9))
+    assert [data[i]["row"] for i in range(len(data))] == list(range(9))
 
 
 def test_a_batch_is_an_update(folder: Path, rows: list[dict[str, Any]]) -> None:

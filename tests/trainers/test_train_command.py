@@ -130,7 +130,7 @@ def test_bad_builds_are_one_clear_error(s2d: S2D, store: Store, tmp_path: Path) 
         done = s2d("dataset", command, "none")
         assert done.code == 1 and "no dataset 'none' in this store" in done.err
     assert store.sql("SELECT count(*) FROM datasets").fetchall() == [(0,)]
-    assert not list((store.root / "datasets").glob("*"))
+    assert not list((store.folder / "datasets").glob("*"))
 
 
 def test_warmup_registers_its_policy_and_records_every_update(

@@ -130,19 +130,22 @@ FOLLOWED: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("name", "arguments", "good", "bad"), FOLLOWED)
 def test_instructions(name: str, arguments: dict[str, Any], good: str, bad: str) -> None:
-    meta = {"instruction_id_list": [name], "kwargs": [arguments]}
+    meta: dict[str, Any] = {"instruction_id_list": [name], "kwargs": [arguments]}
     assert verdict("ifeval", good, **meta).outcome == "correct"
     assert verdict("ifeval", bad, **meta).outcome == "wrong"
 
 
 def test_one_missed_instruction_is_wrong_and_an_unknown_one_unjudged() -> None:
-    meta = {
+    meta: dict[str, Any] = {
         "instruction_id_list": ["punctuation:no_comma", "change_case:english_lowercase"],
         "kwargs": "[null, {}]",
     }
     found = verdict("ifeval", "Yes", **meta)
     assert (found.outcome, found.metrics) == ("wrong", {"followed": [True, False], "share": 0.5})
-    language = {"instruction_id_list": ["language:response_language"], "kwargs": [{}]}
+    language: dict[str, Any] = {
+        "instruction_id_list": ["language:response_language"],
+        "kwargs": [{}],
+    }
     assert verdict("ifeval", "Oui", **language).outcome == "error"
 
 

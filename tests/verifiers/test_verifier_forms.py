@@ -171,11 +171,11 @@ def test_a_sum_weighs_its_parts_and_keeps_them() -> None:
     loaded = load_verifier(spec)
     assert loaded.name == "reward" and loaded.needs.answer
     right = loaded.grade(ITEM)
-    assert (right.reward, right.outcome) == (pytest.approx(1.0), "correct")
+    assert right.reward == pytest.approx(1.0) and right.outcome == "correct"
     assert right.metrics is not None
     assert right.metrics["own_rewards.tidy"] == {"weight": 0.1, "reward": 1.0, "outcome": "scored"}
     wrong = loaded.grade(Item("r", "41", answer="42"))
-    assert (wrong.reward, wrong.outcome) == (pytest.approx(0.1), "wrong")
+    assert wrong.reward == pytest.approx(0.1) and wrong.outcome == "wrong"
     other = load_verifier("reward = 0.8 * own_rewards:same + 0.2*own_rewards:tidy")
     assert other.version != loaded.version
 

@@ -45,7 +45,7 @@ def test_checked_makes_texts_storable() -> None:
 def test_checked_passes_good_verdicts_through() -> None:
     good = Verdict(0.25, "wrong", "1/4")
     assert check_verdict(good) == good
-    assert check_verdict(Verdict(0.0, "wrong", None)).outcome == "error"  # type: ignore[arg-type]
+    assert check_verdict(Verdict(0.0, "wrong", None)).outcome == "error"
     assert check_verdict("correct").outcome == "error"  # type: ignore[arg-type]
 
 

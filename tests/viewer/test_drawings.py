@@ -67,7 +67,7 @@ def test_many_points_keep_their_peak() -> None:
 
 
 def test_stages_stand_right_of_what_they_came_from_even_in_a_circle() -> None:
-    edges = [stage_graph.Edge(*pair, "start") for pair in ("ab", "bc", "ac", "ca")]
+    edges = [stage_graph.Edge(a, b, "start") for a, b in ("ab", "bc", "ac", "ca")]
     column = stage_graph.columns_of("abc", edges)
     assert column["b"] < column["c"] and set(column) == set("abc")
 

@@ -33,7 +33,7 @@ def opened(folder: Path) -> list[dict[str, Any]]:
 def test_distillkit_rows_stand_where_they_are_predicted(sampled: Store, tmp_path: Path) -> None:
     folder = tmp_path / "w"
     assert export(sampled, "w", "distillkit", folder).rows == 32
-    held = read(sampled.root / "datasets" / "w").to_pylist()
+    held = read(sampled.folder / "datasets" / "w").to_pylist()
     for row, kept in zip(opened(folder), held, strict=True):
         prompt, response = kept["prompt_token_ids"], kept["response_token_ids"]
         p, t = len(prompt), len(response)
@@ -51,7 +51,7 @@ def test_distillkit_rows_stand_where_they_are_predicted(sampled: Store, tmp_path
 def test_axolotl_rows_are_aligned_with_what_they_predict(sampled: Store, tmp_path: Path) -> None:
     path = tmp_path / "w.parquet"
     export(sampled, "w", "axolotl-kd", path)
-    held = read(sampled.root / "datasets" / "w").to_pylist()
+    held = read(sampled.folder / "datasets" / "w").to_pylist()
     for row, kept in zip(pq.read_table(path).to_pylist(), held, strict=True):
         prompt, response = kept["prompt_token_ids"], kept["response_token_ids"]
         p, t = len(prompt), len(response)

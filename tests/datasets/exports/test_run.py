@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from s2d_store.datasets.exports import registry, run
+from s2d_store import plugins
+from s2d_store.datasets.exports import registry
 from s2d_store.datasets.exports.base import Exporter, Options, Written, options_for
 from s2d_store.datasets.exports.run import export
 from s2d_store.datasets.exports.sidecar import beside
@@ -39,7 +40,7 @@ def test_plain_parquet(sampled: Store, tmp_path: Path) -> None:
     path = tmp_path / "out" / "w.parquet"
     assert export(sampled, "w", "parquet", path).rows == 32
     rows = loaded("parquet", path, tmp_path / "cache")
-    assert rows == read(sampled.root / "datasets" / "w").to_pylist()
+    assert rows == read(sampled.folder / "datasets" / "w").to_pylist()
     order = [row["rollout_id"] for row in sampled_store.sequences(sampled, "w")]
     assert [row["rollout_id"] for row in rows] == order
 
@@ -76,7 +77,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run.os, "fsync", full)
+    monkeypatch.setattr("s2d_store.datasets.exports.run.os.fsync", full)
     with pytest.raises(StoreError, match=r"cannot write .*: No space left on device"):
         export(sampled, name, format_, path, given)
     assert sorted(p.name for p in tmp_path.rglob("*") if "sampled" not in p.parts) == before
@@ -131,8 +132,8 @@ def test_a_package_brings_its_own_format(
         return Written(dataset.lock.counts["rows"])
 
     ours = Exporter("names", "rollout ids", names)
-    monkeypatch.setattr(registry.plugins, "registered", lambda group: {"names": ours})
-    monkeypatch.setattr(registry.plugins, "load_row", lambda group, name, kind: ours)
+    monkeypatch.setattr(plugins, "registered", lambda group: {"names": ours})
+    monkeypatch.setattr(plugins, "load_row", lambda group, name, kind: ours)
     assert registry.names()[-1] == "names"
     assert export(sampled, "w", "names", tmp_path / "names.txt").rows == 32
     assert len((tmp_path / "names.txt").read_text().splitlines()) == 32

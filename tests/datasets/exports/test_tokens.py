@@ -46,7 +46,7 @@ def test_ids_are_the_sampled_ones_in_training_order(
 
 def test_topk_is_a_list_of_entries_at_each_response_token(sampled: Store, tmp_path: Path) -> None:
     table = exported(sampled, "w", tmp_path / "w.parquet")
-    held = read(sampled.root / "datasets" / "w")
+    held = read(sampled.folder / "datasets" / "w")
     for row, kept in zip(table.to_pylist(), held.to_pylist(), strict=True):
         ids, logprobs = row["topk_token_ids"], row["topk_logprobs"]
         assert len(ids) == len(kept["response_token_ids"])
@@ -58,7 +58,7 @@ def test_topk_is_a_list_of_entries_at_each_response_token(sampled: Store, tmp_pa
 
 def test_rewards_and_advantages_go_along(sampled: Store, tmp_path: Path) -> None:
     table = exported(sampled, "g", tmp_path / "g.parquet")
-    held = read(sampled.root / "datasets" / "g")
+    held = read(sampled.folder / "datasets" / "g")
     for name in ("reward", "advantage", "group_id", "update", "response_logprobs"):
         assert table.column(name).to_pylist() == held.column(name).to_pylist()
     assert "topk_token_ids" not in table.column_names
