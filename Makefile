@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-vllm gpu lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-scale bench-vllm gpu lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,10 @@ format: $(VENV)/.dev ## repair what ruff can repair, regenerate docs
 
 bench: $(VENV)/.dev ## the benchmarks that need no vLLM and no model; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.results
+
+bench-scale: $(VENV)/.dev ## a store of 16M tokens with 256 files open at most; writes docs/scale.md (ARGS="--tokens 1000000" for less)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.large_store --json benchmarks/large_store.json $(ARGS)
+	$(BIN)/python docs/generate.py
 
 bench-vllm: $(VENV)/.vllm ## the benchmarks on real logprobs (see benchmarks/README.md)
 	$(VLLM_ENV) bash benchmarks/run_vllm.sh

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams
 from s2d_store.engines.vllm_logprobs import last_positions
@@ -56,8 +57,10 @@ class Flat:
     logprobs: list[float] = field(default_factory=list)
 
 
-def made(n_tokens: int, k: int, rng: np.random.Generator) -> tuple[np.ndarray[Any, Any], Flat]:
-    """A response and its logprobs: the sampled token first, then the k likeliest."""
+def drawn(
+    n_tokens: int, k: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Ids and logprobs, (T, 1 + K): the sampled token first, then the k likeliest."""
     ids_TK = np.empty((n_tokens, k), np.int32)
     for ids_K in ids_TK:
         # About as even as real ones: 12.5 bits, of which the low byte has nearly 8.
@@ -71,9 +74,15 @@ def made(n_tokens: int, k: int, rng: np.random.Generator) -> tuple[np.ndarray[An
     total_T1 = np.exp(logits_TK - top_T1).sum(axis=1, keepdims=True) * np.float32(1.05)
     logprobs_TK = (logits_TK - top_T1) - np.log(total_T1)
     rank_T = np.minimum(rng.geometric(0.7, n_tokens) - 1, k - 1)[:, None]
-    ids_TW, logprobs_TW = (
-        np.concatenate([np.take_along_axis(a, rank_T, 1), a], axis=1) for a in (ids_TK, logprobs_TK)
+    return (
+        np.concatenate([np.take_along_axis(ids_TK, rank_T, 1), ids_TK], axis=1),
+        np.concatenate([np.take_along_axis(logprobs_TK, rank_T, 1), logprobs_TK], axis=1),
     )
+
+
+def made(n_tokens: int, k: int, rng: np.random.Generator) -> tuple[NDArray[np.int32], Flat]:
+    """A response and its logprobs as vLLM gives them."""
+    ids_TW, logprobs_TW = drawn(n_tokens, k, rng)
     starts = np.arange(n_tokens) * (k + 1)
     flat = Flat(
         starts.tolist(),
