@@ -158,7 +158,7 @@ def _built(store: Store, args: argparse.Namespace, name: str, **how: Any) -> dic
         "wall": wall,
         "before_mib": before,
         "peak_mib": peak_mib(),
-        "bytes": _bytes((store.root / "datasets" / name).rglob("*")),
+        "bytes": _bytes((args.at / "datasets" / name).rglob("*")),
     }
 
 

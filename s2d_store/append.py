@@ -20,6 +20,7 @@ from s2d_store.tables import (
     file_statistics,
     journal,
     rank_tables,
+    rollout_files,
     snapshot,
 )
 from s2d_store.tables.batches import as_stored, partitions
@@ -84,6 +85,7 @@ def _write_files(root: Place, kind: Table, rows: pa.Table) -> list[journal.NewFi
                 values,
                 now_ms,
                 file_statistics.bounds(kind, part),
+                rollout_files.note(kind, part),
             )
         )
     return files

@@ -20,7 +20,7 @@ from s2d_store.storage import location, preflight, shard_lock
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
-from s2d_store.tables import manifest, snapshot
+from s2d_store.tables import manifest, rollout_files, snapshot
 from s2d_store.tables.manifest import MANIFEST
 from s2d_store.tables.snapshot import Snapshot
 
@@ -264,7 +264,8 @@ class Store:
         """
         from s2d_store.reading import rollout
 
-        return rollout.read(self.connect(text=rollout.statements()), rollout_id)
+        con = self._connect_for(rollout_id, rollout.statements())
+        return rollout.read(con, rollout_id)
 
     def tokens(self, rollout_id: str) -> duckdb.DuckDBPyRelation:
         """View `tokens` for one rollout: what its policy and each scorer thought of each token.
@@ -274,10 +275,15 @@ class Store:
             InputError: several begin so.
         """
         text = queries.internal("rollout_tokens_read")
-        con = self.connect(text=f"{text}\n{queries.internal('rollouts_named')}")
+        con = self._connect_for(rollout_id, f"{text}\n{queries.internal('rollouts_named')}")
         found = parameters.rollout(con, rollout_id)
         with connection.errors():
             return con.sql(text, params={"rollout": found})
+
+    def _connect_for(self, rollout_id: str, text: str) -> duckdb.DuckDBPyConnection:
+        """A connection for SQL that asks about one rollout: over the files that may hold it."""
+        snap = snapshot.read(self.root, names=connection.reach(text).tables)
+        return self.connect(rollout_files.holding(self.root, snap, rollout_id), text=text)
 
     def __repr__(self) -> str:
         """Where it is."""

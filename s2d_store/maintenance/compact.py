@@ -31,6 +31,7 @@ from s2d_store.tables import (
     file_statistics,
     journal,
     parquet_writer,
+    rollout_files,
     table_state,
 )
 from s2d_store.tables.journal import NewFile
@@ -229,20 +230,21 @@ def _write(
     folder = table_path(root, declared.name)
     rows = 0
     ends: list[file_statistics.Bounds] = []
+    ids: list[str] = []
 
     def noted(output: Path) -> Iterator[pa.Table]:
         nonlocal rows
         for table in _read(folder, left, taken, output, target_bytes):
             rows += table.num_rows
             ends.append(file_statistics.bounds(declared, table))
+            ids.append(rollout_files.note(declared, table))
             yield table
 
     with disk_errors(root):
         path, size = data_files.write(folder, values, noted, schema)
     now_ms = int(time.time() * 1000)
-    return NewFile(
-        declared.name, path, size, rows, values, now_ms, file_statistics.merge_bounds(ends)
-    )
+    bounds, noted_ids = file_statistics.merge_bounds(ends), rollout_files.merge(ids)
+    return NewFile(declared.name, path, size, rows, values, now_ms, bounds, noted_ids)
 
 
 def replace_files(

@@ -26,7 +26,7 @@ from s2d_store.storage import content_hash
 from s2d_store.storage.disk_errors import disk_errors
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
-from s2d_store.tables import data_files, file_statistics, journal, table_state
+from s2d_store.tables import data_files, file_statistics, journal, rollout_files, table_state
 from s2d_store.tables.snapshot import Snapshot, table_path
 from s2d_store.tables.table_state import LiveFile
 
@@ -156,4 +156,5 @@ def _rewrite(
     path, size = data_files.write(folder, values, lambda draft: [kept], kept.schema)
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     bounds = file_statistics.bounds(TABLES[name], kept)
-    yield journal.NewFile(name, path, size, kept.num_rows, values, now_ms, bounds)
+    noted_ids = rollout_files.note(TABLES[name], kept)
+    yield journal.NewFile(name, path, size, kept.num_rows, values, now_ms, bounds, noted_ids)

@@ -16,7 +16,7 @@ from s2d_store.storage import content_hash
 from s2d_store.storage.backend import backend_of, parquet_source
 from s2d_store.storage.location import Place
 from s2d_store.store import Store
-from s2d_store.tables import table_state
+from s2d_store.tables import rollout_files, table_state
 from s2d_store.tables.snapshot import table_path
 from s2d_store.tables.table_state import LiveFile
 
@@ -144,6 +144,9 @@ def fault(file: DataFile, *, full: bool) -> str | None:
                 outside = _outside_bounds(file.noted, parquet.metadata)
                 if outside is not None:
                     return f"its {outside} lies outside of the bounds that the log notes"
+                missed = _missed_id(file.noted, parquet) if full else None
+                if missed is not None:
+                    return f"the log's note of its ids lacks rollout {missed}"
             for group in range(parquet.num_row_groups if full and not hashed else 0):
                 parquet.read_row_group(group).validate(full=True)
     except FileNotFoundError:
@@ -167,6 +170,14 @@ def _outside_bounds(noted: LiveFile, metadata: pq.FileMetaData) -> str | None:
             if isinstance(high, type(found.max)) and found.max > high:
                 return str(column)
     return None
+
+
+def _missed_id(noted: LiveFile, file: pq.ParquetFile) -> str | None:
+    """A rollout of a file that a look-up by id would miss."""
+    if not noted.rollout_ids:
+        return None
+    ids = file.read(columns=[rollout_files.COLUMN]).column(0).to_pylist()
+    return rollout_files.unnoted(noted.rollout_ids, ids)
 
 
 def read_decodable_columns(path: Place, columns: Sequence[str]) -> pa.Table:

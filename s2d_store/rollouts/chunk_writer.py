@@ -11,12 +11,17 @@ from typing import Generic, TypeVar
 Row = TypeVar("Row")
 
 CHUNK_BYTES = 64 << 20
+# A long run would leave thousands of small files: after each so many bytes a chunk may be larger
+# by one CHUNK_BYTES, up to LARGEST of them. A kill then loses an eighth of the run at most.
+GROWS_AFTER = 8 * CHUNK_BYTES
+LARGEST = 4
 
 
 class ChunkWriter(Generic[Row]):
     """Collects rows and hands full chunks to `write` in a thread of its own.
 
-    A chunk is full at `max_rows` rows or CHUNK_BYTES. At most one full chunk waits while another
+    A chunk is full at `max_rows` rows or CHUNK_BYTES, and of a long run at up to LARGEST times as
+    many. At most one full chunk waits while another
     is written, which bounds memory and slows a producer that outruns the disk. Leaving the block,
     even by Ctrl-C or an error, writes what is collected; an error of `write` is raised in the
     producer, and later chunks are not tried.
@@ -26,7 +31,7 @@ class ChunkWriter(Generic[Row]):
         """Start the thread."""
         self._write, self._max_rows = write, max_rows
         self._rows: list[Row] = []
-        self._bytes = 0
+        self._bytes = self._written = 0
         self._error: BaseException | None = None
         self._queue: queue.Queue[list[Row] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="s2d-writer", daemon=True)
@@ -40,7 +45,8 @@ class ChunkWriter(Generic[Row]):
         self._raise()
         self._rows.append(row)
         self._bytes += n_bytes
-        if len(self._rows) >= self._max_rows or self._bytes >= CHUNK_BYTES:
+        times = min(LARGEST, 1 + self._written // GROWS_AFTER)
+        if len(self._rows) >= times * self._max_rows or self._bytes >= times * CHUNK_BYTES:
             self._flush()
 
     def __exit__(
@@ -59,6 +65,7 @@ class ChunkWriter(Generic[Row]):
     def _flush(self) -> None:
         if self._rows:
             self._queue.put(self._rows)
+            self._written += self._bytes
             self._rows, self._bytes = [], 0
 
     def _raise(self) -> None:

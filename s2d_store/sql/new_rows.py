@@ -15,7 +15,7 @@ from s2d_store.schema import Table
 from s2d_store.sql import connection
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
-from s2d_store.tables import table_state
+from s2d_store.tables import rollout_files, table_state
 from s2d_store.tables.file_statistics import bounds
 from s2d_store.tables.snapshot import table_path
 from s2d_store.tables.table_state import LiveFile, TableState
@@ -61,5 +61,8 @@ def candidates(root: Place, declared: Table, rows: pa.Table) -> tuple[str, ...]:
                 return False
         return True
 
-    found = {path: file for path, file in state.files.items() if may_hold(file)}
+    files = [file for file in state.files.values() if may_hold(file)]
+    if rollout_files.COLUMN in declared.key and len(files) > 1:
+        files = rollout_files.sharing(files, rows.column(rollout_files.COLUMN))
+    found = {file.path: file for file in files}
     return table_state.file_paths(folder, TableState(state.version, found))

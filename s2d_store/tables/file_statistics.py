@@ -44,11 +44,13 @@ def merge_bounds(ends: Sequence[Bounds]) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def statistics(n_rows: int, ends: Bounds) -> dict[str, Any]:
-    """What a commit notes of a file, in Delta's form."""
+def statistics(n_rows: int, ends: Bounds, rollout_ids: str = "") -> dict[str, Any]:
+    """What a commit notes of a file, in Delta's form, and its rollouts' ids in a key of our own."""
     noted: dict[str, Any] = {"numRecords": n_rows}
     if ends:
         noted["minValues"] = {name: low for name, (low, _) in ends.items()}
         noted["maxValues"] = {name: high for name, (_, high) in ends.items()}
         noted["nullCount"] = dict.fromkeys(ends, 0)
+    if rollout_ids:
+        noted["s2d"] = {"rollout_ids": rollout_ids}
     return noted

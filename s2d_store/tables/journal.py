@@ -38,6 +38,7 @@ class NewFile:
         partition_values: by partition column.
         modified_ms: when it was written, in milliseconds since 1970.
         bounds: minimum and maximum value by key column.
+        rollout_ids: what to note of its rollouts' ids (tables/rollout_files.py); may be empty.
     """
 
     table: str
@@ -47,16 +48,18 @@ class NewFile:
     partition_values: dict[str, str]
     modified_ms: int
     bounds: dict[str, Any] = field(default_factory=dict)
+    rollout_ids: str = ""
 
     def action(self, *, data_change: bool = True) -> delta_commit.Action:
         """What the log says of it; without `data_change`, that its rows were there before."""
+        stats = file_statistics.statistics(self.rows, self.bounds, self.rollout_ids)
         noted = {
             "path": self.path,
             "partitionValues": self.partition_values,
             "size": self.size,
             "modificationTime": self.modified_ms,
             "dataChange": data_change,
-            "stats": json.dumps(file_statistics.statistics(self.rows, self.bounds)),
+            "stats": json.dumps(stats),
         }
         return {"add": noted}
 

@@ -55,6 +55,12 @@ class LiveFile:
         """Rows, as noted; 0 where another writer noted nothing."""
         return int(self.statistics.get("numRecords") or 0)
 
+    @property
+    def rollout_ids(self) -> str:
+        """What was noted of its rollouts' ids (rollout_files.py); empty where nothing was."""
+        ours = self.statistics.get("s2d")
+        return str(ours.get("rollout_ids") or "") if isinstance(ours, dict) else ""
+
     def removal(self, *, data_change: bool) -> Action:
         """What the log says once it is replaced; with `data_change`, that rows went with it."""
         noted = {
