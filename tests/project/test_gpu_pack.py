@@ -83,7 +83,8 @@ def commit_of(packed: Path) -> str:
 def test_a_lock_that_needs_its_store_is_not_packed(tmp_path: Path) -> None:
     data = write_locked(tmp_path / "data", bigram_rows([1]))
     lock = json.loads((data / "lock.json").read_text())
-    lock["sources"] = {"rollouts": {"columns": ["prompt_token_ids"], "files": ["tables/rollouts/x.parquet"]}}
+    source = {"columns": ["prompt_token_ids"], "files": ["tables/rollouts/x.parquet"]}
+    lock["sources"] = {"rollouts": source}
     (data / "lock.json").write_text(json.dumps(lock))
     done = pack(tmp_path / "packed", tmp_path / "none", data)
     assert done.returncode == 1 and not (tmp_path / "packed").exists()
