@@ -55,15 +55,13 @@ def _added(
     # Names are those of the schema's declaration.
     declared = without_encoding(TABLES[name])
     key, columns = ", ".join(declared.key), ", ".join(f'"{c}"' for c in declared.column_names)
-    con = store.connect(now)
+    unseen = f" ANTI JOIN _seen USING ({key})" if before is not None else ""
+    text = f"SELECT {columns} FROM raw.{name}{unseen} WHERE {selection.condition(name)}"
+    con = store.connect(now, text=text)
     selection.register(con)
-    unseen = ""
-    if before is not None:
-        with connection.errors():
+    with connection.errors():
+        if before is not None:
             seen = store.connect(before, text=name).sql(f"SELECT {key} FROM raw.{name}")
             con.register("_seen", seen.to_arrow_table())
-        unseen = f" ANTI JOIN _seen USING ({key})"
-    text = f"SELECT {columns} FROM raw.{name}{unseen} WHERE {selection.condition(name)}"
-    with connection.errors():
         reader: pa.RecordBatchReader = con.sql(text).to_arrow_reader(BATCH_ROWS)
         yield from reader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,30 @@ GIVEN = {"teacher": "teacher", "rows_per_update": "5", "correct_only": "false"}
 NOT_COMPARED = ("token_ranks",)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Dataset `early` on one run; then a second run, a withdrawn verifier, and dataset `late`."""
-    store = Store.init(tmp_path / "origin" / "store")
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset `early` on one run; then a second run, and dataset `late`."""
+    store = Store.init(tmp_path_factory.mktemp("origin") / "store")
     synthetic.fill(store, n_prompts=6, n=4, k=5, run="first")
     build(store, "early", WARMUP, GIVEN)
     synthetic.fill(store, n_prompts=6, n=3, k=5, run="second", seed=1)
     build(store, "late", WARMUP, GIVEN, seed=3)
-    return store
+    return Path(str(store.root))
+
+
+@pytest.fixture(scope="module")
+def published(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset `early` as it was published."""
+    folder = tmp_path_factory.mktemp("published") / "out"
+    publish(Store.open(origin), "early", folder, audits=False)
+    return folder
+
+
+@pytest.fixture
+def store(origin: Path, tmp_path: Path) -> Store:
+    """A copy of the store that a test may change."""
+    shutil.copytree(origin, tmp_path / "origin" / "store")
+    return Store.open(tmp_path / "origin" / "store")
 
 
 def rows_of(store: Store, table: str) -> list[dict[str, Any]]:
@@ -202,9 +218,9 @@ def damage(folder: Path, what: str) -> None:
     ],
 )
 def test_what_was_changed_makes_no_store(
-    store: Store, tmp_path: Path, what: str, error: type[Exception], match: str
+    published: Path, tmp_path: Path, what: str, error: type[Exception], match: str
 ) -> None:
-    publish(store, "early", tmp_path / "out", audits=False)
+    shutil.copytree(published, tmp_path / "out")
     damage(tmp_path / "out", what)
     with pytest.raises(error, match=match):
         clone(tmp_path / "out", tmp_path / "again")
