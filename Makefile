@@ -42,7 +42,7 @@ test-lowest: ## set up the lowest versions that pyproject.toml allows, then run 
 
 test-view: $(VENV)/.dev ## set up, with Debian's Chromium, then run the tests of s2d view in a browser
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m browser tests/viewer $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(JOBS) -m browser tests/viewer $(ARGS)
 
 # TRL and verl want packages that the rest must not meet: an environment of their own.
 test-trainers: .venv-trainers/.installed ## set up TRL and verl, then test exports and examples with them

@@ -46,13 +46,14 @@ class Stage:
     rounds: int
     before: float
     after: float
+    split: str = "1H"
 
 
 STAGES = (
     Stage("rl-teacher", "grpo", "teacher", "teacher", 3, 0.45, 0.8),
     Stage("warmup", "warmup", "student", "student", 1, 0.2, 0.55),
     Stage("bridge", "opd", "student", "warmup", 4, 0.55, 0.68),
-    Stage("stage3", "grpo", "student", "bridge", 3, 0.68, 0.86),
+    Stage("stage3", "grpo", "student", "bridge", 3, 0.68, 0.86, "2H"),  # new labels
 )
 
 
@@ -66,7 +67,7 @@ def make(root: Path) -> Store:
         for round_ in range(stage.rounds):
             demo.round(stage, round_)
     for name, rate in (("student", 0.2), *((s.name, s.after) for s in STAGES)):
-        demo.sample("eval", demo.newest[name], "student", rate, purpose="eval")
+        demo.sample("eval", demo.newest[name], "student", rate)
     return demo.store
 
 
@@ -77,7 +78,7 @@ class _Demo:
         self.store, self.now, self.rng = store, BEGIN, np.random.default_rng(5)
         self.newest: dict[str, str] = {}
         self.token = {text: i for i, text in enumerate(VOCABULARY)}
-        for split in ("train", "test"):
+        for split in ("1H", "2H", "test"):
             records = []
             for i in range(PROMPTS):
                 a, b = (int(x) for x in self.rng.integers(2, 12, 2))
@@ -143,6 +144,7 @@ class _Demo:
             "teacher" if stage.kind == "warmup" else stage.role,
             0.8 if stage.kind == "warmup" else rate,
             round_=round_,
+            split=stage.split,
             scorer=self.newest["rl-teacher"] if stage.kind == "opd" else "",
         )
         self.train(stage, name, rollouts, (round_ + 1) / stage.rounds)
@@ -170,18 +172,20 @@ class _Demo:
         rate: float,
         *,
         round_: int = 0,
-        purpose: str = "train",
+        split: str = "test",
         scorer: str = "",
     ) -> list[str]:
         """N rollouts of each prompt with top-k and verdicts; returns their ids."""
         run, policy_id = f"generate-{policy}-{stage}", ids.content_id("demo", policy)
+        purpose = "eval" if split == "test" else "train"
         label = None if purpose == "eval" else stage
         self.run(run, "generate", label, "running", policy_id=policy_id)
         rollouts, rewards, own, scored = [], [], list[TopK](), list[TopK]()
-        split = "test" if purpose == "eval" else "train"
+        # As many are right as the rate says, whichever they are.
+        rights = iter(self.rng.permutation(PROMPTS * N) < rate * PROMPTS * N)
         for prompt, _, answer, question in (p for p in self.prompts if p[1] == split):
             for index in range(N):
-                right = bool(self.rng.random() < rate)
+                right = bool(next(rights))
                 tokens = np.array(self.words(question, answer, right), np.int32)
                 own.append(self.topk(tokens, 0.12))
                 scored.append(self.topk(tokens, 0.3))
@@ -227,8 +231,9 @@ class _Demo:
     def topk(self, tokens: NDArray[np.int32], doubt: float) -> TopK:
         """Chances of K tokens at each position, the sampled one among the first as a rule."""
         n = len(tokens)
-        others = self.rng.integers(0, len(VOCABULARY) - 1, (n, K - 1)).astype(np.int32)
-        others += others >= tokens[:, None]
+        # Distinct, and none of them the sampled one: steps of the vocabulary's circle away from it.
+        steps = self.rng.permuted(np.tile(np.arange(1, len(VOCABULARY)), (n, 1)), axis=1)
+        others = ((tokens[:, None] + steps[:, : K - 1]) % len(VOCABULARY)).astype(np.int32)
         chance = 1 - doubt * self.rng.beta(0.5, 3, n) * np.where(self.rng.random(n) < 0.15, 3, 1)
         chance = np.clip(chance, 0.05, 0.995)
         rest = (1 - chance)[:, None] * self.rng.dirichlet(np.full(K, 0.7), n)[:, : K - 1]

@@ -1,4 +1,4 @@
-"""A real browser that must not speak of errors, nor reach for anything but the server."""
+"""The demo's store, and a browser that must not speak of errors nor reach beyond the server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
+from s2d_store.store import Store
+from viewer import demo
+
 _SAID_BY_STATUS = "error: Failed to load resource: the server responded with a status of 4"
 CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """What `s2d view --demo` makes; no test changes it."""
+    return demo.make(tmp_path_factory.mktemp("demo") / "store")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from s2d_store.store import Store
 from tests.support import viewed
-from viewer import demo
 from viewer.pages import PAGES
 
 pytestmark = pytest.mark.browser
@@ -18,8 +17,8 @@ NAVIGATED = [page for page in PAGES if page.title]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return demo.make(tmp_path_factory.mktemp("demo") / "store")
+def store(demo_store: Store) -> Store:
+    return demo_store
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from s2d_store import audits
 from s2d_store.store import Store
 from tests.support import viewed
 from viewer import demo
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    yield demo.make(tmp_path_factory.mktemp("demo") / "store")
+def store(demo_store: Store) -> Store:
+    return demo_store
 
 
 def test_every_part_of_the_pages_has_something_to_show(store: Store) -> None:
@@ -36,3 +36,7 @@ def test_it_is_the_same_every_time(store: Store, tmp_path: Path) -> None:
     again = demo.make(tmp_path / "store")
     text = "SELECT rollout_id, response_text, reward FROM graded_rollouts ORDER BY ALL"
     assert again.sql(text).fetchall() == store.sql(text).fetchall()
+
+
+def test_no_audit_has_anything_against_it(store: Store) -> None:
+    assert [r.name for r in audits.audit(store) if r.status == "failed"] == []
