@@ -15,6 +15,7 @@ from s2d_store.verifiers.expressions import Written
 from s2d_store.verifiers.rationals import Node, NotRational, TooLarge, number, rational, symbols
 from s2d_store.verifiers.readings import Reading
 from s2d_store.verifiers.special_forms import same_special
+from s2d_store.verifiers.units import LAKHS
 
 _CAPITALS = re.compile(r"(?<![\\a-zA-Z])[A-Z]{2,}(?![a-zA-Z])")
 ROUNDED_DIGITS = 6
@@ -173,10 +174,19 @@ def _same_choice(gold: Reading, given: Reading) -> bool | None:
 
 def _same_words(gold: Reading, given: Reading) -> bool | None:
     if gold.words and given.words:
-        if gold.words == given.words:
+        if _without_and(gold.words) == _without_and(given.words):
             return True
-        return _same_mentioned(gold, given) if gold.mentioned and given.mentioned else False
+        one, other = gold.mentioned, given.mentioned
+        named = one and other and one.text == gold.text and other.text == given.text
+        if named and one and other and one.written and other.written:
+            return same_number(one.written, other.written)  # `twenty-one`, `twenty one`
+        return False
     return _same_mentioned(gold, given)
+
+
+def _without_and(words: str) -> str:
+    """`3 hours and 20 minutes` as `3 hours 20 minutes`."""
+    return words.replace(" and ", " ")
 
 
 def _same_mentioned(gold: Reading, given: Reading) -> bool | None:
@@ -195,7 +205,9 @@ def _same_lists(gold: Reading, given: Reading) -> bool | None:
     if not gold.parts or not given.parts:
         single, listed = (gold, given) if given.parts else (given, gold)
         if listed.words and single.words:
-            return listed.words == single.words
+            return _without_and(listed.words) == _without_and(single.words)
+        if single.written and LAKHS.fullmatch(listed.text):
+            return same_number(single.written, Written(number(int(listed.text.replace(",", "")))))
         if not listed.brackets and single.written and all(map(_plain, listed.parts)):
             return False
         return None
@@ -206,9 +218,24 @@ def _same_lists(gold: Reading, given: Reading) -> bool | None:
         if len(gold.parts) != len(given.parts):
             return False
         return _all(same_answer(a, b) for a, b in zip(gold.parts, given.parts, strict=True))
+    if any(ordered) and _assigned(given if ordered[0] else gold):
+        # `x = 1, y = 2` beside `(1, 2)`: in the order in which it is written.
+        if len(gold.parts) != len(given.parts):
+            return False
+        return _all(same_answer(a, b) for a, b in zip(gold.parts, given.parts, strict=True))
     if any(ordered):
-        return None
+        return False if r"\{\}" in (gold.brackets, given.brackets) else None
+    if _assigned(gold) and _assigned(given):
+        values = {part.left: part for part in given.parts}
+        if set(values) == {part.left for part in gold.parts}:
+            return _all(same_answer(part, values[part.left]) for part in gold.parts)
     return _same_sets(gold, given)
+
+
+def _assigned(listed: Reading) -> bool:
+    """Whether every member gives another variable a value: `x = 1, y = 2`."""
+    names = {part.left for part in listed.parts}
+    return all(names) and len(names) == len(listed.parts)
 
 
 def _same_sets(gold: Reading, given: Reading) -> bool | None:

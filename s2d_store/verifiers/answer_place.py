@@ -63,10 +63,24 @@ _CLAUSE = re.compile(
 )
 _LAST_NUMBER = re.compile(
     r"(?<![\w.,\\])(?:-(?=[\d.]))?+(?:\d{1,3}(?:,\d{3})++(?!\d)(?:\.\d++)?+|\d++(?:\.\d++)?+|\.\d++)"
-    r"(?:[eE][-+]?\d++)?+(?:\s\d++/\d++|\s?/\s?\d++(?![\d/]))?+(?:\s?\\?%)?+"
+    r"(?!\.\d)(?:[eE][-+]?\d++)?+(?:\s\d++/\d++|\s?/\s?\d++(?![\d/]))?+(?:\s?\\?%)?+"
     rf"(?:\s(?:{'|'.join(SCALES)}|percent|pct)\b)?+"
 )
 
+_NEGATED = re.compile(
+    r"\b(?:not|never|isn't|wasn't|aren't|can't be|cannot be)\s+(?:be\s+|equal\s+to\s+)?+"
+    r"(?:-?\d[\d,]*+(?:\.\d++)?+|\$[^$\n]{1,100}+\$|\\\([^()\n]{1,100}+\\\))"
+)
+_REJECTED = re.compile(
+    r"(?<![\w.,])-?\d[\d,]*+(?:\.\d++)?+\s(?:is|was)\s"
+    r"(?:wrong|incorrect|not\s(?:right|correct|the answer))\b"
+)
+_BOUND = re.compile(
+    r"(?:it(?:'s| is)\s|they are\s|about\s)?(?:at least|at most|more than|less than|fewer than|"
+    r"greater than)\s[^\n]*+|[^\n]*?\d\sor\s(?:more|less|fewer|greater)\b[^\n]*+",
+    re.I,
+)
+_NUMBER_AFTER = re.compile(r"\d")
 _STRUCK = re.compile(r"~~[^~\n]{1,200}+~~")
 _OPENED = re.compile(r"(?:(?<=[\s(\[:>\"|])|^)(?:\*{1,3}|_{1,3}|={2}|~)(?=[^\s*_=~])", re.MULTILINE)
 _CLOSED = re.compile(
@@ -192,17 +206,22 @@ def _hashed(text: str) -> str | None:
 
 
 def _in_prose(text: str) -> list[Place]:
-    cleaned = without_marks(text).strip()
+    cleaned = _REJECTED.sub(" ", _NEGATED.sub(" ", without_marks(text).strip())).strip()
+    if len(cleaned) <= MAX_BARE_CHARS and _BOUND.fullmatch(cleaned):
+        return [Place(cleaned.rstrip(".!?"), "whole")]  # A bound is no value.
     found = []
     if is_bare_expression(cleaned):
         found.append(Place(cleaned, "whole"))
     stated = _stated(cleaned)
     if stated is not None:
-        found.append(Place(stated, "stated"))
+        bound = _BOUND.fullmatch(stated) and cleaned.rstrip(".!?").endswith(stated)
+        found.append(Place(stated, "whole" if bound else "stated"))
     if len(cleaned) <= MAX_BARE_CHARS and "\n" not in cleaned and not found:
         clause = _CLAUSE.search(cleaned)
         line = cleaned[: clause.start()] if clause else cleaned
-        found.append(Place(line.rstrip(".!?"), "line"))
+        turned = clause is not None and re.search(r"but|so|giving", clause[0])
+        if clause is None or not turned or not _NUMBER_AFTER.search(cleaned, clause.end()):
+            found.append(Place(line.rstrip(".!?"), "line"))
     number = last_number(cleaned)
     if number is not None and number[-1].isalpha():
         found.append(Place(number, "number"))  # `$5 million`: what a formula would leave out.

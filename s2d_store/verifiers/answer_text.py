@@ -26,6 +26,8 @@ SCALES = {
     "quadrillion": 10**15,
     "dozen": 12,
     "dozens": 12,
+    "wan": 10**4,
+    "yi": 10**8,
 }
 
 _LATEX = {
@@ -115,6 +117,13 @@ _ROOT = re.compile(
 )
 _DEGREES = {"\u221a": "", "\u221b": "[3]", "\u221c": "[4]"}
 _OVERLINED = re.compile(r"(?:\d[\u0304\u0305])+")
+_CJK_SCALE = {
+    "\u767e": "hundred",
+    "\u5343": "thousand",
+    **dict.fromkeys("\u4e07\u842c\ub9cc", "wan"),
+    **dict.fromkeys("\u4ebf\u5104\uc5b5", "yi"),
+}
+_CJK_SCALED = re.compile(rf"(?<=\d)\s?([{''.join(_CJK_SCALE)}])")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 
 
@@ -146,6 +155,7 @@ def plain_characters(text: str, latex: bool = True) -> str:
     text = "".join(pieces)
     if text.isascii():
         return text
+    text = _CJK_SCALED.sub(lambda found: f" {_CJK_SCALE[found[1]]} ", text)
     text = _VULGAR.sub(_fraction if latex else _plain_fraction, text)
     text = _RAISED_RUN.sub(lambda run: "^{" + "".join(map(_RAISED.get, run[0])) + "}", text)  # type: ignore[arg-type]
     text = _LOWERED_RUN.sub(lambda run: "_{" + "".join(map(_LOWERED.get, run[0])) + "}", text)  # type: ignore[arg-type]
@@ -181,7 +191,7 @@ def _root(found: re.Match[str]) -> str:
 # --- LaTeX --------------------------------------------------------------------------------------
 
 _SPACES = re.compile(
-    r"\\[,;:!>]|\\(?:quad|qquad|enspace|thinspace|hfill|displaystyle|textstyle|left|right"
+    r"\\(?:left|right)\s*\.|\\[,;:!>]|\\(?:quad|qquad|enspace|thinspace|hfill|displaystyle|textstyle|left|right"
     r"|[bB]igg?[lr]?|limits|nolimits|bf|it|rm|large|Large|small|normalsize|boldmath)(?![a-zA-Z])"
     r"|\\ |~|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}"
 )
@@ -202,7 +212,12 @@ _LED = re.compile(
 )
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _KEEP_TEXT = {"text", "textbf", "textit", "mathrm", "mbox", "operatorname", "textrm"}
+_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*10\s*\^")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+_ORDINAL = re.compile(r"(?<=\d)\s*\^\s*\{\s*(?:\\(?:text|mathrm)\s*\{)?\s*(st|nd|rd|th)\s*\}{1,2}")
+_GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){2,}|(?:_\d{3})+)(?![\w.,]\d|[\w{])")
 _NAMED = {
+    r"\colon": ":",
     r"\varnothing": r"\emptyset",
     r"\dfrac": r"\frac",
     r"\nicefrac": r"\frac",
@@ -246,7 +261,12 @@ def normal_latex(text: str) -> str:
     r"""An answer's LaTeX without what only changes its looks; `\text{...}` becomes its content."""
     text = plain_characters(text).strip()
     text = _DIGIT_SPACE.sub("", text).replace("...", r"\ldots ")
+    text = _GROUPED.sub(lambda found: re.sub("[._]", "", found[0]), text)
+    text = _TIMES.sub(r" \\times 10^", text)
     text = _without_delimiters(text)
+    bold = _BOLD.fullmatch(text)
+    text = bold[1] if bold else text
+    text = _ORDINAL.sub(r"\1", text.replace("{:}", ":"))
     if "\\" in text or "~" in text:
         text = _SPACES.sub(" ", text)
         text = _unwrapped(text)
@@ -298,6 +318,23 @@ def _closing(text: str, start: int) -> int | None:
     return None
 
 
+_TURNED = {">": "<", r"\ge": r"\le", r"\geq": r"\le", r"\geqslant": r"\le"}
+_FALLING = re.compile(
+    r"([^<>=,]+?)\s*(>|\\ge(?:q|qslant)?(?![a-zA-Z]))\s*([^<>=,\\]+?)\s*"
+    r"(>|\\ge(?:q|qslant)?(?![a-zA-Z]))\s*([^<>=,]+)"
+)
+_SET_BUILDER = re.compile(
+    r"\\\{\s*([a-z])\s*(?:\\in\s*\\mathbb\s*\{R\}\s*)?(?:\\mid|\||:)\s*"
+    r"((?=[^|:{}]*(?<![a-zA-Z])\1(?![a-zA-Z]))[^|:{}]*(?:[<>]|\\[lg]e|\\neq)[^|:{}]*)\\\}"
+)
+
+
+def without_set_builder(text: str) -> str:
+    r"""The condition alone of `\{x \mid x > 1\}`; anything else unchanged."""
+    found = _SET_BUILDER.fullmatch(text)
+    return found[2].strip() if found else text
+
+
 _APART = re.compile(r"\\(?:framebox|fbox|boxed|ensuremath|uline|underline)\s*\{")
 
 
@@ -309,7 +346,15 @@ def light_latex(text: str) -> str:
         text = _unwrapped(text[:20_000], (pattern,)) if len(text) <= MAX_CHARS else text
     for name, plain in ((r"\varnothing", r"\emptyset"), (r"\langle", "("), (r"\rangle", ")")):
         text = text.replace(name, plain)
-    return _LED.sub("", text)
+    text = _LED.sub("", text)
+    if len(text) > MAX_CHARS:
+        return text
+    text = without_set_builder(text)
+    falling = _FALLING.fullmatch(text)
+    if not falling:
+        return text
+    above, first, middle, second, below = falling.groups()
+    return f"{below} {_TURNED[second]} {middle} {_TURNED[first]} {above}"
 
 
 _KEY_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)|\\ ")

@@ -46,15 +46,34 @@ def exact_grader() -> ModuleType:
     return grader
 
 
-def as_one_set(gold: Any, parsed: Any) -> Any:
-    """`x < 1 or x > 2` beside a gold union of intervals, as the union that it states."""
+def as_sets(gold: Any, parsed: Any) -> tuple[Any, Any]:
+    r"""Both sides, a condition as the set that it states where the other side is a union.
+
+    `x < 1 or x > 2` beside a union of intervals, in either place, and `x \neq 2` beside
+    anything: math-verify compares no two inequalities of that kind.
+    """
     import sympy  # type: ignore[import-untyped]
 
-    if not isinstance(gold, sympy.Union) or not isinstance(parsed, (sympy.FiniteSet, sympy.Tuple)):
-        return parsed
-    relations = [part for part in parsed.args if isinstance(part, sympy.core.relational.Relational)]
-    if len(relations) != len(parsed.args) or len(parsed.free_symbols) != 1:
-        return parsed
+    gold, parsed = (_where_unequal(side) for side in (gold, parsed))
+    if isinstance(gold, sympy.Union):
+        return gold, _as_union(parsed)
+    return (_as_union(gold), parsed) if isinstance(parsed, sympy.Union) else (gold, parsed)
+
+
+def _where_unequal(side: Any) -> Any:
+    import sympy
+
+    return side.as_set() if isinstance(side, sympy.Ne) and len(side.free_symbols) == 1 else side
+
+
+def _as_union(side: Any) -> Any:
+    import sympy
+
+    if not isinstance(side, (sympy.FiniteSet, sympy.Tuple)):
+        return side
+    relations = [part for part in side.args if isinstance(part, sympy.core.relational.Relational)]
+    if len(relations) != len(side.args) or len(side.free_symbols) != 1:
+        return side
     return sympy.Union(*(relation.as_set() for relation in relations))
 
 

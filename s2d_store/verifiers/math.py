@@ -27,11 +27,11 @@ from s2d_store.verifiers.answer_place import (
 )
 from s2d_store.verifiers.answer_text import MAX_CHARS, light_latex
 from s2d_store.verifiers.base import Verdict
-from s2d_store.verifiers.exact_grader import as_one_set, exact_grader
+from s2d_store.verifiers.exact_grader import as_sets, exact_grader
 from s2d_store.verifiers.gold import GoldAnswer, read_gold
 from s2d_store.verifiers.readings import Reading, read
 
-REVISION = "s2d3"
+REVISION = "s2d4"
 """Ours, on top of math-verify's version: raise it whenever a verdict can change."""
 MAX_EXTRACTED_CHARS = 1_000
 MAX_PARSED_CHARS = 2_000
@@ -65,7 +65,7 @@ class MathVerifier:
     Attributes:
         name: `math-verify`, and the place when it is not `auto`, e.g. `math-verify.box`: verdicts
             by another rule stand beside those of this one and never replace them.
-        version: math-verify's version, our revision and the place, e.g. `0.9.0+s2d3.box`.
+        version: math-verify's version, our revision and the place, e.g. `0.9.0+s2d4.box`.
     """
 
     def __init__(self, answer_from: AnswerFrom = "auto") -> None:
@@ -168,7 +168,7 @@ class MathVerifier:
         extracted = extracted[:MAX_EXTRACTED_CHARS]
         expected = self._gold_parsed(gold.text)
         if expected is not None:
-            parsed = as_one_set(expected, parsed)
+            expected, parsed = as_sets(expected, parsed)
         same = (
             expected is not None
             and not self._is_condition(expected, parsed)
@@ -227,10 +227,18 @@ class MathVerifier:
         if isinstance(gold, sympy.Eq) or not isinstance(parsed, sympy.Eq):
             return False
         left, right = parsed.lhs, parsed.rhs
+        if left.is_Number and right.is_Number:
+            return not _nearly(left, right)
         if not left.free_symbols or isinstance(left, sympy.Symbol) or left.is_Function:
             return False
         scaled = isinstance(left, sympy.Mul) and left.args[0].is_number and len(left.args) == 2
         return bool(scaled or right == 0)
+
+
+def _nearly(left: Any, right: Any) -> bool:
+    """Whether two sympy numbers differ by no more than a rounding: `1/3 = 0.33`, not `4 = 5`."""
+    a, b = complex(left), complex(right)
+    return abs(a - b) <= 0.01 * max(abs(a), abs(b))
 
 
 def _states_an_answer(given: Reading, how: str) -> bool:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from s2d_store.verifiers.answer_text import SCALES, key, normal_latex
+from s2d_store.verifiers.answer_text import SCALES, key, normal_latex, without_set_builder
 from s2d_store.verifiers.expressions import MAX_CHARS, Written, read_expression
-from s2d_store.verifiers.rationals import symbols
+from s2d_store.verifiers.number_words import number_of_words
+from s2d_store.verifiers.rationals import number, symbols
 from s2d_store.verifiers.special_forms import Special, special
 from s2d_store.verifiers.units import PERCENT, PLAIN_WORDS, THOUSANDS, WORD, is_product, read_number
 from s2d_store.verifiers.word_sets import word_set
 
-_BOUND_WORDS = word_set("not most least more less than under below above between or if")
+_BOUND_WORDS = word_set(
+    "not most least more less than under below above between or if wrong incorrect false never "
+    "cannot isn wasn aren minus negative plus"
+)
 _LED_BY = re.compile(r"(?:so|thus|hence|therefore|then|finally|ans)\b[,.:]?\s*(?=\S)", re.I)
 _LABEL = re.compile(
     r"^(?:(?:so|thus|hence|therefore|and|then)\b,?\s*)?"
@@ -26,7 +30,7 @@ _LABEL = re.compile(
 _CHOICE = re.compile(
     r"^(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s+)?"
     r"(?:\(([A-Ja-j])\)\s*[:.]?|([A-J])(?:\)|\.(?!\d)|\s*:|\s+-(?=\s*[A-Za-z]{2})|(?=\s*$)|(?=\s*\([a-zA-Z]{2})"
-    r"|,(?=\s+(?!and\b|or\b)[a-zA-Z]{2})))\s*(.*)$",
+    r"|,(?=\s+(?!and\b|or\b|[IVX]+\b)[a-zA-Z]{2})))\s*(.*)$",
     re.I | re.DOTALL,
 )
 _WORDS_ONLY = re.compile(r"[\w\s.,:;!?'\"()/&%$#+-]*")
@@ -39,6 +43,9 @@ _SIMPLE_LEFT = re.compile(
 _OPENERS = {"(": ")", "[": "]", r"\{": r"\}"}
 _STEP = re.compile(r"\\[{}]|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _JOINT = re.compile(r"\s*,?\s*(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])\s*|\s*[,;]\s*")
+_INFINITY = re.compile(r"([-+]?)\s*(?:positive\s+)?infinity", re.I)
+_ASSIGNMENT = re.compile(r"(\\?[a-zA-Z]+(?:_\s*(?:\w|\{\w+\}))?)\s*=\s*[^=<>]+")
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
 MAX_PARTS = 60
 
 
@@ -88,9 +95,15 @@ def read(text: str, depth: int = 0) -> Reading:
         text: the answer as it was written, up to 1,000 characters.
         depth: how many lists it is in.
     """
-    normal = normal_latex(text)
+    normal = _infinity(without_set_builder(normal_latex(text)))
     led = _LED_BY.match(normal)
     return _read_normal(normal[led.end() :] if led else normal, depth)
+
+
+def _infinity(text: str) -> str:
+    r"""`\infty` of `infinity`; anything else unchanged."""
+    infinite = _INFINITY.fullmatch(text)
+    return rf"{infinite[1] or ''}\infty" if infinite else text
 
 
 def _read_normal(text: str, depth: int = 0) -> Reading:
@@ -100,9 +113,11 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
     quick = read_expression(text) if text[0] in "-0123456789." and len(text) < 12 else None
     if quick is not None and text.replace(".", "").lstrip("-").isdigit():
         return replace(found, written=quick)
-    named = special(text)
-    if named is not None:
-        return replace(found, special=named, written=read_number(text))
+    formed = special(text)
+    if formed is not None:
+        return replace(found, special=formed, written=read_number(text))
+    if _HEXADECIMAL.fullmatch(text):
+        return replace(found, words=text.lower())
     choice = _choice(text, depth)
     if choice is not None:
         alone = read_expression(text) if choice[1] is None else None
@@ -118,9 +133,18 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
         inner = _read_normal(text[label.end() :].strip(), depth + 1)
         if inner.decided:
             return replace(inner, text=inner.text, key=inner.key)
+    named = _number_in_words(text)
+    if named is not None:
+        worded = _words(text) or text.lower()
+        return replace(found, words=worded, mentioned=Reading(text, key(text), named))
+    both = _plus_and_minus(text)
+    if both is not None:
+        return replace(found, parts=tuple(_read_normal(one, depth + 1) for one in both))
     listed = _members(text)
     if listed is not None:
         brackets, members = listed
+        if members == [r"\emptyset"]:
+            return found  # The set that holds the empty set is not the empty set.
         parts = tuple(_read_normal(normal_latex(member), depth + 1) for member in members)
         return replace(found, brackets=brackets, parts=parts, words=_words(text))
     words = _words(text)
@@ -129,8 +153,52 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
     return found
 
 
+def _number_in_words(text: str) -> Written | None:
+    """`forty-two`, `two dozen`, `minus 3`, `five dollars`; None for other words."""
+    text = text.strip(" .,!")
+    signed = re.fullmatch(r"(?:minus|negative)\s+(\d.*)", text, re.I)
+    if signed:
+        return read_number(f"-{signed[1]}")
+    words = text.split()
+    for end in range(len(words), max(0, len(words) - 3), -1):
+        value = number_of_words(" ".join(words[:end]))
+        if value is not None:
+            tail = words[end:]
+            if not all(map(str.isalpha, tail)) or any(map(number_of_words, tail)):
+                return None  # `half past two`, `five fifteen`.
+            if tail and value.denominator > 1 and tail[0] not in SCALES:
+                return None
+            return read_number(f"{value} {' '.join(tail)}") if tail else Written(number(value))
+    return None
+
+
+def _assignments(text: str, depth: int) -> tuple[Reading, ...] | None:
+    """`x = 1, y = 2` as two readings; None unless each member gives another variable a value."""
+    members = _split(text)
+    if members is None or not 2 <= len(members) <= MAX_PARTS:
+        return None
+    named = [_ASSIGNMENT.fullmatch(member) for member in members]
+    names = {key(one[1]) for one in named if one}
+    if len(names) != len(members):
+        return None
+    parts = tuple(_read_normal(member, depth + 1) for member in members)
+    return parts if all(part.left and part.written for part in parts) else None
+
+
+def _plus_and_minus(text: str) -> tuple[str, str] | None:
+    r"""Both values of `\pm 3` and `\frac{1\pm\sqrt5}{2}`; None without exactly one such sign."""
+    if text.count(r"\pm") != 1 or r"\mp" in text or _JOINT.search(text):
+        return None
+    first = text.replace(r"\pm", "" if text.startswith(r"\pm") else "+").strip()
+    both = first, text.replace(r"\pm", "-")
+    return both if all(read_number(one) for one in both) else None
+
+
 def _equation(found: Reading, sides: list[str], depth: int) -> Reading:
     """`x = 2 + 6 = 8` states 8; lists of equations are left to math-verify."""
+    assigned = _assignments(found.text, depth)
+    if assigned is not None:
+        return replace(found, parts=assigned)
     left, right = sides[0].strip(), sides[-1].strip()
     if not left or not right or "," in "".join(sides[:-1]).replace("(", "").strip():
         return found
@@ -139,10 +207,19 @@ def _equation(found: Reading, sides: list[str], depth: int) -> Reading:
         values = [read_number(side.strip()) for side in sides]
         if any(value is None for value in values) or not _is_numeric(values[0]):
             return found
+        if _false(values):
+            return found  # `4 = 5` states nothing.
     inner = _read_normal(right, depth + 1)
     if inner.left or _joined_before(sides):
         return found
     return replace(inner, left="" if _word_label(left) and len(left) > 1 else key(left))
+
+
+def _false(values: list[Written | None]) -> bool:
+    """Whether one bare number is set equal to another. A calculation may be wrong: `2 * 9 = 19`."""
+    bare = [value.node[1] for value in values if value and value.node[0] == "num"]
+    marked = any(value.mark for value in values if value)
+    return len(bare) == len(values) and not marked and max(bare) - min(bare) > abs(max(bare)) / 100
 
 
 def _joined_before(sides: list[str]) -> bool:
@@ -175,7 +252,7 @@ def _choice(text: str, depth: int) -> tuple[str, Reading | None] | None:
         return None
     if rest and re.match(r"[-+*/^=<>_]|\\(?:cdot|times|cup|cap|in|le|ge|neq)\b", rest):
         return None
-    if re.match(r",|and\b|or\b|&", rest):
+    if re.match(r",|and\b|or\b|&", rest) or re.search(r"\([A-J]\)", rest):
         return None  # A list of choices.
     if found[1] and letter.islower() and re.match(r"[\d\\]", rest):
         return None
@@ -199,7 +276,7 @@ def _mentioned(text: str, depth: int) -> Reading | None:
     if words & _BOUND_WORDS or depth > 2:
         return None
     numbers = re.findall(
-        r"(?<![\w.,])-?\\?\$?(?:\d[\d,]*(?:\.\d+)?(?:/\d+)?|\.\d+)%?(?![\d])", text
+        r"(?<![\w.,])-?\\?\$?(?:\d[\d,]*(?:\.\d+)?(?:/\d+)?|\.\d+)%?(?!\.?\d)", text
     )
     if len(numbers) != 1 or len(re.findall(r"\d[\d,./]*", text)) != 1:
         return None

@@ -33,7 +33,7 @@ PLAIN_WORDS = _FUNCTION_WORDS - {"pi", "frac", "binom", "sqrt"}
 _SHORT_WORDS = word_set("am an as at by my us up ax ad cd pm tv mr ms")
 WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _UNIT_TAIL = re.compile(
-    r"[a-zA-Z](?:[a-zA-Z\s./()'*%\"$:-]|\^\s?\{?-?[123]\}?|\\cdot|\{?[23]\}?)*+"
+    r"[a-zA-Z](?:[a-zA-Z\s./()'*%\"$:-]|\^\s?\{?-?[123]\}?|\\cdot|(?<=[a-zA-Z])\{?[23]\}?(?!\d))*+"
 )
 _CURRENCY = re.compile(
     r"^([-+]?)\s*(?:(?:US|A|C|HK|NZ)?\s*\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd]"
@@ -45,6 +45,7 @@ _LONE_UNIT = re.compile(
     r"(?:\s*(?:/|\\cdot)\s*[a-zA-Z](?:\s*\^\s*\{?-?[123]\}?)?)*"
 )
 _CURRENCY_END = re.compile(r"\s*(?:\\?\$|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd])$")
+LAKHS = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}")
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:[ ']\d{3})+(?:\.\d+)?")
 
@@ -54,6 +55,8 @@ def read_number(text: str) -> Written | None:
     sign_and_currency = _CURRENCY.match(text)
     if sign_and_currency:
         text = sign_and_currency[1] + text[sign_and_currency.end() :]
+        if LAKHS.fullmatch(text):
+            text = text.replace(",", "")
         scaled = re.fullmatch(r"(.*\d)\s?([kKMB])", text)
         if scaled and (inner := _plain_number(scaled[1])):
             return _scaled(inner, _MONEY_SCALES[scaled[2]])
@@ -123,6 +126,8 @@ def _with_unit(before: str, tail: str) -> Written | None:
     words = [word.lower() for word in re.findall(r"[a-zA-Z]+", tail)]
     if any(word in _NOT_UNITS - {"by", "at", "with", "to", "for", "all"} for word in words):
         return None
+    if re.search(r"\bof\b.*\d", tail):
+        return None  # `12 percent of 2` is no 12 %.
     if before.endswith("^\\circ") or before.endswith("^{\\circ}"):
         before = before[: before.rindex("^")]
     inner = _plain_number(before.rstrip("*").removesuffix(r"\cdot").strip())
