@@ -112,11 +112,11 @@ def read_task(task: str, results: Path = HERE / "results") -> TaskResults:
     Raises:
         InputError: a file was made with other settings than the recipe's.
     """
-    recipe = read_recipe(HERE / f"{task}.toml")
+    recipe, settings = read_recipe(HERE / f"{task}.toml"), settings_id(task)
     seeds = []
     for path in sorted(results.glob(f"{task}/seed-*.json")):
         seed = json.loads(path.read_text(encoding="utf-8"))
-        if seed["settings"] != settings_id(recipe):
+        if seed["settings"] != settings:
             raise InputError(
                 f"{path} was made with other settings than {task}.toml has",
                 "seeds can be compared only where their settings are the same",

@@ -15,7 +15,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from make_models import (
+    BATCH_SIZE,
+    GUESS_RATE,
+    LEARNING_RATE,
+    SIZES,
+    SLIPS,
+    SPLITS,
+    WARMUP_STEPS,
+)
+
 from cli.recipes.base_policies import find_bases
+from cli.recipes.document import read_document
 from cli.recipes.ledger import Ledger
 from cli.recipes.names import label, n_rounds
 from cli.recipes.parse import read_recipe
@@ -38,12 +49,14 @@ SPLIT_ROUTES = {
 WHOLE_STORE = ("contamination_exact", "staleness", "tokenizers", "topk_alignment")
 
 
-def settings_id(recipe: Recipe) -> str:
-    """What decides a seed's figures, as an id: prompts' splits, engine and stages."""
-    splits = {name: (dict(p.split), p.split_seed) for name, p in recipe.prompts.items()}
-    stages = {name: asdict(stage) for name, stage in recipe.stage.items()}
-    content = [recipe.name, splits, recipe.verifier, asdict(recipe.engine), stages]
-    return ids.content_id(json.dumps(content, sort_keys=True, default=list))
+def settings_id(task: str) -> str:
+    """An id of what decides a task's figures: its recipe as written, and its models."""
+    values = read_document(HERE / f"{task}.toml", (), ()).values
+    said = {key: values[key] for key in ("name", "engine", "defaults", "stage")}
+    splits = {name: {**table, "file": ""} for name, table in values["prompts"].items()}
+    models = [SPLITS, BATCH_SIZE, LEARNING_RATE, WARMUP_STEPS, SLIPS, GUESS_RATE]
+    content = [said, splits, models, [asdict(model) for model in SIZES["demo"]]]
+    return ids.content_id(json.dumps(content, sort_keys=True))
 
 
 def figures(recipe: Recipe, seed: int, store: Store) -> dict[str, Any]:
@@ -63,7 +76,7 @@ def figures(recipe: Recipe, seed: int, store: Store) -> dict[str, Any]:
     return {
         "task": recipe.name,
         "seed": seed,
-        "settings": settings_id(recipe),
+        "settings": settings_id(recipe.name),
         **_circumstances(store),
         "audits": _audits(store, recipe, by_name, policies),
         "arms": arms,
