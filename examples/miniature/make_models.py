@@ -192,7 +192,10 @@ def write_prompts(task: Task, numbers: Ints, path: Path, *, labelled: bool) -> N
     answers = map(str, task.answers(task.work_out(numbers)))
     rows = zip(task.questions(numbers), answers, strict=True)
     objects = ({"question": q, "answer": a} if labelled else {"question": q} for q, a in rows)
-    path.write_text("".join(json.dumps(row) + "\n" for row in objects), encoding="utf-8")
+    text = "".join(json.dumps(row) + "\n" for row in objects)
+    # Seeds that run side by side read the same file.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
     print(path)
 
 

@@ -24,6 +24,7 @@ from tables import (
     closeness_table,
     scores_table,
     signal_table,
+    summary,
 )
 
 from s2d_store.statistics import t_interval
@@ -90,6 +91,7 @@ def pages(found: Sequence[TaskResults]) -> dict[Path, str]:
     made: Mapping[str, Callable[[TaskResults], str]] = {
         "circumstances": circumstances,
         "scores": scores_table,
+        "summary": lambda task: summary(verdicts(task)),
         "claims": lambda task: claims_table(verdicts(task)),
         "closeness": closeness_table,
         "signal": signal_table,

@@ -78,6 +78,26 @@ def scores_table(task: TaskResults) -> str:
     return table(head, body)
 
 
+def summary(found: Sequence[Verdict]) -> str:
+    """How many claims hold, and which do not."""
+    if found[0].holds == "one seed":
+        return "One seed decides nothing: the differences have no interval yet."
+    groups = {
+        "hold": [v for v in found if v.holds == "yes"],
+        "do not hold": [v for v in found if v.holds.startswith("no:")],
+        "are not decided": [v for v in found if v.holds == "not decided"],
+    }
+    counts = ", ".join(f"{len(mine)} {said}" for said, mine in groups.items())
+    lines = [
+        f"- {said}: {_texts(mine)}" for said, mine in groups.items() if mine and said != "hold"
+    ]
+    return "\n".join([f"Of {len(found)} comparisons {counts}.", "", *lines])
+
+
+def _texts(found: Sequence[Verdict]) -> str:
+    return "; ".join(f"{v.claim.text} ({100 * v.difference:+.1f})" for v in found)
+
+
 def claims_table(found: Sequence[Verdict]) -> str:
     """Every claim with its difference in points, interval, and what the two sides share."""
     head = ["claim", "difference", "95% interval", "p (Holm)", "holds", "matched", "not matched"]
