@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from torch import Tensor
 from s2d_store.datasets.read import ListColumn, UpdateRows
 from s2d_store.errors import DatasetError
 from s2d_store.numerics import Int64, predicting_positions, ranges
+from trainers.packing import Layout, row_groups
 
-Layout = Literal["packed", "padded"]
 PAD_ID = -1
 # Dataset columns with one logprob per response token: the sampling policy's at temperature 1 and
 # over the whole vocabulary; what the token was really drawn with; the scoring teacher's; the
@@ -107,7 +107,7 @@ class MicroBatch:
 def pack(
     rows: UpdateRows, max_tokens: int, selected: Sequence[int] | None = None
 ) -> Iterator[MicroBatch]:
-    """Yield micro-batches without padding, sequences in the order given, at most `max_tokens` each.
+    """Yield micro-batches without padding, at most `max_tokens` each, as few as `packing` finds.
 
     A sequence longer than `max_tokens` gets a micro-batch of its own.
 
@@ -116,7 +116,7 @@ def pack(
             teacher's also `k` (scalar), `topk_token_ids` and `topk_logprobs`; and, where wanted,
             `response_mask`, `advantage` (scalar) and the columns of logprobs named above.
         max_tokens: most token slots N of a micro-batch.
-        selected: rows to use, in this order; None uses all.
+        selected: rows to use; None uses all.
 
     Raises:
         DatasetError: a row with an empty prompt, or lists whose lengths disagree.
@@ -150,17 +150,6 @@ def micro_batches(
             check(part)
         batch = _build(part, np.arange(len(chosen)), layout)
         yield replace(batch, rows=torch.from_numpy(chosen.copy()))
-
-
-def row_groups(
-    lengths: Int64, max_tokens: int, layout: Layout, selected: Sequence[int] | None = None
-) -> Iterator[Int64]:
-    """The rows of each micro-batch, by the lengths of all rows of the update."""
-    chosen = np.arange(len(lengths)) if selected is None else np.asarray(selected, dtype=np.int64)
-    if layout == "padded":
-        chosen = chosen[np.argsort(-lengths[chosen], kind="stable")]
-    for group in _group(lengths[chosen], max_tokens, layout):
-        yield chosen[group]
 
 
 def sequence_lengths(rows: UpdateRows) -> Int64:
@@ -226,21 +215,6 @@ def check_lengths(rows: UpdateRows, numbers: Int64 | None = None) -> None:
             why,
             "s2d dataset verify NAME; rebuild the dataset",
         )
-
-
-def _group(lengths: Int64, max_tokens: int, layout: Layout) -> Iterator[slice]:
-    """Runs of sequences that fit one micro-batch; padded runs come sorted by falling length."""
-    start, slots = 0, 0
-    for index, length in enumerate(lengths.tolist()):
-        if layout == "packed":
-            slots += length
-        else:
-            slots = int(lengths[start]) * (index - start + 1)
-        if slots > max_tokens and index > start:
-            yield slice(start, index)
-            start, slots = index, length
-    if start < len(lengths):
-        yield slice(start, len(lengths))
 
 
 def _build(rows: UpdateRows, chosen: Int64, layout: Layout) -> MicroBatch:

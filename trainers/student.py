@@ -14,11 +14,12 @@ from transformers.utils import logging
 
 from s2d_store.errors import TrainingError, load_failure_hint
 from s2d_store.numerics import LogitTransform
-from trainers.batches import Layout, MicroBatch
+from trainers.batches import MicroBatch
 from trainers.config import TrainerConfig
 from trainers.fused import LossOf, fused_sums
 from trainers.lora import add_adapters
 from trainers.losses.support import Support, gather_support, sampled_logprobs
+from trainers.packing import Layout
 from trainers.sharding import Root, free, shard
 
 Result = TypeVar("Result")

@@ -25,11 +25,11 @@ from trainers.batches import (
     MicroBatch,
     assign_rows_to_ranks,
     micro_batches,
-    row_groups,
     sequence_lengths,
     trained_lengths,
 )
 from trainers.config import TrainerConfig
+from trainers.packing import row_groups
 from trainers.runtime import sum_over_ranks
 from trainers.student import Student
 
