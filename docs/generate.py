@@ -1,7 +1,7 @@
 """Write the reference pages of docs/ from the code, or check that they are as the code says.
 
-python docs/generate.py            writes docs/cli.md, tables.md, queries.md, recipes.md, api.md and
-                                   importers.md
+python docs/generate.py            writes docs/cli.md, tables.md, queries.md, recipes.md, api.md,
+                                   importers.md and scale.md
 python docs/generate.py --check    exits 1 when one of them is out of date
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import scale_page
 import typer
 import typer.main
 from typer.core import TyperGroup
@@ -390,6 +391,7 @@ def main() -> None:
         "recipes.md": recipes_page(),
         "api.md": api_page(),
         "importers.md": importers_page(),
+        "scale.md": scale_page.page(),
     }
     for name, text in pages.items():
         path = DOCS / name

@@ -39,9 +39,10 @@ _PARAM = re.compile(r"(\w+):\s*([\w|]+)(?:\s*=\s*(.*?))?\s*--\s*(.*)")
 _FIGURES = re.compile(r";?\s*^-- figures:", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 # POLICY takes a policy's name or id and is bound as its id, ROLLOUT the first characters of an id
-# or all of it. STAGE, RUN and DATASET (a name or id) have to be in the store. COUNT is a whole
-# number of at least 1.
-STORED = ("POLICY", "ROLLOUT", "STAGE", "RUN", "DATASET")
+# or all of it. ROUTE takes a policy too, or an SQL expression over the columns of prompts that
+# names one for each (s2d_store/datasets/teacher_routes.py). STAGE, RUN and DATASET (a name or id)
+# have to be in the store. COUNT is a whole number of at least 1.
+STORED = ("POLICY", "ROUTE", "ROLLOUT", "STAGE", "RUN", "DATASET")
 TYPES = ("VARCHAR", "BIGINT", "COUNT", "DOUBLE", "BOOLEAN", *STORED)
 
 

@@ -8,7 +8,7 @@
 -- params:
 --   treatment: VARCHAR -- the GRPO dataset to match: the newest of that name, or an id
 --   student: POLICY -- the version of the student that training starts from
---   teacher: POLICY -- the policy whose scores to train on
+--   teacher: ROUTE -- the policy whose scores to train on, or an SQL expression over the columns of prompts that names one for each
 --   support: policy|own = policy -- policy: the teacher's logprobs at the student's own top k; own: the teacher's top k
 --   k: COUNT = NULL -- entries per token; NULL: the largest stored
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the student its rollouts may be; 0: its own alone
@@ -42,7 +42,7 @@ candidates AS (  -- noqa: ST03
     FROM eligible_rollouts($runs, $round, false, NULL) AS r
     SEMI JOIN treated_prompts AS p ON r.prompt_id = p.prompt_id
     INNER JOIN policy_lags($student) AS v ON r.policy_id = v.earlier_policy_id
-    INNER JOIN largest_topk($teacher, $support, $k) AS t ON r.rollout_id = t.rollout_id
+    INNER JOIN teachers_topk($teacher, $support, $k) AS t ON r.rollout_id = t.rollout_id
     WHERE r.response_tokens > 0 AND v.lag <= $max_lag
 )
 SELECT

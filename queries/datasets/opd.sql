@@ -6,7 +6,7 @@
 -- rollouts: own
 -- params:
 --   student: POLICY -- the version of the student that training starts from
---   teacher: POLICY -- the policy whose scores to train on
+--   teacher: ROUTE -- the policy whose scores to train on, or an SQL expression over the columns of prompts that names one for each
 --   support: policy|own = policy -- policy: the teacher's logprobs at the student's own top k, for reverse KL; own: the teacher's top k
 --   k: COUNT = NULL -- entries per token; NULL: the largest stored
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the student its rollouts may be; 0: its own alone
@@ -29,7 +29,7 @@ WITH candidates AS (  -- noqa: ST03
         v.lag, 1 AS weight
     FROM eligible_rollouts($runs, $round, $finished_only, $max_response_tokens) AS r
     INNER JOIN policy_lags($student) AS v ON r.policy_id = v.earlier_policy_id
-    INNER JOIN largest_topk($teacher, $support, $k) AS t USING (rollout_id)
+    INNER JOIN teachers_topk($teacher, $support, $k) AS t USING (rollout_id)
     WHERE r.response_tokens > 0 AND v.lag <= $max_lag
 )
 SELECT

@@ -7,7 +7,7 @@
 -- candidates: considered, rated
 -- params:
 --   teacher: POLICY -- the policy that sampled the rollouts
---   scorer: POLICY = NULL -- whose top-k to train on; NULL: the teacher's own
+--   scorer: ROUTE = NULL -- whose top-k to train on, or an SQL expression over the columns of prompts that names one for each; NULL: the teacher's own
 --   runs: VARCHAR = NULL -- only rollouts of these generate runs: ids comma-separated
 --   verifier: VARCHAR = math-verify -- whose rewards count as correct
 --   correct_only: BOOLEAN = true -- keep only rollouts that were right, see macro is_correct
@@ -31,7 +31,7 @@ WITH considered AS (
         $teacher, $runs, $verifier, $correct_only, $finished_only, $max_response_tokens,
         $min_pass_rate, $max_pass_rate, $pass_rate_of, $weighting
     ) AS r
-    INNER JOIN largest_topk(coalesce($scorer, $teacher), 'own', $k) AS t USING (rollout_id)
+    INNER JOIN teachers_topk(coalesce($scorer, $teacher), 'own', $k) AS t USING (rollout_id)
 ),
 -- Whose rewards give the pass rates.
 rated AS (  -- noqa: ST03

@@ -14,7 +14,15 @@ import pyarrow.compute as pc
 from queries import Query
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
-from s2d_store.datasets import catalog, control_match, folders, labels_spent, pinned_sql, reference
+from s2d_store.datasets import (
+    catalog,
+    control_match,
+    folders,
+    labels_spent,
+    pinned_sql,
+    reference,
+    teacher_routes,
+)
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.dataset_lock import FORMAT_VERSION
 from s2d_store.datasets.labels_spent import Spent
@@ -73,6 +81,10 @@ def build(
     definitions = pinned_sql.reached_by(query.sql)
     con = store.connect(snap, text=READS, definitions=definitions)
     values = control_match.follow(con, query, query_params.resolve(query, given, con))
+    routed = teacher_routes.routed(con, query, values, definitions)
+    if routed:
+        definitions |= routed
+        con = store.connect(snap, text=READS, definitions=definitions)
     made = planning.plan_dataset(
         con, snap, query, values | {"seed": seed}, may_be_empty=may_be_empty
     )

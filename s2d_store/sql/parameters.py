@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ NAMED = 8
 # What a parameter of a type may be is looked up in the store; and where a user finds it.
 _LOOKED_UP = {
     "POLICY": ("policy_names", ""),
+    "ROUTE": ("policy_names", ""),
     "ROLLOUT": ("rollouts_named", "s2d sample shows some"),
     "STAGE": ("stage_names", "s2d runs shows what ran"),
     "RUN": ("run_ids", "s2d runs shows what ran"),
@@ -67,7 +69,7 @@ def defaults(query: Query) -> dict[str, Any]:
         if param.default == NULL
         else _typed(query, param, param.default, duckdb.default_connection())
         for param in query.params
-        if param.default is not None and param.type != "POLICY"
+        if param.default is not None and param.type not in ("POLICY", "ROUTE")
     }
 
 
@@ -98,7 +100,9 @@ def _typed(query: Query, param: Param, text: str, con: duckdb.DuckDBPyConnection
         if text.lower() not in _TRUE + _FALSE:
             raise _wrong_type(query, param, text)
         return text.lower() in _TRUE
-    if param.type == "POLICY":
+    if param.type == "ROUTE" and is_expression(text):
+        return text
+    if param.type in ("POLICY", "ROUTE"):
         return policy(con, text)[0]
     if param.type == "ROLLOUT":
         return rollout(con, text)
@@ -144,6 +148,11 @@ def rollout(con: duckdb.DuckDBPyConnection, prefix: str) -> str:
         ", ".join(ids[:5]) + (" and more" if len(ids) > 5 else ""),
         "give more of the id",
     )
+
+
+def is_expression(text: object) -> bool:
+    """Whether the value of a ROUTE is SQL, and not a policy's name or id."""
+    return isinstance(text, str) and re.search(r"[\s()|']", text) is not None
 
 
 def _wrong_type(query: Query, param: Param, text: str) -> InputError:
