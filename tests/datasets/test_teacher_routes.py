@@ -67,8 +67,8 @@ def test_the_lock_names_every_teacher_and_builds_again(scored: Store) -> None:
     assert lock["fingerprint"] != read_lock(scored, "one")["fingerprint"]
     found = scored.sql("SELECT scorer_policy_id FROM dataset_scorers ORDER BY ALL").fetchall()
     assert found == sorted((policy_id(name),) for name in ("coder", *NAMES))
-    for result in audit(scored, ["topk_consistency", "topk_alignment", "locks_rebuild"]):
-        assert not result.failures, result
+    for result in audit(scored, ["topk_alignment", "locks_rebuild"]):
+        assert result.status == "passed", result
 
 
 def test_prompts_without_a_teacher_are_left_out(scored: Store) -> None:
