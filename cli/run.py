@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,11 @@ from cli.options import QuietOption
 if TYPE_CHECKING:
     from cli.recipes.base_policies import Base
     from cli.recipes.estimate import Line, Plan
+    from cli.recipes.finished import Finished
     from cli.recipes.round_identity import Experiment
     from cli.recipes.schema import Recipe
     from cli.recipes.tasks import Task
+    from s2d_store.mistakes import Mistakes
     from s2d_store.store import Store
 
 
@@ -56,29 +59,54 @@ def run(
 
     s2d run recipe.toml --plan --set stage.bridge.train.lr=1e-5
     """
-    from cli.recipes import estimate, preflight
-    from cli.recipes.base_policies import find_bases, register_bases
+    from cli.recipes.finished import Finished
     from cli.recipes.parse import read_recipe
-    from cli.recipes.plan_output import print_plan
-    from cli.recipes.prompt_sets import add_prompts
-    from cli.recipes.tasks import policy_names
-    from cli.recipes.tasks import tasks as tasks_of
     from s2d_store.mistakes import Mistakes
     from s2d_store.store import Store
 
     mistakes = Mistakes()
     asked = read_recipe(recipe, overlay or (), setting or (), mistakes)
+    finished = Finished(asked, (stage, seed))
+    if not (plan or redo or mistakes.found) and Store.is_at(asked.store):
+        store = Store.open(asked.store)
+        page, said = _page(store), finished.said(store)
+        if said is not None and (page is None or page.exists()):
+            print(said, end="")
+            return
+    _work_out(recipe, asked, finished, plan, stage, seed, redo or (), quiet, mistakes)
+
+
+def _work_out(
+    file: Path,
+    asked: Recipe,
+    finished: Finished,
+    plan: bool,
+    stage: list[str] | None,
+    seed: list[int] | None,
+    redo: Sequence[str],
+    quiet: bool,
+    mistakes: Mistakes,
+) -> None:
+    """Look at where everything stands, and show it or do what is left."""
+    from cli.recipes import estimate, preflight
+    from cli.recipes.base_policies import find_bases, register_bases
+    from cli.recipes.plan_output import print_plan
+    from cli.recipes.prompt_sets import add_prompts
+    from cli.recipes.tasks import policy_names
+    from cli.recipes.tasks import tasks as tasks_of
+    from s2d_store.store import Store
+
     locations = policy_names(asked, seed or ())
     preflight.look_for_files(asked, locations, mistakes)
-    mistakes.raise_all(f"recipe {recipe}")
+    mistakes.raise_all(f"recipe {file}")
     tasks = tasks_of(_only(asked, stage), seed or ())
     planned = estimate.plan(asked, tasks)
     store = Store.open(asked.store) if Store.is_at(asked.store) else None
     bases = find_bases(store, asked.name, locations, mistakes)
     experiment = _experiment(asked, tasks, planned, store, bases)
-    for name in redo or ():
+    for name in redo:
         _redo(experiment, name)
-    lines = _stand(experiment, planned)
+    lines = _stand(experiment, planned, store)
     preflight.look_at_machine(experiment, lines, locations, mistakes)
     if store:
         preflight.look_at_store(experiment, store, lines, mistakes)
@@ -86,27 +114,34 @@ def run(
             estimate.require_budget(store, asked, lines)
     if plan:
         print_plan(asked, lines, experiment.tasks, bases)
-        mistakes.raise_all(f"recipe {recipe}, as it stands,")
+        mistakes.raise_all(f"recipe {file}, as it stands,")
         return
-    mistakes.raise_all(f"recipe {recipe}")
+    mistakes.raise_all(f"recipe {file}")
     if store is None:
         store = Store.init(asked.store)
         estimate.require_budget(store, asked, lines)
-    is_new = any(line.done < line.rounds for line in lines)
-    if is_new:
+    if any(line.done < line.rounds for line in lines):
         add_prompts(store, asked)
         register_bases(store, bases)
     experiment.ledger.open(store)
-    _carry_out(experiment, store, tasks, quiet)
-    if isinstance(store.root, Path):
-        page = store.root.parent / "report.html"
-        if is_new or not page.exists():
+    with finished.noted(store):
+        _carry_out(experiment, store, tasks, quiet)
+        if page := _page(store):
             _report(asked, store, page)
-        print(f"\n{page}: results, claims, books, audits and locks on one page")
+            print(f"\n{page}: results, claims, books, audits and locks on one page")
+
+
+def _page(store: Store) -> Path | None:
+    """Where the report of a store on a disk is."""
+    return store.root.parent / "report.html" if isinstance(store.root, Path) else None
 
 
 def _report(recipe: Recipe, store: Store, page: Path) -> None:
-    """Write the report of the whole store beside it."""
+    """Write the report of the whole store beside it, unless it is there and current."""
+    from viewer.report_stamp import is_current
+
+    if is_current(page, store, list(recipe.claim.values())):
+        return
     from viewer import report
 
     text = report.write(report.opened(store), "html", list(recipe.claim.values()))
@@ -144,16 +179,19 @@ def _experiment(
     return Experiment(recipe, by_name, ledger, planned.updates, planned.prompts)
 
 
-def _stand(experiment: Experiment, planned: Plan) -> list[Line]:
+def _stand(experiment: Experiment, planned: Plan, store: Store | None) -> list[Line]:
     """The plan's lines with how far each task is."""
     from dataclasses import replace
 
-    from cli.recipes.standing import standing
+    from cli.recipes.standing import eval_standing, standing
 
     return [
-        line
-        if line.task.stage.kind == "eval"
-        else replace(line, standing=standing(experiment, line.task))
+        replace(
+            line,
+            standing=eval_standing(experiment, store, line.task)
+            if line.task.stage.kind == "eval"
+            else standing(experiment, line.task),
+        )
         for line in planned.lines
     ]
 

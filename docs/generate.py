@@ -120,9 +120,10 @@ directory. `extends = "base.toml"` uses another recipe as a base, and `--overlay
 `--set KEY=VALUE` change keys on top; tables are merged, values and lists are replaced. Values of
 `--set` are TOML; a bare word is a text. What was changed is recorded with each round.
 
-A round records the settings that it was done with. A finished round is not repeated. If the
-settings have changed, the run is refused. Restore them, run a new experiment (`--set name=...`), or
-use `--redo STAGE`: the stage, and every stage that depends on it, is done again as attempt
+A round records the settings that it was done with. A finished round is not repeated, nor is an
+evaluation that is stored whole: a finished recipe only prints its tables again. If the settings
+have changed, the run is refused. Restore them, run a new experiment (`--set name=...`), or use
+`--redo STAGE`: the stage, and every stage that depends on it, is done again as attempt
 `paper.bridge.a1.r003`. What is stored stays.
 
 ## Sweeps, and teachers by students

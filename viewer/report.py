@@ -25,6 +25,7 @@ from viewer import claims
 from viewer.environment import FOLDER, environment
 from viewer.pages import audits, books, experiment
 from viewer.params import Params
+from viewer.report_stamp import stamp
 from viewer.snapshots import Record, Snapshots, View
 
 OWN = ("report_runs", "report_rollouts", "dataset_list", "eval_pairs")
@@ -109,6 +110,7 @@ def collect(
         "recipes": sorted({run["recipe"] for run in runs if run["recipe"]}),
         "commands": _commands(runs),
         "versions": _versions(runs),
+        "stamp": stamp(view.snap.versions, made_claims),
         "made": {
             "at": datetime.now(UTC).replace(tzinfo=None),
             "version": __version__,

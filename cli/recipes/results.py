@@ -9,27 +9,17 @@ from cli.eval_output import print_report
 from cli.output import print_rows
 from cli.progress import progress_bar
 from cli.recipes.names import n_rounds
-from cli.recipes.run_stage import Work, generate_config
+from cli.recipes.run_stage import Work
+from cli.recipes.sampling import eval_config
 from cli.recipes.tasks import Task
 from s2d_store.accounting import policy_cost
 from s2d_store.evaluation import evaluate
-from s2d_store.evaluation.evaluate import EvalConfig
 
 
 def run_eval(work: Work, task: Task) -> None:
     """Sample, grade and compare an eval stage's policies; print the report."""
-    stage, recipe = task.stage, work.recipe
-    ledger = work.experiment.ledger
-    names = {ref: ledger.policy_of(task, ref) or "" for ref in stage.policies}
-    settings = generate_config(
-        recipe, task, policy="", role="student", purpose="eval", verifier=recipe.verifier
-    )
-    config = EvalConfig(
-        policies=tuple(dict.fromkeys(names.values())),
-        settings=settings,
-        k=tuple({1, stage.generate.n}),
-        baseline=names.get(stage.baseline, ""),
-    )
+    config = eval_config(work.experiment, task)
+    assert config is not None, "stages that others need come first"
     found = evaluate.evaluate(work.store, config, partial(progress_bar, quiet=work.quiet))
     print(f"\n{task.name}")
     print_report(found, "table")

@@ -19,8 +19,8 @@ import queries
 from cli.recipes import launch
 from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
-from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment, RoundPlan
+from cli.recipes.sampling import generate_config, of_table
 from cli.recipes.schema import Recipe, Score
 from cli.recipes.stage_kind import (
     is_by_teacher,
@@ -34,16 +34,13 @@ from cli.recipes.stage_kind import (
 from cli.recipes.standing import standing
 from cli.recipes.tasks import Task
 from s2d_store.datasets.build import build
-from s2d_store.engines.base import SamplingParams
 from s2d_store.engines.cache import EngineCache
-from s2d_store.errors import NotFoundError
 from s2d_store.maintenance.compact import compact
 from s2d_store.policies import registry
 from s2d_store.rollouts.generate import generate
-from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
-from s2d_store.rollouts.settings import ModelLoading, PromptUse
+from s2d_store.rollouts.settings import ModelLoading
 from s2d_store.runs import invocation, record
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection
@@ -230,7 +227,7 @@ class _Round:
             where=f"run_id = {connection.literal(self.plan.generate_run())}",
             engine=name,
             engine_args=tuple(engine.args.items()) if name == engine.name else (),
-            **_of(ModelLoading, engine),
+            **of_table(ModelLoading, engine),
             chunk_rows=stage.generate.chunk,
             budget=work.recipe.budget,
         )
@@ -296,41 +293,6 @@ class _Round:
             work.say(f"  update {last['update']}: {shown}")
         # Known by another name where it changed no weight, or where another run made the same.
         return registry.find_or_register(work.store, self.name, str(output / "final")).name
-
-
-def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
-    """What a stage samples, with what the caller adds."""
-    how, engine = task.stage.generate, recipe.engine
-    return GenerateConfig(
-        params=SamplingParams(**_of(SamplingParams, how)),
-        seed=task.sampling_seed,
-        where=own_prompts(recipe.prompts, task.stage.prompts),
-        prompts_per_round=task.stage.prompts_per_round,
-        engine=engine.name,
-        engine_args=tuple(engine.args.items()),
-        chat_template=_template(how.chat_template),
-        chat_template_kwargs=tuple(how.chat_template_kwargs.items()),
-        chunk_rows=how.chunk,
-        verify_workers=launch.workers(recipe.verify_workers),
-        verify_deadline_s=recipe.verify_deadline,
-        budget=recipe.budget,
-        **_of(PromptUse, how),
-        **_of(ModelLoading, engine),
-        **given,
-    )
-
-
-def _of(shared: type, table: Any) -> dict[str, Any]:
-    """What a table of the recipe says of the settings that it shares with a command."""
-    return {field.name: getattr(table, field.name) for field in fields(shared)}
-
-
-def _template(file: str) -> str:
-    if not file:
-        return ""
-    if not Path(file).is_file():
-        raise NotFoundError(f"no chat template file {file}", fix="correct generate.chat_template")
-    return Path(file).read_text(encoding="utf-8")
 
 
 def _delete_weights(folder: Path) -> None:

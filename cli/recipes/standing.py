@@ -9,10 +9,14 @@ from typing import Any
 from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
 from cli.recipes.round_identity import Experiment, RoundPlan
+from cli.recipes.sampling import eval_config
 from cli.recipes.tasks import Task
 from s2d_store.config_identity import diff_settings, json_value
-from s2d_store.errors import InputError
+from s2d_store.errors import InputError, S2DError
+from s2d_store.evaluation import evaluate
 from s2d_store.redact import redacted
+from s2d_store.rollouts.selection import select_prompts
+from s2d_store.store import Store
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,23 @@ def standing(experiment: Experiment, task: Task) -> Standing:
     if done == 0 and ledger.round(task, 0) is None and ledger.attempt(task) == 0:
         return Standing(0, _same_elsewhere(experiment, task, start))
     return Standing(done)
+
+
+def eval_standing(experiment: Experiment, store: Store | None, task: Task) -> Standing:
+    """Where an eval task stands: done are the policies whose evaluation is stored whole.
+
+    None is where the recipe has prompts to evaluate on that the store lacks.
+    """
+    config = eval_config(experiment, task)
+    if store is None or config is None:
+        return Standing()
+    try:
+        there = {p.prompt_id for p in select_prompts(store, config.settings.where)}
+        if not experiment.prompts[task.stage.prompts].keys() <= there:
+            return Standing()
+        return Standing(len(evaluate.stored(store, config)))
+    except S2DError:  # `evaluate` says what is wrong when it is the stage's turn
+        return Standing()
 
 
 def other_settings(round_: RoundPlan, found: Round) -> InputError | None:

@@ -96,12 +96,16 @@ def count_trained_prompts(
     allow: bool,
 ) -> dict[str, int]:
     """How many of the prompts each policy, or a policy behind it, was trained on; see query
-    eval_trained.
+    eval_trained. For the rest of its life the connection sees the facts of this moment.
 
     Raises:
         InputError: any, unless `allow`: how many, one of them, and the ways out.
     """
     counts = {}
+    with connection.errors():
+        for view in ("policy_sources", "consumed_rows"):
+            # A temporary table goes before the view of its name: each is read once, for all.
+            con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
     for policy in evaluated:
         found = rows(
             con, "eval_trained", {"policy": policy.policy_id, "prompts": ",".join(prompt_ids)}
@@ -121,24 +125,33 @@ def count_trained_prompts(
     return counts
 
 
-def require_graded(
-    con: duckdb.DuckDBPyConnection,
+def not_graded(
+    store: Store,
     evaluated: Iterable[Evaluated],
     prompt_ids: Sequence[str],
     n: int,
     verifier: str,
-) -> list[str]:
-    """Rollouts that the evaluation counts and that have no verdict of the verifier."""
-    found = con.execute(
-        queries.internal("eval_not_graded"),
-        {
-            "prompts": list(prompt_ids),
-            "verifier": verifier,
-            "runs": [policy.run_id for policy in evaluated],
-            "n": n,
-        },
-    )
-    return [row[0] for row in found.fetchall()]
+) -> list[tuple[str, str]]:
+    """Rollouts that count and lack a verdict of the verifier, each with its run."""
+    given = {
+        "prompts": list(prompt_ids),
+        "verifier": verifier,
+        "runs": [policy.run_id for policy in evaluated],
+        "n": n,
+    }
+    return store.sql(queries.internal("eval_not_graded"), given).fetchall()
+
+
+def sampled_runs(
+    store: Store, evaluated: Iterable[Evaluated], prompt_ids: Sequence[str], n: int
+) -> set[str]:
+    """The runs that are done and hold n rollouts of every prompt."""
+    given = {
+        "prompts": list(prompt_ids),
+        "runs": [policy.run_id for policy in evaluated],
+        "n": n,
+    }
+    return {run for (run,) in store.sql(queries.internal("eval_sampled"), given).fetchall()}
 
 
 def nothing_stored_error(

@@ -52,9 +52,16 @@ class _Plan:
     prompts: Sequence[Prompt]
     trained: Mapping[str, int]
 
+    @property
+    def prompt_ids(self) -> list[str]:
+        """Ids of its prompts."""
+        return [prompt.prompt_id for prompt in self.prompts]
+
 
 def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Report:
     """Sample and grade what is missing, then report; a repeat finds everything stored.
+
+    Policies whose evaluation is stored are not looked at again: no model or tokenizer is loaded.
 
     Raises:
         InputError, NotFoundError, QueryError: settings, policies or prompts that do not fit, or
@@ -64,9 +71,13 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
     watch = watch or (lambda _: nullcontext(ignore))
     config = _with_rule(config)
     plan = _plan(store, config, register=True)
+    there = _sampled(store, config, plan)
     runs: dict[str, checks.Evaluated] = {}
     with closing(PoolCache()) as pools:
         for name, found in plan.runs.items():
+            if name in there:
+                runs[name] = found
+                continue
             with watch(f"eval {name}") as progress:
                 done = generate(store, found.settings, progress, pools=pools)
             # Another one than planned where the chat template was edited since it was registered.
@@ -74,6 +85,20 @@ def evaluate(store: Store, config: EvalConfig, watch: Watch | None = None) -> Re
     plan = replace(plan, runs=runs)
     _grade(store, config, plan, watch)
     return _report(store, config, plan)
+
+
+def stored(store: Store, config: EvalConfig) -> set[str]:
+    """Names of the policies whose evaluation is stored whole: nothing to sample, nothing to grade.
+
+    Raises:
+        InputError, NotFoundError, QueryError: as for `evaluate`.
+    """
+    config = _with_rule(config)
+    plan = _plan(store, config, register=False, check_trained=False)
+    unfinished = {run_id for _, run_id in _not_graded(store, config, plan)}
+    return {
+        name for name in _sampled(store, config, plan) if plan.runs[name].run_id not in unfinished
+    }
 
 
 def report(store: Store, config: EvalConfig) -> Report:
@@ -92,7 +117,7 @@ def _with_rule(config: EvalConfig) -> EvalConfig:
     return replace(config, settings=replace(config.settings, verifier=verifier))
 
 
-def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
+def _plan(store: Store, config: EvalConfig, *, register: bool, check_trained: bool = True) -> _Plan:
     _check(config)
     verifier = verifier_name(config.settings.verifier)
     con = store.connect()
@@ -122,12 +147,14 @@ def _plan(store: Store, config: EvalConfig, *, register: bool) -> _Plan:
     prompts = select_prompts(store, config.settings.where, config.settings.limit)
     if needs_answer(config.settings.verifier):
         checks.require_labels(prompts)
-    prompt_ids = [prompt.prompt_id for prompt in prompts]
+    plan = _Plan(verifier, baseline, members, runs, prompts, {})
+    if not check_trained:
+        return plan
     # Policies may have been registered since the connection was made.
     trained = checks.count_trained_prompts(
-        checks.connect(store), list(runs.values()), prompt_ids, allow=config.allow_trained
+        checks.connect(store), list(runs.values()), plan.prompt_ids, allow=config.allow_trained
     )
-    return _Plan(verifier, baseline, members, runs, prompts, trained)
+    return replace(plan, trained=trained)
 
 
 def _check(config: EvalConfig) -> None:
@@ -170,11 +197,29 @@ def _role(con: duckdb.DuckDBPyConnection, policy_id: str) -> str:
     return str(found[0][0]) if found else "student"
 
 
-def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
-    """Grade rollouts that were stored before without a verdict of this verifier."""
-    pending = checks.require_graded(
-        store.connect(), plan.runs.values(), _ids(plan), config.settings.n, plan.verifier
+def _sampled(store: Store, config: EvalConfig, plan: _Plan) -> set[str]:
+    """Policies that n rollouts of every prompt are stored of, by a run that is done.
+
+    One whose files are others than those registered is not among them: `generate` says what is
+    wrong with it, or samples a run of its own for an edited chat template.
+    """
+    whole = checks.sampled_runs(store, plan.runs.values(), plan.prompt_ids, config.settings.n)
+    return {
+        name
+        for name, found in plan.runs.items()
+        if found.run_id in whole and registry.is_as_recorded(found.policy)
+    }
+
+
+def _not_graded(store: Store, config: EvalConfig, plan: _Plan) -> list[tuple[str, str]]:
+    """Rollouts that count and have no verdict of this verifier, each with its run."""
+    return checks.not_graded(
+        store, plan.runs.values(), plan.prompt_ids, config.settings.n, plan.verifier
     )
+
+
+def _grade(store: Store, config: EvalConfig, plan: _Plan, watch: Watch) -> None:
+    pending = [rollout for rollout, _ in _not_graded(store, config, plan)]
     if not pending:
         return
     settings = config.settings
@@ -195,7 +240,7 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
     given = {
         "n": str(n),
         "eval_runs": ",".join(found.run_id for found in plan.runs.values()),
-        "prompts": ",".join(_ids(plan)),
+        "prompts": ",".join(plan.prompt_ids),
         "verifier": plan.verifier,
     }
     scores = _scores(con, config, plan, given)
@@ -250,7 +295,3 @@ def _compared(
 def _from_row(kind: type[Made], row: Mapping[str, Any]) -> Made:
     """A dataclass of those columns of a row that it has."""
     return kind(**{field.name: row[field.name] for field in fields(kind)})
-
-
-def _ids(plan: _Plan) -> list[str]:
-    return [prompt.prompt_id for prompt in plan.prompts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from s2d_store.errors import InputError
@@ -27,6 +28,26 @@ def template_hash(template: object) -> str | None:
         return None
     text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
+
+
+def saved_template(folder: Path) -> object:
+    """The chat template that `save_pretrained` left in a folder, read without transformers.
+
+    Returns:
+        Text, several by name, or None. As transformers does, `chat_template.jinja` goes before
+        what stands in `tokenizer_config.json`.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    if not (file := folder / "tokenizer_config.json").is_file():
+        return None
+    found = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
+    if isinstance(found, list):
+        return {each["name"]: each["template"] for each in found}
+    return found
 
 
 def render_chat(

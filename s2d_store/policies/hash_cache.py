@@ -29,7 +29,7 @@ def hash_weights(files: Sequence[Path]) -> bytes:
         return hash_files(files)
     stats = [(str(path.resolve()), path.stat()) for path in files]
     seen = [(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in stats]
-    entry = _folder() / ids.content_id("weights", seen)
+    entry = cache_folder("weight-hashes") / ids.content_id("weights", seen)
     with suppress(OSError):
         text = entry.read_text()
         if _HEX.fullmatch(text):
@@ -38,16 +38,18 @@ def hash_weights(files: Sequence[Path]) -> bytes:
     newest = max(stat.st_mtime for _, stat in stats)
     after = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path, _ in stats]
     if time.time() - newest > SETTLED_S and after == [item[:3] for item in seen]:
-        _keep(entry, digest.hex())
+        keep(entry, digest.hex())
     return digest
 
 
-def _folder() -> Path:
+def cache_folder(name: str) -> Path:
+    """A folder of this user's cache; it may not be there yet."""
     base = os.environ.get("S2D_CACHE") or Path.home() / ".cache" / "s2d"
-    return Path(base) / "weight-hashes"
+    return Path(base) / name
 
 
-def _keep(entry: Path, text: str) -> None:
+def keep(entry: Path, text: str) -> None:
+    """Write a file of the cache; readers see it whole or not at all."""
     # A cache that cannot be written, such as a home that is read-only, only costs time.
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2d_store.policies.chat_template import template_hash
+from s2d_store.errors import S2DError
+from s2d_store.policies.chat_template import saved_template, template_hash
 from s2d_store.policies.hash_cache import hash_weights
 from s2d_store.policies.locations import resolve_location
 from s2d_store.policies.model_config import (
@@ -109,6 +110,23 @@ def inspect_policy(location: str, revision: str | None = None) -> tuple[PolicyIn
         template_hash=template_hash(tokenizer.chat_template),
     )
     return info, vocabulary
+
+
+def is_unchanged(
+    folder: Path, policy_id: str, fingerprint: str, tokenizer: str | None, template: str | None
+) -> bool:
+    """Whether a folder's weights, tokenizer and chat template still are those of these hashes.
+
+    Loads no tokenizer, so it takes milliseconds where the weights' hash is cached.
+    """
+    try:
+        return (
+            tokenizer_hash(folder) == tokenizer
+            and template_hash(saved_template(folder)) == template
+            and _policy_id(read_config(folder), weight_files(folder), fingerprint) == policy_id
+        )
+    except (OSError, ValueError, LookupError, S2DError):
+        return False
 
 
 def _policy_id(config: dict[str, Any], files: Sequence[Path], fingerprint: str) -> str:

@@ -15,7 +15,7 @@ from s2d_store.errors import InputError, NotFoundError
 from s2d_store.ids import check_name
 from s2d_store.policies import locations
 from s2d_store.policies.chat_template import template_hash
-from s2d_store.policies.identity import PolicyInfo, inspect_policy
+from s2d_store.policies.identity import PolicyInfo, inspect_policy, is_unchanged
 from s2d_store.policies.tokenizer import (
     load_tokenizer,
     read_vocabulary,
@@ -212,6 +212,19 @@ def recorded(store: Store, policy_id: str) -> Registered:
         row["lookup_parameters"],
         row["head_parameters"],
         row["attention_width"],
+    )
+
+
+def is_as_recorded(policy: Registered) -> bool:
+    """Whether a folder holds the policy that was registered; true where there is no folder."""
+    if policy.kind != "weights" or not policy.location or not Path(policy.location).is_dir():
+        return True
+    return is_unchanged(
+        Path(policy.location),
+        policy.policy_id,
+        policy.tokenizer_fingerprint,
+        policy.tokenizer_hash,
+        policy.template_hash,
     )
 
 

@@ -148,6 +148,35 @@ def test_a_label_of_the_teacher_and_the_student(audited: Store) -> None:
     assert row["stages"] == "student/teacher-rl,teacher/teacher-rl"
 
 
+def spend(store: Store, name: str, prompts: list[str], start: str, recipe: str = "") -> None:
+    """GRPO of a student on the labels of these prompts, as stage NAME; it makes policy NAME."""
+    rollouts = rows.add_rollouts(store, f"gen-{name}", start, prompts)
+    dataset = rows.add_dataset(store, name, "grpo", rollouts, labelled=True)
+    rows.train(store, f"train-{name}", dataset, start, name, name, recipe=recipe)
+
+
+def test_arms_of_a_recipe_may_spend_the_same_labels(audited: Store) -> None:
+    rows.add_policy(audited, "fresh")
+    fresh = rows.add_prompts(audited, ["one more question of many words to ask"])
+    spend(audited, "arm", fresh, "student-opd", recipe="paper")
+    spend(audited, "cold", fresh, "fresh", recipe="paper")
+    assert rows.one(audited, "label_splits").status == "passed", "no policy is made from both"
+    spend(audited, "later", fresh, "cold", recipe="paper")
+    found = rows.one(audited, "label_splits")
+    assert found.sample == [
+        {"prompt_id": fresh[0], "stages": "student/cold,student/later", "datasets": "cold,later"}
+    ]
+
+
+@pytest.mark.parametrize("by", ["hand", "recipe"])
+def test_labels_by_hand_are_shared_with_no_arm(audited: Store, by: str) -> None:
+    (fresh,) = rows.add_prompts(audited, ["one more question of many words to ask"])
+    rows.add_policy(audited, "fresh")
+    spend(audited, "arm", [fresh], "student-opd", recipe="paper")
+    spend(audited, "cold", [fresh], "fresh", recipe="paper" if by == "recipe" else "")
+    assert rows.one(audited, "label_splits").offending == (by == "hand")
+
+
 def test_a_dataset_dropped_before_training_is_nobodys_concern(audited: Store) -> None:
     shared, *_ = rows.prompt_ids(audited, "gen-warmup")
     rollouts = rows.add_rollouts(audited, "gen-more", "student-opd", [shared])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_policies_are_sampled_graded_and_compared_once(
         ("student", "eval", 16),
     }
     again = evaluate("student", "teacher", *options)
-    assert (again.code, again.out) == (0, done.out)
+    assert (again.code, again.out, again.err) == (0, done.out, ""), "no model is loaded again"
     assert evaluate("student", "teacher", *options, "--report").out == done.out
     assert rollouts(root) == found
     # More rollouts extend the same runs.
@@ -95,6 +96,24 @@ def test_policies_are_sampled_graded_and_compared_once(
     held = evaluate("student", "teacher", *options, "--baseline", "teacher", "--format", "json")
     (pair,) = json.loads(held.out)["pairs"]
     assert (pair["policy"], pair["against"]) == ("student", "teacher")
+
+
+def test_a_policy_whose_files_changed_is_not_taken_as_evaluated(
+    evaluate: Eval, student_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(student_folder, folder)
+    options = ("--n", 1, "--limit", 1)
+    assert evaluate(folder, *options).code == 0
+    assert evaluate("mine", *options).err == ""
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    assert "loading mine" in evaluate("mine", *options).err
+    assert len(rollouts(tmp_path / "store")) == 2, "an edited template is another run"
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace("{", '{"changed": 1,', 1))
+    refused = evaluate("mine", *options)
+    assert refused.code == 1 and "policy 'mine' has changed on disk" in refused.err
 
 
 def test_rollouts_stored_without_verdicts_are_graded(

@@ -36,7 +36,10 @@ def counts(store: Store) -> list[tuple[int, ...]]:
     ).fetchall()
 
 
-def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe: Write) -> None:
+def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(
+    cli: Cli, recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S2D_CACHE", str(tmp_path / "cache"))
     file = recipe()
     planned = cli("run", file, "--plan")
     assert planned.code == 0 and not (file.parent / "store").exists()
@@ -97,16 +100,30 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert (policies / "tiny.bridge.r002" / "final").exists()
 
     # A page for a reader without the store.
-    report = (file.parent / "report.html").read_text()
-    assert "report.html" in done.out and "tiny.stage3.r001" in report
+    page = file.parent / "report.html"
+    assert "report.html" in done.out and "tiny.stage3.r001" in page.read_text()
 
-    before = counts(store)
-    again = cli("run", file)
-    assert again.code == 0 and "opd from" not in again.err, again.err
-    assert counts(store) == before
-    assert again.out == done.out
-    assert "eval" in again.out
-    assert cli("run", file, "--plan").out.splitlines()[3].split()[4:6] == ["3", "3"]
+    before, written_at = counts(store), page.stat().st_mtime_ns
+    # What is finished needs no model: the evaluation is read, and the page that is current stays.
+    made, cache = policies / "tiny.stage3.r001", tmp_path / "cache" / "finished-recipes"
+    made.rename(policies / "away")
+    for is_known in (True, False):
+        if not is_known:
+            shutil.rmtree(cache)
+        again = cli("run", file)
+        assert again.code == 0 and not again.err, again.err
+        assert counts(store) == before and page.stat().st_mtime_ns == written_at
+        assert again.out == done.out
+    assert "eval" in again.out and len(list(cache.iterdir())) == 1
+    (policies / "away").rename(made)
+    planned = cli("run", file, "--plan").out.splitlines()
+    shown = [line.split()[4:6] for line in planned if line.startswith(("bridge", "eval"))]
+    assert shown == [["3", "3"], ["3", "3"]]
+    claimed = recipe("a", ("[stage.eval]", CLAIM + "[stage.eval]"))
+    assert cli("run", claimed).code == 0
+    assert "training helps" in page.read_text(), "with another claim it is another page"
+    page.unlink()
+    assert cli("run", claimed).code == 0 and page.exists()
 
     changed = recipe("a", ("dataset.rows_per_update = 4", "dataset.rows_per_update = 2"))
     refused = cli("run", changed)
@@ -114,6 +131,15 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(cli: Cli, recipe:
     assert "dataset.rows_per_update was 4, is 2" in refused.err
     assert counts(store) == before
     assert cli("dataset", "verify", "tiny.control.r001", "--store", store.root).code == 0
+
+
+CLAIM = """
+[claim.gain]
+text = "training helps"
+better = "stage3"
+than = "student"
+
+"""
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,14 @@ def add_policy(store: Store, name: str, **changes: Any) -> None:
     put(store, policies=table("policies", [policy(name) | changes]))
 
 
-def add_run(store: Store, run: str, kind: str, stage: str, parents: Sequence[str] = ()) -> None:
+def add_run(
+    store: Store, run: str, kind: str, stage: str, parents: Sequence[str] = (), recipe: str = ""
+) -> None:
     row: dict[str, Any] = {
         "run_id": run,
         "kind": kind,
         "stage": stage,
+        "recipe": recipe or None,
         "status": "done",
         "config": "{}",
     }
@@ -217,10 +220,17 @@ def add_dataset(
 
 
 def train(
-    store: Store, run: str, dataset_id: str, start: str, made: str, stage: str, updates: int = 2
+    store: Store,
+    run: str,
+    dataset_id: str,
+    start: str,
+    made: str,
+    stage: str,
+    updates: int = 2,
+    recipe: str = "",
 ) -> None:
     """A run that took updates on a dataset and made a policy."""
-    add_run(store, run, "train", stage, [dataset_id])
+    add_run(store, run, "train", stage, [dataset_id], recipe)
     figures = dict.fromkeys(("loss", "kl", "entropy", "topk_mass", "grad_norm", "lr", "seconds"), 1)
     row = {"run_id": run, "dataset_id": dataset_id, "rows": 2, "prompt_tokens": 6, "labels": 0}
     row |= {"response_tokens": 2 * T, "clip_fraction": None, **figures}
