@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_STORE, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
 
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
-FormatOption = Annotated[str, typer.Option("--format", help="table or json.")]
 
 
 def show(
@@ -23,20 +22,23 @@ def show(
     """Show a dataset's counts, lengths, rewards, and what each update consumes."""
     import json
 
+    from cli.output import check_format
     from s2d_store.datasets.lock_file import read_lock
     from s2d_store.datasets.stats import describe
 
     limit = _limit(updates)
-    _check_format(format_)
+    check_format(format_)
     opened = open_store(store)
     lock = read_lock(opened, name)
     stats = describe(opened, name)
     if format_ == "json":
         print(json.dumps({"lock": lock, "stats": stats}, indent=2))
         return
-    _print_lock(lock, stats)
-    _print_figures(stats)
-    _print_updates(stats["updates"], limit)
+    if format_ == "table":
+        _print_lock(lock, stats)
+        print()
+    _print_figures(stats, format_)
+    _print_updates(stats["updates"], limit, format_)
 
 
 def _limit(updates: str) -> int:
@@ -52,13 +54,6 @@ def _limit(updates: str) -> int:
     if not updates.isdigit():
         raise InputError(f"--updates {updates!r} is not a number", fix="--updates 20, or all")
     return int(updates)
-
-
-def _check_format(format_: str) -> None:
-    from s2d_store.errors import InputError
-
-    if format_ not in ("table", "json"):
-        raise InputError(f"output format {format_!r} is unknown", "formats: table, json")
 
 
 def _print_lock(lock: dict[str, Any], stats: dict[str, Any]) -> None:
@@ -80,7 +75,7 @@ def _print_lock(lock: dict[str, Any], stats: dict[str, Any]) -> None:
     )
 
 
-def _print_figures(stats: dict[str, Any]) -> None:
+def _print_figures(stats: dict[str, Any], format_: str) -> None:
     from cli.output import print_rows
     from s2d_store.datasets.stats import QUANTILES
 
@@ -90,12 +85,13 @@ def _print_figures(stats: dict[str, Any]) -> None:
         for name in stats
         if name not in ("distinct", "updates")
     ]
-    print()
-    print_rows(["per row", *shown], rows)
+    print_rows(["per row", *shown], rows, format_)
 
 
-def _print_updates(updates: list[dict[str, Any]], limit: int) -> None:
+def _print_updates(updates: list[dict[str, Any]], limit: int, format_: str) -> None:
     """The first and last updates; all where there are no more than the limit."""
+    import sys
+
     from cli.output import print_rows
 
     shown = updates
@@ -103,9 +99,10 @@ def _print_updates(updates: list[dict[str, Any]], limit: int) -> None:
         shown = updates[: limit - limit // 2] + updates[len(updates) - limit // 2 :]
     if shown:
         print()
-        print_rows(list(shown[0]), [tuple(record.values()) for record in shown])
+        print_rows(list(shown[0]), [tuple(record.values()) for record in shown], format_)
     if len(shown) < len(updates):
-        print(f"{len(shown)} of {len(updates)} updates, the first and the last; --updates all")
+        note = f"{len(shown)} of {len(updates)} updates, the first and the last; --updates all"
+        print(note, file=sys.stdout if format_ == "table" else sys.stderr)
 
 
 def diff(
@@ -117,10 +114,10 @@ def diff(
     """Compare two datasets: rows, prompts, tokens, labels, and the settings that differ."""
     import json
 
-    from cli.output import print_rows
+    from cli.output import check_format, print_rows
     from s2d_store.datasets.stats import diff as run_diff
 
-    _check_format(format_)
+    check_format(format_)
     found = run_diff(open_store(store), first, second)
     if format_ == "json":
         measures = {
@@ -131,12 +128,14 @@ def diff(
             json.dumps({"same": found.same, "measures": measures, "settings": settings}, indent=2)
         )
         return
-    print_rows(["", first, second, "shared"], [tuple(m.values()) for m in found.measures])
+    measured = [tuple(m.values()) for m in found.measures]
+    print_rows(["measure", first, second, "shared"], measured, format_)
     if found.settings:
         print()
         rows = [(name, _short(a), _short(b)) for name, (a, b) in found.settings.items()]
-        print_rows(["setting that differs", first, second], rows)
-    print(f"\nthe rows are {'the same' if found.same else 'not the same'} (by fingerprint)")
+        print_rows(["setting that differs", first, second], rows, format_)
+    if format_ == "table":
+        print(f"\nthe rows are {'the same' if found.same else 'not the same'} (by fingerprint)")
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.config_options import Option, command, options, settings
-from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
+from cli.options import DEFAULT_STORE, FormatOption, QuietOption, StoreOption, open_store
 from s2d_store.engines.base import SamplingParams
 from s2d_store.evaluation.eval_config import EvalConfig
 from s2d_store.rollouts.generate_config import GenerateConfig
@@ -17,12 +17,11 @@ def _evaluate(given: dict[str, Any]) -> None:
     from functools import partial
 
     from cli import eval_output
+    from cli.output import check_format
     from cli.progress import progress_bar
-    from s2d_store.errors import InputError
     from s2d_store.evaluation import evaluate
 
-    if given["format"] not in ("table", "json"):
-        raise InputError(f"--format {given['format']!r} is unknown", "formats: table, json")
+    check_format(given["format"])
     sampled = settings(GenerateConfig, given) | {"policy": "", "role": "student"}
     params = SamplingParams(**settings(SamplingParams, given))
     config = EvalConfig(
@@ -47,7 +46,6 @@ _POLICIES = Annotated[
 _REPORT = Annotated[
     bool, typer.Option("--report", help="Report on what is stored; sample nothing.")
 ]
-_FORMAT = Annotated[str, typer.Option("--format", help="table or json.")]
 # What only generate asks for.
 _OF_GENERATE = (
     *("policy", "role", "revision", "purpose", "params", "run", "round"),
@@ -60,7 +58,7 @@ evaluate = command(
         "policies": Option(_POLICIES),
         **options(EvalConfig, skip=("policies", "settings")),
         "report": Option(_REPORT, False),
-        "format": Option(_FORMAT, "table"),
+        "format": Option(FormatOption, "table"),
         **options(
             GenerateConfig,
             skip=_OF_GENERATE,

@@ -19,11 +19,19 @@ def print_done(done: Imported) -> None:
     _print_counts(done, "added")
 
 
-def print_plan(done: Imported) -> None:
-    """What an import would store, and where each column comes from."""
+def print_plan(done: Imported, format_: str) -> None:
+    """What an import would store, and where each column comes from.
+
+    In a format other than `table` that is a row per column, and nothing else.
+    """
     from cli.output import print_rows
 
     importer, n = done.chosen.importer, done.added["rollouts"]
+    if format_ != "table":
+        names = dict.fromkeys((*importer.columns, *done.columns))
+        each = [(name, importer.columns.get(name), done.columns.get(name)) for name in names]
+        print_rows(["stored as", "from", "rollouts"], each, format_)
+        return
     print(f"run {done.run_id} would import {n} rollouts{_of(done)}")
     _print_counts(done, "in these files")
     print(f"\nwhere it comes from ({importer.name} {importer.version}):")

@@ -53,17 +53,23 @@ def run(
             "stays. May be repeated."
         ),
     ] = None,
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="How --plan is printed.", metavar="table|json|csv|md|latex"),
+    ] = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Carry out a recipe, stage by stage. Stopped anywhere, the same command goes on.
 
     s2d run recipe.toml --plan --set stage.bridge.train.lr=1e-5
     """
+    from cli.output import check_format
     from cli.recipes.finished import Finished
     from cli.recipes.parse import read_recipe
     from s2d_store.mistakes import Mistakes
     from s2d_store.store import Store
 
+    check_format(format_)
     mistakes = Mistakes()
     asked = read_recipe(recipe, overlay or (), setting or (), mistakes)
     finished = Finished(asked, (stage, seed))
@@ -73,21 +79,22 @@ def run(
         if said is not None and (page is None or page.exists()):
             print(said, end="")
             return
-    _work_out(recipe, asked, finished, plan, stage, seed, redo or (), quiet, mistakes)
+    shown = format_ if plan else ""
+    _work_out(recipe, asked, finished, shown, stage, seed, redo or (), quiet, mistakes)
 
 
 def _work_out(
     file: Path,
     asked: Recipe,
     finished: Finished,
-    plan: bool,
+    plan: str,
     stage: list[str] | None,
     seed: list[int] | None,
     redo: Sequence[str],
     quiet: bool,
     mistakes: Mistakes,
 ) -> None:
-    """Look at where everything stands, and show it or do what is left."""
+    """Look at where everything stands; show it in the format `plan`, or do what is left."""
     from cli.recipes import estimate, preflight
     from cli.recipes.base_policies import find_bases, register_bases
     from cli.recipes.plan_output import print_plan
@@ -113,7 +120,7 @@ def _work_out(
         with mistakes.collect():
             estimate.require_budget(store, asked, lines)
     if plan:
-        print_plan(asked, lines, experiment.tasks, bases)
+        print_plan(asked, lines, experiment.tasks, bases, plan)
         mistakes.raise_all(f"recipe {file}, as it stands,")
         return
     mistakes.raise_all(f"recipe {file}")

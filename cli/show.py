@@ -38,16 +38,21 @@ def show(
         str, typer.Option(help="The policy beside it; default: the first that scored it.")
     ] = "",
     format_: Annotated[
-        str, typer.Option("--format", help="How it is printed.", metavar="text|json")
+        str,
+        typer.Option(
+            "--format",
+            help="How it is printed; csv, md and latex are a table of the tokens, or of the top-k.",
+            metavar="text|json|csv|md|latex",
+        ),
     ] = "text",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Read one rollout: prompt, response with its tokens shaded, verdicts; or one token's top-k."""
-    from cli.output import check_format
+    from cli.output import TEXT_FORMATS, check_format
     from s2d_store.errors import NotFoundError
     from s2d_store.reading import signals
 
-    check_format(format_, ("text", "json"))
+    check_format(format_, ("text", *TEXT_FORMATS[1:]))
     if shade:
         signals.find(shade)
     opened = open_store(store)
@@ -62,6 +67,8 @@ def show(
         _print_token(opened, found, token, format_)
     elif format_ == "json":
         _print_json(found)
+    elif format_ != "text":
+        _print_tokens(found.of_scorer(scorer or None), format_)
     else:
         _print(found, shade, scorer or None)
 
@@ -71,6 +78,13 @@ def _print_json(found: Rollout) -> None:
     import json
 
     print(json.dumps(dataclasses.asdict(found), default=str, ensure_ascii=False, indent=2))
+
+
+def _print_tokens(tokens: list[dict[str, Any]], form: str) -> None:
+    from cli.output import print_rows
+
+    columns = list(tokens[0]) if tokens else []
+    print_rows(columns, [tuple(row.values()) for row in tokens], form)
 
 
 def _print(found: Rollout, shade: str, scorer: str | None) -> None:
@@ -158,8 +172,8 @@ def _print_token(store: Store, found: Rollout, position: int, form: str) -> None
     asked = store.query("topk_at", rollout=found.rollout_id, position=position)
     columns = asked.columns
     rows = [dict(zip(columns, row, strict=True)) for row in asked.fetchall()]
-    if form == "json":
-        print_rows(columns, [tuple(row.values()) for row in rows], "json")
+    if form != "text":
+        print_rows(columns, [tuple(row.values()) for row in rows], form)
         return
     here = _at(found, position)
     print(f"rollout {found.rollout_id}, token {position} of {length}: {here['token']!r}")

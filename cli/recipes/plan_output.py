@@ -15,13 +15,24 @@ COLUMNS = ("stage", "kind", "from", "teacher", "done", "rounds", "rollouts", "to
 
 
 def print_plan(
-    recipe: Recipe, lines: Sequence[Line], tasks: Mapping[str, Task], bases: Mapping[str, Base]
+    recipe: Recipe,
+    lines: Sequence[Line],
+    tasks: Mapping[str, Task],
+    bases: Mapping[str, Base],
+    format_: str,
 ) -> None:
-    """Print what every task would do and cost, and what is left of it."""
+    """Print what every task would do and cost, and what is left of it.
+
+    In a format other than `table` that is a row per task, and nothing else.
+    """
+    cost = prices(recipe, lines, tasks, bases)
+    if format_ != "table":
+        each = [(*_row(line), cost[line.task.name].flops) for line in lines]
+        print_rows([*COLUMNS, "updates", "labels", "FLOPs"], each, format_)
+        return
     print(f"recipe {recipe.name}: store {recipe.store}, policies in {recipe.output}")
     for option in recipe.laid_over:
         print(f"  with {option}")
-    cost = prices(recipe, lines, tasks, bases)
     rows = [(*_row(line), _flops(cost[line.task.name])) for line in lines]
     print_rows([*COLUMNS, "updates", "labels", "FLOPs"], rows)
     _print_price(recipe, total(list(cost.values())))

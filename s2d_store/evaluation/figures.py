@@ -127,3 +127,11 @@ class Report:
     pairs: tuple[Pair, ...] = ()
     methods: tuple[Method, ...] = ()
     method_pairs: tuple[MethodPair, ...] = ()
+
+    def _repr_html_(self) -> str:
+        from s2d_store.evaluation.tables import notes, tables
+        from s2d_store.reading import html
+
+        shown = list(tables(self))
+        remarks = [*(note for _, _, said in shown for note in said), *notes(self)]
+        return html.tables([(columns, rows) for columns, rows, _ in shown], remarks)

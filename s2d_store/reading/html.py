@@ -25,6 +25,15 @@ def rows(columns: Sequence[str], values: Iterable[Sequence[Any]], caption: str =
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
+def tables(
+    shown: Iterable[tuple[Sequence[str], Iterable[Sequence[Any]]]], notes: Iterable[str]
+) -> str:
+    """Several tables, one below the other, and what is to be said of them."""
+    text = "".join(rows(columns, values) for columns, values in shown)
+    said = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<div>{text}{said}</div>"
+
+
 def rollout(read: Rollout) -> str:
     """A rollout: its prompt, its tokens shaded, its verdicts."""
     tokens = read.of_scorer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -79,6 +81,11 @@ def test_policies_are_sampled_graded_and_compared_once(
     # More rollouts extend the same runs.
     assert evaluate("student", "--n", 3).code == 0
     assert [run for run, *_ in rollouts(root)] == [run for run, *_ in found]
+
+    done = evaluate("student", "teacher", *options, "--report", "--format", "csv")
+    scores, pairs = (list(csv.DictReader(io.StringIO(part))) for part in done.out.split("\n\n"))
+    assert "over prompts" in done.err and len(scores) == 12 and len(pairs) == 1
+    assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in scores)
 
     done = evaluate("student", "teacher", *options, "--report", "--format", "json")
     report = json.loads(done.out)
@@ -164,7 +171,7 @@ REFUSED = {
     "a method and a policy": (("a.s{seed}", "teacher"), "'teacher' is not a method"),
     "a method of nothing": (("a.s{seed}",), "no policy is named 'a.s{seed}'"),
     "odd seeds": (("a.s{seed}", "--seeds", "3-x"), "--seeds '3-x' is not a list of seeds"),
-    "a format": (("teacher", "--format", "yaml"), "--format 'yaml' is unknown"),
+    "a format": (("teacher", "--format", "yaml"), "output format 'yaml' is unknown"),
     "a temperature": (("teacher", "--temperature", -1), "temperature is -1.0"),
     "nothing stored": (("teacher", "--report"), "the store holds no eval rollouts of it"),
 }

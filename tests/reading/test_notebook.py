@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s2d_store.errors import InputError, NotFoundError, QueryError
+from s2d_store.evaluation.figures import Figure, Report, Score
 from s2d_store.store import Store
 from tests.support import two_policies
 from tests.support.dataset_rows import Made, add_rollouts
@@ -57,3 +58,11 @@ def test_hostile_text_stays_text(compared: Store) -> None:
     add_rollouts(compared, "evil", "after", [Made(0, 0, 2, 1.0)], response_text=evil)
     html = compared.rollout("evil")._repr_html_()
     assert "<script" not in html and "<img" not in html and "rgba(" in html
+
+
+def test_an_evaluation_shows_itself() -> None:
+    figures = (Figure("avg@1", 0.5, 0.1, 0.3, 0.7),)
+    scores = tuple(Score(name, "run", 8, 8, 0, 1, 0, figures) for name in ("<b>", "other"))
+    html = Report(1, "math-verify", 0.0, scores=scores)._repr_html_()
+    assert "<td>&lt;b&gt;</td>" in html and "0.300 to 0.700" in html and "<b>" not in html
+    assert "1 of 9 prompts are left out" in html

@@ -68,7 +68,7 @@ def test_show_as_json(cli: Cli, compared: Store) -> None:
         (("gen-after-002-1", "--token", 8), "has no token 8"),
         (("gen-after-002-1", "--shade", "kll"), "signal 'kll' is unknown; did you mean 'kl'?"),
         (("gen-after-002-1", "--scorer", "before"), "'before' has not scored rollout"),
-        (("gen-after-002-1", "--format", "csv"), "output format 'csv' is unknown"),
+        (("gen-after-002-1", "--format", "yaml"), "output format 'yaml' is unknown"),
     ],
 )
 def test_a_mistake_is_one_clear_error(

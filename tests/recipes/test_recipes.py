@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -116,9 +117,9 @@ def test_a_recipe_runs_whole_and_is_left_alone_the_second_time(
         assert again.out == done.out
     assert "eval" in again.out and len(list(cache.iterdir())) == 1
     (policies / "away").rename(made)
-    planned = cli("run", file, "--plan").out.splitlines()
-    shown = [line.split()[4:6] for line in planned if line.startswith(("bridge", "eval"))]
-    assert shown == [["3", "3"], ["3", "3"]]
+    planned = json.loads(cli("run", file, "--plan", "--format", "json").out)
+    shown = {row["stage"]: (row["done"], row["rounds"]) for row in planned}
+    assert shown["bridge"] == shown["eval"] == (3, 3)
     claimed = recipe("a", ("[stage.eval]", CLAIM + "[stage.eval]"))
     assert cli("run", claimed).code == 0
     assert "training helps" in page.read_text(), "with another claim it is another page"
