@@ -3,13 +3,17 @@ read it, and bits flip; in the end every row is there once, and no change went u
 
     make chaos                                          # two minutes
     python -m benchmarks.chaos --seconds 3600 --seed 7
+    python -m benchmarks.chaos --s3                     # on a real S3 server on loopback
 
 Writers commit rollouts, rewards and top-k, and note each commit once it returned. Meanwhile, drawn
 by the seed: a writer is killed and started anew, or stopped for a while; a compaction or a vacuum
-runs, and may be killed; delta-rs, polars and, where its extension is installed, DuckDB's delta_scan
-read the log and must see every noted row once; and on a copy of the store, taken with all writers
-stopped, one bit of one file flips. Then either the doctor or a reader must say so, or nothing that
-is read may differ: all tables by SQL, and a locked dataset as trainers read it.
+runs, and may be killed; delta-rs, polars and, where they are installed, daft and DuckDB's
+delta_scan read the log and must see every noted row once; and on a copy of the store, taken with
+all writers stopped, one bit of one file flips. Then either the doctor or a reader must say so, or
+nothing that is read may differ: all tables by SQL, and a locked dataset as trainers read it.
+
+On S3 (SeaweedFS) nothing flips, as no copy of a bucket is one moment's, and delta-rs and polars
+alone read.
 
 The last line counts: commits, faults put in, faults found (the others changed nothing that is
 read), rows lost, rows doubled, silent changes. It exits 1 unless the last three are 0.
@@ -18,6 +22,8 @@ read), rows lost, rows doubled, silent changes. It exits 1 unless the last three
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import multiprocessing
 import os
 import random
@@ -27,17 +33,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from s2d_store.storage.location import Place
+
 WRITERS = ("w0", "w1", "w2")
 # A process that is stopped longer than this is killed by the storm's end.
 LONGEST_STOP_S = 2.0
 READ_ATTEMPTS = 5
-OTHERS = ("delta-rs", "polars", "duckdb")
+OTHERS = ("delta-rs", "polars", "duckdb", "daft")
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = ["s2d_store.maintenance.compact", "s2d_store.maintenance.vacuum"]
 
@@ -47,14 +55,14 @@ class Storm:
     """What was done to a store and what came of it.
 
     Attributes:
-        root: the store.
+        root: the store, a folder or an S3 URL.
         notes: folder with a file per writer, a line per commit that returned.
         faults: faults put in, by kind.
         found: bit flips that the doctor or a reader told.
         lost, doubled, silent: in words, each with its circumstances.
     """
 
-    root: Path
+    root: Place
     notes: Path
     rng: random.Random
     faults: Counter[str] = field(default_factory=Counter)
@@ -120,6 +128,7 @@ class Storm:
 
     def flip(self) -> None:
         """One bit of one file of a copy."""
+        assert isinstance(self.root, Path)
         for process in self.writers.values():
             os.kill(process.pid or 0, signal.SIGSTOP)
         try:
@@ -188,7 +197,7 @@ class Storm:
 POLICY = "chaos"
 
 
-def write(root: Path, note: Path, name: str) -> None:
+def write(root: Place, note: Path, name: str) -> None:
     """Commit one after another until killed; the first may be one that was cut off."""
     from s2d_store.store import Store
     from tests.support import small_commits
@@ -203,7 +212,7 @@ def write(root: Path, note: Path, name: str) -> None:
         time.sleep(pace.uniform(0, 0.05))
 
 
-def compact(root: Path) -> None:
+def compact(root: Place) -> None:
     """Compact all tables."""
     from s2d_store.maintenance.compact import compact as run
     from s2d_store.store import Store
@@ -211,7 +220,7 @@ def compact(root: Path) -> None:
     list(run(Store.open(root)))
 
 
-def sweep(root: Path) -> None:
+def sweep(root: Place) -> None:
     """Vacuum what no lock pins."""
     from s2d_store.maintenance.vacuum import vacuum
     from s2d_store.store import Store
@@ -219,7 +228,7 @@ def sweep(root: Path) -> None:
     vacuum(Store.open(root), older_than_s=60)
 
 
-def patiently(reader: str, root: Path) -> list[str] | None:
+def patiently(reader: str, root: Place) -> list[str] | None:
     """`read_by`, tried again where it met a log checkpoint that delta-rs was still writing."""
     import duckdb
     import polars
@@ -235,19 +244,24 @@ def patiently(reader: str, root: Path) -> list[str] | None:
     return None
 
 
-def read_by(reader: str, root: Path) -> list[str] | None:
+def read_by(reader: str, root: Place) -> list[str] | None:
     """Rollouts that another reader of Delta tables sees; None where it is not installed here."""
     folder = root / "tables" / "rollouts"
+    remote = not isinstance(folder, Path)
     if reader == "delta-rs":
         from deltalake import DeltaTable
 
-        table = DeltaTable(folder).to_pyarrow_table(columns=["rollout_id"])
+        table = DeltaTable(str(folder)).to_pyarrow_table(columns=["rollout_id"])
         return list(table.column("rollout_id").to_pylist())
     if reader == "polars":
         import polars
 
         frame = polars.scan_delta(str(folder)).select("rollout_id").collect()
         return list(frame["rollout_id"].to_list())
+    if reader == "daft":
+        return None if remote else by_daft(folder)
+    if remote:
+        return None
     import duckdb
 
     with duckdb.connect() as con:
@@ -257,6 +271,16 @@ def read_by(reader: str, root: Path) -> list[str] | None:
             return None
         rows = con.execute("SELECT rollout_id FROM delta_scan(?)", [str(folder)]).fetchall()
     return [str(row[0]) for row in rows]
+
+
+def by_daft(folder: Place) -> list[str] | None:
+    """Rollouts that daft sees; None where it is not installed."""
+    try:
+        daft = importlib.import_module("daft")
+    except ModuleNotFoundError:
+        return None
+    frame = daft.read_deltalake(str(folder)).select("rollout_id").to_pydict()
+    return list(frame["rollout_id"])
 
 
 def told_by_the_doctor(root: Path) -> bool:
@@ -295,7 +319,7 @@ def contents(root: Path) -> dict[str, Any] | None:
     return found
 
 
-def prepare(root: Path) -> None:
+def prepare(root: Place) -> None:
     """A store with a policy, scored rollouts and a locked dataset of them."""
     import queries
     from s2d_store.datasets.build import build
@@ -319,34 +343,54 @@ def _lines(note: Path) -> int:
     return note.read_text().count("\n") if note.exists() else 0
 
 
+@contextlib.contextmanager
+def place(folder: Path, s3: bool) -> Iterator[Place]:
+    """Where the store lies: in a folder, or on an S3 server that lives as long as the block."""
+    if not s3:
+        yield folder / "store"
+        return
+    from s2d_store.storage.object_path import ObjectPath
+    from tests.support.object_server import BUCKET, running
+
+    (folder / "s3").mkdir()
+    with running(folder / "s3") as server:
+        os.environ.update(server.environment, S2D_CACHE=str(folder / "cache"))
+        yield ObjectPath.parse(f"s3://{BUCKET}/chaos")
+
+
+def rage(storm: Storm, seconds: float, flips: bool) -> None:
+    """Let everything happen for so long."""
+    for name in WRITERS:
+        storm.start_writer(name)
+    happenings: tuple[Callable[[], None], ...] = (
+        *(storm.kill, storm.stop, storm.maintain, storm.read),
+        *((storm.flip, storm.flip) if flips else ()),
+    )
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(storm.rng.uniform(0, 0.5))
+        storm.rng.choice(happenings)()
+        for name in [n for n, p in storm.writers.items() if not p.is_alive()]:
+            storm.lost.append(f"writer {name} ended by itself")
+            storm.start_writer(name)
+    storm.end()
+
+
 def main() -> None:
     """Run the storm, print what it did and the one line."""
     parser = argparse.ArgumentParser(description="A storm over one store; see the module.")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--s3", action="store_true", help="on an S3 server, without bit flips")
     options = parser.parse_args()
-    _CONTEXT.set_forkserver_preload(_PRELOAD)
     with tempfile.TemporaryDirectory(prefix="s2d-chaos-") as folder:
-        root, notes = Path(folder) / "store", Path(folder) / "notes"
+        notes = Path(folder) / "notes"
         notes.mkdir()
-        prepare(root)
-        storm = Storm(root, notes, random.Random(options.seed))
-        for name in WRITERS:
-            storm.start_writer(name)
-        happenings: tuple[Callable[[], None], ...] = (
-            *(storm.kill, storm.stop, storm.maintain, storm.read),
-            *(storm.flip, storm.flip),
-        )
-        end, died = time.monotonic() + options.seconds, []
-        while time.monotonic() < end:
-            time.sleep(storm.rng.uniform(0, 0.5))
-            storm.rng.choice(happenings)()
-            died += [n for n, p in storm.writers.items() if not p.is_alive()]
-            for name in died:
-                storm.lost.append(f"writer {name} ended by itself")
-                storm.start_writer(name)
-            died.clear()
-        storm.end()
+        with place(Path(folder), options.s3) as root:
+            _CONTEXT.set_forkserver_preload(_PRELOAD)
+            prepare(root)
+            storm = Storm(root, notes, random.Random(options.seed))
+            rage(storm, options.seconds, flips=not options.s3)
         commits = sum(_lines(notes / name) for name in WRITERS)
     for one in (*storm.lost, *storm.doubled, *storm.silent):
         print(one, file=sys.stderr)

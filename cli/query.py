@@ -13,6 +13,7 @@ from cli.options import DEFAULT_STORE, ParamOption, StoreOption, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     import duckdb
 
@@ -56,13 +57,21 @@ def query(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Let the SQL read and write other files.")
     ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Stop the query after so many seconds.", min=0.001)
+    ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(help="Most memory it may take, as 4GB; default: 80% of the machine's."),
+    ] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run SQL over the store's views, or a named query with parameters.
 
     Views: prompts, policies, rollouts, graded_rollouts (one row per rollout, with its verdict),
     tokens, topk, runs, updates, datasets and more; `s2d query "SHOW TABLES"` lists them, and
-    `s2d query "DESCRIBE rollouts"` the columns of one. docs/queries.md explains them.
+    `s2d query "DESCRIBE rollouts"` the columns of one. docs/queries.md explains them. Bounds for
+    SQL that somebody else wrote: `s2d query theirs.sql --timeout 60 --memory 4GB`.
     """
     from functools import partial
 
@@ -92,7 +101,7 @@ def query(
     if _SAMPLES_FIRST.search(statement):
         say("USING SAMPLE draws before WHERE filters; s2d sample --where draws after it")
     needed = f"{statement}\n{looked_up}"
-    con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed)
+    con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed, memory=memory)
     if isinstance(asked, queries.Query):
         values = parameters.resolve(asked, given, con)
         if "$seed" in statement:
@@ -104,7 +113,7 @@ def query(
     def run() -> None:
         with connection.errors():
             relation = _relation(
-                con, partial(opened.connect, moment, unsafe=unsafe), statement, bound
+                con, partial(opened.connect, moment, unsafe=unsafe, memory=memory), statement, bound
             )
         if relation is None:
             return
@@ -113,7 +122,7 @@ def query(
         else:
             out.write(relation, chosen, output)
 
-    _until_interrupted(con, run)
+    _until_interrupted(con, run, timeout)
 
 
 def _relation(
@@ -134,20 +143,43 @@ def _relation(
         return whole().sql(text, params=bound)
 
 
-def _until_interrupted(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:
-    """Run a query beside the main thread: DuckDB's fetches do not notice Ctrl-C by themselves."""
+def _until_interrupted(
+    con: duckdb.DuckDBPyConnection, work: Callable[[], None], timeout: float | None
+) -> None:
+    """Run a query beside the main thread: DuckDB's fetches do not notice Ctrl-C by themselves.
+
+    Raises:
+        QueryError: it ran longer than `timeout` seconds.
+    """
     from concurrent.futures import ThreadPoolExecutor, wait
+
+    from s2d_store.errors import QueryError
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
-            future.result()
+            if wait([future], timeout=timeout).done:
+                future.result()
+                return
+            _interrupt(con, future)
         except KeyboardInterrupt:
-            # An interrupt that comes before the query runs is lost, so it is repeated.
-            while not future.done():
-                con.interrupt()
-                wait([future], timeout=0.1)
+            _interrupt(con, future)
             raise
+    if future.exception() is not None:
+        raise QueryError(
+            f"the query was stopped after {timeout:g} s",
+            "--timeout allows no more",
+            "select fewer rows, or raise --timeout",
+        )
+
+
+def _interrupt(con: duckdb.DuckDBPyConnection, future: Future[None]) -> None:
+    """Until the query ends: an interrupt that comes before it runs is lost, so it is repeated."""
+    from concurrent.futures import wait
+
+    while not future.done():
+        con.interrupt()
+        wait([future], timeout=0.1)
 
 
 def find(text: str) -> queries.Query | str:

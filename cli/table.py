@@ -19,6 +19,7 @@ _HIDDEN = (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 
 _CONTROLS = {
     i: f"\\x{i:02x}" if i < 256 else f"\\u{i:04x}" for i in _HIDDEN if chr(i) not in "\t\n"
 }
+_CSV_CONTROLS = {i: text for i, text in _CONTROLS.items() if chr(i) != "\r"}
 # A spreadsheet runs what begins so.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -153,7 +154,7 @@ def _records(
 
 
 def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """Rows as CSV, a text each; text that a spreadsheet would run begins with an apostrophe."""
+    """Rows as CSV, a text each: controls spelled out, an apostrophe before a formula."""
     import csv
     import io
 
@@ -166,9 +167,10 @@ def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
 def _csv_cell(value: Any) -> Any:
     if value is None:
         return ""
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    value = value.translate(_CSV_CONTROLS)
+    return f"'{value}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else value
 
 
 def record(columns: Sequence[str], row: Row) -> str:

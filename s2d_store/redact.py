@@ -10,10 +10,15 @@ MASK = "***"
 # Shorter values of the environment are words that stand in many texts.
 MIN_SECRET_CHARS = 8
 # Patterns are text: compiled by re on first use, they cost the start of a command nothing.
-_VARIABLE = r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$"
+_VARIABLE = (
+    r"(?:(?:^|_)(?:(?:API)?(?:KEY|TOKEN)|PASS|PWD|PAT)|SECRET|PASSWORD|PASSWD|PASSPHRASE"
+    r"|CREDENTIAL)S?$"
+)
+_NOT_SECRET = ("PWD", "OLDPWD")
 _NAME = (
-    r"(?:\w+[_-])?(?:(?:api|access|secret|private|auth|session|security)[_-]?(?:key|token)"
-    r"|hf[_-]token|password|passwd|passphrase|secret|credentials?)"
+    r"(?:\w+[_-])?(?:(?:api|access|secret|private|auth|session|security|signing|encryption)"
+    r"[_-]?(?:key|token)|hf[_-]token|\w{0,30}password|passwd|passphrase|\w{0,30}secret|credential"
+    r"|(?<=[_-])(?:pass|pwd))s?"
 )
 _SECRET_NAME = rf"{_NAME}|token|sig(?:nature)?|authorization"
 _VALUE = r"""(?:'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|[^\s'",;&)}\]]+)"""
@@ -25,15 +30,28 @@ _PATTERNS = (
     (rf"(\bauthorization\b['\"]?\s*[=:]\s*)(?:(?:Basic|Bearer)\s+)?{_VALUE}", rf"\1{MASK}"),
     (r"\b(Bearer)\s+[\w.~+/=-]{16,}", rf"\1 {MASK}"),
     # Tokens that are known by their form: of hubs, model services and clouds.
-    (r"\b(?:hf_|sk-|gh[pousr]_|AKIA)[A-Z0-9_-]{16,}", MASK),
+    (
+        r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|AKIA|ASIA|glpat-|xox[abeoprs]-|xapp-|AIza|pypi-AgEI)"
+        r"[A-Z0-9_-]{16,}",
+        MASK,
+    ),
+    # JSON web tokens: header, payload and signature, the first two of JSON.
+    (r"\beyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*", MASK),
+    # --api-key VALUE
+    (rf"((?:^|\s)--?(?:{_NAME}|token)\s+)(?!-){_VALUE}", rf"\1{MASK}"),
 )
 
 
 def redact(text: str) -> str:
-    """The text with secrets masked: values of the environment's *_KEY, *_TOKEN, *_SECRET and
-    *_PASSWORD, user and password of a URL, values behind such a name, and tokens known by form.
+    """The text with secrets masked: values of the environment's *_KEY, *_TOKEN, *_PASS, *SECRET and
+    *PASSWORD (plurals too), user and password of a URL, values behind such a name, and tokens
+    known by form.
     """
-    values = {v for name, v in os.environ.items() if re.search(_VARIABLE, name, re.I)}
+    values = {
+        value
+        for name, value in os.environ.items()
+        if re.search(_VARIABLE, name, re.I) and name not in _NOT_SECRET
+    }
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= MIN_SECRET_CHARS:
             text = text.replace(value, MASK)

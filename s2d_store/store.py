@@ -165,6 +165,7 @@ class Store:
         unsafe: bool = False,
         text: str | None = None,
         definitions: Mapping[str, str] | None = None,
+        memory: str = "",
     ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with every view and macro over one snapshot.
 
@@ -175,12 +176,13 @@ class Store:
             unsafe: let SQL read and write files outside the store.
             text: make only the views and macros that this SQL names, which is faster.
             definitions: SQL of views and macros that take the place of the installed ones.
+            memory: most memory that queries may take, as `4GB`; default: 80% of the machine's.
         """
         snap = as_of
         if not isinstance(snap, Snapshot):
             snap = snapshot.read(self.root, snap, connection.reach(text, definitions).tables)
         return connection.connect(
-            self.root, snap, unsafe=unsafe, text=text, definitions=definitions
+            self.root, snap, unsafe=unsafe, text=text, definitions=definitions, memory=memory
         )
 
     def sql(

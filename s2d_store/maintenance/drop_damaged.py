@@ -1,7 +1,8 @@
 """Take damaged files out of their tables, and with lost rollouts the rows that hang on them.
 
 A reward or a score belongs to tokens. The rollout that comes back has the same id but, on another
-engine or card, perhaps other tokens; so what was said of the lost ones goes with them.
+engine or card, perhaps other tokens; so what was said of the lost ones goes with them. So do scores
+whose ids were written with a rank table that is lost: nothing else says which ids they are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from s2d_store.maintenance.compact import replace_files
 from s2d_store.maintenance.examine import Damage
 from s2d_store.maintenance.file_health import DataFile
 from s2d_store.maintenance.reopen_rounds import reopen_rounds, runs_of
-from s2d_store.schema import TABLES
+from s2d_store.schema import TABLES, TOKEN_RANKS, TOPK
 from s2d_store.sql import connection
 from s2d_store.storage import content_hash
 from s2d_store.storage.disk_errors import disk_errors
@@ -31,6 +32,8 @@ from s2d_store.tables.snapshot import Snapshot, table_path
 from s2d_store.tables.table_state import LiveFile
 
 CHILD_TABLES = ("rewards", "topk")
+# Scores go before the rank tables that they are written with.
+_ORDER = (*(name for name in reversed(TABLES) if name != TOKEN_RANKS.name), TOKEN_RANKS.name)
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ def drop_damaged(store: Store, damages: Sequence[Damage], *, lost: bool = False)
         _refuse_writers(store)
         snap = without_damaged_files(store.snapshot(), damages)
         # Children first: a reader never sees a rollout without what belongs to it.
-        for name in reversed(TABLES):
+        orphaning = bool(lost or by_table["rollouts"])
+        for name in _ORDER:
             taken = [file.live for file in by_table[name] if file.live]
             replacements: list[journal.NewFile] = []
-            if name in CHILD_TABLES and (lost or by_table["rollouts"]):
+            unranked = name == TOPK.name and bool(by_table[TOKEN_RANKS.name])
+            if name in CHILD_TABLES and (orphaning or unranked):
                 gone, old, replacements = _without_orphaned(store, snap, name, children[name])
                 taken += old
                 if gone:
@@ -115,21 +120,24 @@ def _refuse_writers(store: Store) -> None:
 def _without_orphaned(
     store: Store, snap: Snapshot, name: str, files: Sequence[str]
 ) -> tuple[int, list[LiveFile], list[journal.NewFile]]:
-    """Rows of a table whose rollout is gone: their number, the files that hold them, and those
-    files written anew without them.
+    """Rows of a table whose rollout or rank table is gone: their number, the files that hold them,
+    and those files written anew without them.
     """
-    con = connection.connect_raw(
-        store.root, {"rollouts": snap.files["rollouts"], name: tuple(files)}
-    )
     if not files:
         return 0, [], []
+    origins = ("rollouts", TOKEN_RANKS.name)
+    con = connection.connect_raw(store.root, {origin: snap.files[origin] for origin in origins})
     paths = ", ".join(connection.file_literal(file) for file in files)
+    source = (
+        f"read_parquet([{paths}], filename = true, file_row_number = true, "
+        "hive_partitioning = false)"
+    )
+    columns = f"SELECT filename, file_row_number AS row FROM {source}"
+    text = f"{columns} ANTI JOIN raw.rollouts USING (rollout_id)"
+    if name == TOPK.name:
+        text += f" UNION {columns} WHERE ranks_id NOT IN (SELECT ranks_id FROM raw.token_ranks)"
     with connection.errors():
-        lost = con.sql(
-            "SELECT filename, rollout_id FROM "
-            f"read_parquet([{paths}], filename = true, hive_partitioning = false) "
-            "ANTI JOIN raw.rollouts USING (rollout_id)"
-        ).to_arrow_table()
+        lost = con.sql(text).to_arrow_table()
     folder = table_path(store.root, name)
     state = table_state.newest(folder)
     paths_there = table_state.file_paths(folder, state)
@@ -137,9 +145,9 @@ def _without_orphaned(
     replaced: list[LiveFile] = []
     replacements: list[journal.NewFile] = []
     for file in lost.column("filename").unique().to_pylist():
-        ids = lost.filter(pc.equal(lost.column("filename"), file)).column("rollout_id")
+        rows = lost.filter(pc.equal(lost.column("filename"), file)).column("row")
         replaced.append(known[file])
-        replacements += _rewrite(folder, name, known[file], ids)
+        replacements += _rewrite(folder, name, known[file], rows)
     return lost.num_rows, replaced, replacements
 
 
@@ -149,7 +157,8 @@ def _rewrite(
     """A file's other rows in a file beside it; none where nothing is left."""
     with content_hash.open_verified(folder / file.path) as local, pq.ParquetFile(local) as old:
         table = old.read()
-    kept = table.filter(pc.invert(pc.is_in(table.column("rollout_id"), value_set=lost)))
+    rows = pa.array(range(table.num_rows), lost.type)
+    kept = table.filter(pc.invert(pc.is_in(rows, value_set=lost)))
     if kept.num_rows == 0:
         return
     values = dict(file.partition_values)

@@ -37,6 +37,7 @@ _IDENTIFYING_COLUMNS = {
     "rollouts": ("prompt_id", "policy_id"),
     "rewards": ("run_id", "verifier_version", "rollout_id"),
     "topk": ("run_id", "support", "k", "rollout_id"),
+    "token_ranks": ("tokenizer_fingerprint",),
     "datasets": ("name",),
     "dataset_rows": (),
     "updates": ("run_id", "dataset_id"),
@@ -89,6 +90,7 @@ class Advisor:
             "rollouts": self._rollouts,
             "rewards": self._rewards,
             "topk": self._topk,
+            "token_ranks": self._token_ranks,
             "datasets": self._datasets,
             "dataset_rows": self._datasets,
             "updates": self._updates,
@@ -207,6 +209,15 @@ class Advisor:
             distinct = held.select(["support", "k"]).group_by(["support", "k"]).aggregate([])
             keys = [(row["support"], row["k"]) for row in distinct.to_pylist()]
         return self._score_again(file.partition["scorer_policy_id"], runs, keys)
+
+    def _token_ranks(self, file: DataFile, held: pa.Table) -> Iterable[str]:
+        """A rank table cannot be made again: scores that were written with it are."""
+        named = held.column(0).unique().to_pylist() if held.num_columns else None
+        rows = self._con.execute(
+            queries.internal("scores_of_tokenizers"), {"fingerprints": named}
+        ).fetchall()
+        for scorer, run_id, *key in rows:
+            yield from self._score_again(scorer, [run_id], [tuple(key)])
 
     def _datasets(self, file: DataFile, held: pa.Table) -> Iterable[str]:
         if file.table == "dataset_rows":

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 import queries
-from s2d_store.errors import QueryError, StoreError
+from s2d_store.errors import InputError, QueryError, StoreError
 from s2d_store.schema import FILES_ALONE, TABLES, TIMESTAMP, TOKEN_RANKS, TOPK, Table
 from s2d_store.sql.functions import create_functions
 from s2d_store.storage.backend import backend_of
@@ -36,6 +36,7 @@ def connect(
     unsafe: bool = False,
     text: str | None = None,
     definitions: Mapping[str, str] | None = None,
+    memory: str = "",
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB whose views read the snapshot's Parquet files.
 
@@ -47,6 +48,7 @@ def connect(
             of the time of a small query. None makes all.
         definitions: CREATE statements by name, in an order that works, that take the place of the
             installed views and macros of these names, as a lock pins them.
+        memory: most memory that queries may take, as `4GB`; default: 80% of the machine's.
 
     Unless `unsafe`, SQL reaches no file but the store's and its own spill files, no network, and no
     setting. It could still write in those folders, which is why a user's text goes through
@@ -55,6 +57,7 @@ def connect(
     Raises:
         StoreError: a file of the snapshot is missing, damaged, or lacks a column; or the folder for
             spill files is somebody else's.
+        InputError: `memory` is no amount of memory.
     """
     given, reached = dict(definitions or {}), reach(text, definitions)
     made = {name: sql for name, sql in reached.made.items() if name not in given}
@@ -70,6 +73,8 @@ def connect(
             con.execute(statement)
     if text is not None:
         prepare(con, text)
+    if memory:
+        _limit_memory(con, memory)
     if not unsafe:
         spill = _spill_folder()
         con.execute(f"SET temp_directory = {literal(spill)}")
@@ -89,6 +94,17 @@ def connect(
             if name in over:
                 con.execute(made[name])
     return con
+
+
+def _limit_memory(con: duckdb.DuckDBPyConnection, memory: str) -> None:
+    try:
+        con.execute("SET memory_limit = $1", [memory])
+    except duckdb.Error as error:
+        raise InputError(
+            f"{memory!r} is no amount of memory",
+            _first_line(error),
+            "write for example 4GB or 500MB",
+        ) from error
 
 
 class Reach(NamedTuple):
@@ -244,6 +260,12 @@ def errors() -> Iterator[None]:
             "the query reaches outside the store",
             _message(error),
             "s2d query --unsafe lets SQL read and write other files",
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise QueryError(
+            "the query needs more memory or spill space than it may take",
+            _first_line(error),
+            "select fewer rows or columns, raise --memory, or set TMPDIR to a larger disk",
         ) from error
     except duckdb.Error as error:
         raise QueryError("the query failed", _message(error), _next_command(error)) from error

@@ -12,7 +12,7 @@ from s2d_store.sql.connection import errors
 _READS = ("SELECT", "MULTI")  # MULTI: PIVOT without IN, which DuckDB runs as two statements
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?(\s*\([a-z_, ]*\))?", re.IGNORECASE)
 # DuckDB 2 takes them inside WITH, and calls the whole a SELECT.
-_WRITING_WORD = re.compile(r"\b(COPY|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_WRITING_WORD = re.compile(r"\b(COPY|INSERT|UPDATE|DELETE|MERGE|TRUNCATE)\b", re.IGNORECASE)
 _NODE = re.compile(r'"type":"(\w+)_NODE"')
 _READING_NODES = {"SELECT", "SET_OPERATION", "CTE", "RECURSIVE_CTE"}
 

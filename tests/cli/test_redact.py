@@ -35,6 +35,12 @@ MASKED = {
     "sent Bearer abcdefghijklmnopqrst": "sent Bearer ***",
     "hf_abcdefghijklmnopqrstuvwxyz": "***",
     "key sk-abcdefghijklmnopqrstuvwxyz!": "key ***!",
+    "glpat-abcdefghijklmnopqrst and AIzaSyA-abcdefghijklmnopqrst": "*** and ***",
+    "xoxb-123456789012-abcdefgh": "***",
+    "jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl.": "jwt ***.",
+    "s2d x --api-key secret --hf-token 's e' -n 4": "s2d x --api-key *** --hf-token *** -n 4",
+    "DB_PASS=secret MYSECRETS=secret PGPASSWORD=secret": "DB_PASS=*** MYSECRETS=*** PGPASSWORD=***",
+    "API_KEYS: secret; db-pwd=secret": "API_KEYS: ***; db-pwd=***",
 }
 KEPT = [
     "eos_token: '</s>', pad_token=3, max_tokens: 512",
@@ -44,6 +50,8 @@ KEPT = [
     "http://localhost:8000/v1 a@b.c user@host:path",
     "run generate-teacher-1a2b3c4d, key: 5",
     "disk-abcdefghijklmnopqrstuvwxyz",
+    "pass=3 of 4, bypass: 7, compass=north, --eos-token </s>, --max-tokens 512",
+    "eyJustAName.x and hf_model",
 ]
 
 
@@ -59,13 +67,18 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_values_of_the_environment_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_TOKEN", "WANDB_API_KEY", "MY_SECRET", "db_password", "KEY"):
+    for name in (
+        *("HF_TOKEN", "WANDB_API_KEY", "MY_SECRET", "db_password", "KEY"),
+        *("DB_PASS", "MYSECRETS", "PGPASSWORD", "API_KEYS", "MYSQL_PWD", "GITHUB_PAT"),
+    ):
         monkeypatch.setenv(name, f"value-of-{name}")
         assert redact(f"at value-of-{name}.") == "at ***."
     monkeypatch.setenv("X_KEY", "short")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "not-a-secret")
     monkeypatch.setenv("MONKEYS", "also-no-secret")
-    text = "short not-a-secret also-no-secret"
+    monkeypatch.setenv("PWD", "/a-folder")
+    monkeypatch.setenv("BYPASS", "no-secret-either")
+    text = "short not-a-secret also-no-secret /a-folder no-secret-either"
     assert redact(text) == text
 
 

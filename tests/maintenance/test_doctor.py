@@ -233,6 +233,23 @@ def test_scores_are_made_again_by_their_run(full: S2D, store: Store) -> None:
     assert open_dataset(store, "w").lock.counts["rows"] == 32, "its own files are whole"
 
 
+def test_scores_go_with_a_lost_rank_table_and_come_back(full: S2D, store: Store) -> None:
+    text = "SELECT rollout_id, scorer_policy_id, support, k FROM raw.topk ORDER BY ALL"
+    keys = store.sql(text).fetchall()
+    for path in files(store, "token_ranks"):
+        damage_column(path, "token_ids")
+    assert full("query", "SELECT token_ids FROM topk").code == 1
+    dropped = full("doctor", "--drop-damaged", "--yes")
+    assert dropped.code == 0, dropped.err
+    assert store.sql("SELECT count(*) FROM topk").fetchall() == [(0,)], "none can be read"
+    commands = repairs(dropped.out, store)
+    assert {c[0] for c in commands} == {"score", "dataset"}
+    assert all(full(*command).code == 0 for command in commands if command[0] == "score")
+    assert store.sql(text).fetchall() == keys
+    assert len(store.sql("SELECT token_ids FROM topk").fetchall()) == len(keys)
+    assert full("query", "SELECT count(*) FROM token_ranks").code == 0
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 

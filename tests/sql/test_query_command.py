@@ -52,6 +52,8 @@ def test_sql_prints_a_table(query: Query) -> None:
 def test_what_a_model_wrote_does_not_steer_the_terminal(query: Query) -> None:
     done = query("SELECT 'a' || chr(27) || ']52;c;eA==' || chr(7) || chr(155) || 'é' AS text")
     assert done.out.splitlines()[1].strip() == r"a\x1b]52;c;eA==\x07\x9bé"
+    done = query("SELECT '=1+1' || chr(27) AS text, -1 AS n", "--format", "csv")
+    assert done.out == "text,n\n'=1+1\\x1b,-1\n"
 
 
 def test_parameters_are_bound_never_pasted(query: Query) -> None:
@@ -242,3 +244,15 @@ def test_ctrl_c_ends_a_long_query(filled: Store) -> None:
     code, out, err = made_stores.finish(process)
     assert (code, out) == (130, "")
     assert err.startswith("error: stopped by Ctrl-C") and "Traceback" not in err
+
+
+def test_bounds_of_time_and_memory_are_one_error(query: Query) -> None:
+    long = "SELECT count(*) FROM range(100000000000) a (i), range(1000) b (j) WHERE i % 7 = j"
+    done = query(long, "--timeout", "0.2")
+    assert (done.code, done.out) == (1, "")
+    assert "the query was stopped after 0.2 s" in done.err and "--timeout" in done.err
+    assert query("SELECT 1 AS a", "--timeout", "60", "--format", "csv").out == "a\n1\n"
+    done = query("SELECT list(i) FROM range(30000000) r(i)", "--memory", "20MB")
+    assert done.code == 1 and "more memory or spill space" in done.err and "--memory" in done.err
+    done = query("SELECT 1", "--memory", "much")
+    assert done.code == 1 and "'much' is no amount of memory" in done.err

@@ -19,11 +19,14 @@ import pytest
 import queries
 from s2d_store.datasets.build import build
 from s2d_store.errors import TrainingError
+from s2d_store.maintenance.compact import compact
+from s2d_store.maintenance.examine import examine
 from s2d_store.maintenance.vacuum import vacuum
 from s2d_store.runs import record
 from s2d_store.store import Store
+from s2d_store.tables import table_state
 from tests.conftest import Cli
-from tests.support import made_stores, synthetic
+from tests.support import made_stores, small_commits, synthetic
 from tests.support.faulty_disks import can_mount_read_only, read_only, small_disk
 from tests.support.locked_datasets import bigram_rows, write_locked
 
@@ -167,6 +170,26 @@ def test_a_run_ends_as_it_ended_whatever_the_clock_says(
         assert status() == "running", "taken up again"
         raise KeyboardInterrupt
     assert status() == "interrupted"
+
+
+def test_writers_with_clocks_years_apart_lose_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As machines that share a folder over a network have them: each commit looks older."""
+    for i, year in enumerate((2090, 1999, 2050, 1980)):
+        moment = datetime(year, 1, 1, tzinfo=UTC).timestamp()
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        store.commit(small_commits.rows(f"w{i % 2}", i, "p"), fresh=True)
+        versions = store.snapshot().versions
+    monkeypatch.undo()
+    rows = "SELECT round, count(*) FROM rollouts GROUP BY 1 ORDER BY 1"
+    whole = [(i, 2) for i in range(4)]
+    assert store.sql(rows).fetchall() == store.sql(rows, as_of=versions).fetchall() == whole
+    list(compact(store))
+    vacuum(store, older_than_s=-1)
+    table_state.forget()
+    assert Store.open(store.root).sql(rows).fetchall() == whole
+    assert [fault for fault in examine(store).faults if "policy" not in fault] == []
 
 
 def test_a_jump_of_the_clock_does_not_make_a_live_writers_file_old(locked: Store) -> None:
