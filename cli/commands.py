@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Entry] = {
     "policies": Entry("cli.policies:app", SAMPLE, "Policies: registered models, with parents."),
     "generate": Entry("cli.generate:generate", SAMPLE, "Sample rollouts and store them."),
     "import": Entry("cli.import_:import_", SAMPLE, "Bring in rollouts of other systems."),
+    "capture": Entry("cli.capture:capture", SAMPLE, "Store what clients ask of a server."),
     "verify": Entry("cli.verify:verify", SAMPLE, "Grade stored rollouts."),
     "verifiers": Entry("cli.verifiers:app", SAMPLE, "Verifiers: versions, withdrawn verdicts."),
     "score": Entry("cli.score:score", SAMPLE, "Store a policy's top-k logprobs on rollouts."),

@@ -44,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(
             f"cannot listen at {host}, port {port}",
             getattr(error, "strerror", None) or str(error),
-            "s2d view --port 0 takes any free port",
+            "--port 0 takes any free port",
         ) from error
     listening.listen(128)
     return listening

@@ -1,5 +1,5 @@
--- question: what was imported, and so spent elsewhere?
--- grain: one row per import run, policy, role and purpose
+-- question: what was imported or captured, and so spent elsewhere?
+-- grain: one row per run that imported or captured, policy, role and purpose
 -- params:
 --   purpose: train|eval = NULL -- rollouts that count; NULL: both
 -- columns: run_id, policy, role, purpose, rollouts, sampled_tokens, prompts
@@ -14,6 +14,6 @@ SELECT
     count(DISTINCT r.prompt_id) AS prompts
 FROM raw.rollouts AS r
 LEFT JOIN raw.policies AS o USING (policy_id)
-WHERE r.origin = 'imported' AND ($purpose IS NULL OR r.purpose = $purpose)
+WHERE r.origin <> 'sampled' AND ($purpose IS NULL OR r.purpose = $purpose)
 GROUP BY ALL
 ORDER BY r.run_id, policy, r.role, r.purpose

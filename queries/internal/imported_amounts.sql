@@ -1,7 +1,7 @@
--- question: how much was imported in all?
+-- question: how much was imported or captured in all?
 -- grain: one row
 -- params: none
 -- columns: rollouts, sampled_tokens
 SELECT count(*) AS rollouts, coalesce(sum(sampled_tokens), 0)::BIGINT AS sampled_tokens
 FROM rollouts
-WHERE origin = 'imported'
+WHERE origin <> 'sampled'

@@ -167,7 +167,7 @@ def _stored(store: Store) -> tuple[set[int], dict[str, int]]:
 
 def _commit(store: Store, config: ImportConfig, done: Imported, rows: Rows) -> None:
     taken = rows.take()
-    tables = {name: _table(name, found) for name, found in taken.items() if found}
+    tables = {name: table_of(name, found) for name, found in taken.items() if found}
     if "rollouts" in tables:
         _count(done, tables["rollouts"])
     if "rewards" in tables:
@@ -189,7 +189,7 @@ def _count(done: Imported, rollouts: pa.Table) -> None:
         done.tokens += pc.sum(rollouts.column("sampled_tokens")).as_py() or 0
 
 
-def _table(name: str, rows: list[Row]) -> pa.Table:
+def table_of(name: str, rows: list[Row]) -> pa.Table:
     """Rows as a table; columns that no row has are left to be null."""
     schema = without_encoding(TABLES[name]).schema
     present = set().union(*(row.keys() for row in rows))

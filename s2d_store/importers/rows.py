@@ -49,6 +49,7 @@ class Rows:
         run_id: the import's run.
         stored: rollouts that the store has, or that stand in this import already.
         sizes: rollouts of each group so far.
+        origin: imported or captured.
         copies: rollouts that stood in the store or above.
         notes: what was noticed, by kind.
     """
@@ -61,6 +62,7 @@ class Rows:
     tokens: TokenUse | None
     stored: set[int]
     sizes: dict[str, int]
+    origin: str = "imported"
     copies: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     tables: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in _TABLES})
@@ -178,7 +180,7 @@ class Rows:
             "role": self.config.role,
             "run_id": self.run_id,
             "group_id": group_id,
-            "origin": "imported",
+            "origin": self.origin,
             "source": self._source(record, found),
             "prompt_id": found.prompt_id,
             "policy_id": policy_id,

@@ -93,11 +93,11 @@ def _make(requests: Requests, line: Line) -> Iterator[Read]:
         yield from _scored(shared, whole)
         return
     for part, choice in enumerate(body["choices"]):
-        rest = None if part else without(whole, _held(body))
-        yield _sampled(shared, asked, body, part, choice, rest)
+        rest = None if part else without(whole, held(body))
+        yield sampled(shared, asked, body, part, choice, rest)
 
 
-def _held(body: Mapping[str, Any]) -> list[str]:
+def held(body: Mapping[str, Any]) -> list[str]:
     """Paths of what the rows of a request's choices have."""
     held = [*_HELD, f"{_CHOICE}.index", f"{_CHOICE}.message", f"{_CHOICE}.finish_reason"]
     for part, choice in enumerate(body["choices"]):
@@ -116,7 +116,7 @@ def _held(body: Mapping[str, Any]) -> list[str]:
 _ENTRY = ("token", "logprob")
 
 
-def _sampled(
+def sampled(
     shared: Mapping[str, Any],
     asked: Mapping[str, Any],
     body: Mapping[str, Any],
@@ -124,6 +124,16 @@ def _sampled(
     choice: Mapping[str, Any],
     rest: Any,
 ) -> Record:
+    """One choice of a chat completion.
+
+    Args:
+        shared: fields of `Record` that a request's choices have in common.
+        asked: the request's body: its messages.
+        body: the answer: `prompt_token_ids`.
+        part: which of the answer's rollouts.
+        choice: with `message`, and `token_ids` and `logprobs` where the server gave them.
+        rest: what no column holds.
+    """
     content, tokens = _content(choice), _ids(choice)
     logprobs = None
     if content and tokens is not None and len(content) == len(tokens):
