@@ -104,7 +104,7 @@ class RowGroups:
             groups = np.searchsorted(starts, position[rows], side="right") - 1
             for run in _runs(groups):
                 group = int(groups[run.start])
-                table = self._group(index, group, wanted)
+                table = self._group(index, group, wanted, run.stop - run.start)
                 inside = position[rows[run]] - starts[group]
                 if alone and len(inside) < table.num_rows:
                     table, inside = take(table, inside), np.arange(len(inside))
@@ -127,8 +127,12 @@ class RowGroups:
             self._footers.move_to_end(index)
             return self._footers[index]
 
-    def _group(self, index: int, group: int, wanted: Sequence[str]) -> pa.Table:
-        """One row group with what the wanted columns are decoded from."""
+    def _group(self, index: int, group: int, wanted: Sequence[str], chosen: int) -> pa.Table:
+        """One row group with what the wanted columns are decoded from.
+
+        It is kept for the next rows that are asked for, unless all of its rows are chosen now: its
+        memory then serves the next row group.
+        """
         metadata, _ = self._footer(index)
         key = index, group, tuple(wanted)
         with self._lock:
@@ -140,6 +144,8 @@ class RowGroups:
                         table = file.read_row_group(group, columns=columns).combine_chunks()
                 except (OSError, pa.ArrowInvalid, KeyError) as error:
                     raise self._unreadable(index, error) from error
+                if chosen >= table.num_rows:
+                    return table
                 self._tables[key] = table
                 self._bytes += table.nbytes
                 while self._bytes > CACHE_BYTES and len(self._tables) > 1:
