@@ -51,14 +51,22 @@ def commands(store: Path) -> dict[str, list[str]]:
 
 
 def make_store(folder: Path, files: int) -> None:
-    """A store with as many files of prompts, a prompt each."""
-    from s2d_store import prompts
+    """A store with as many files of prompts, a prompt each.
+
+    They are committed without `prompts.add`, which compares with every stored prompt: its cost
+    grows with the square of the files.
+    """
+    import pyarrow as pa
+
+    from s2d_store.prompts.rows import PromptOptions, to_row
+    from s2d_store.schema import TABLES
     from s2d_store.store import Store
 
-    store, options = Store.init(folder), prompts.PromptOptions(source="made")
+    store, options = Store.init(folder), PromptOptions(source="made")
     for i in range(files):
-        record = {"question": f"{i} + {i}", "answer": str(2 * i)}
-        prompts.add(store, [(f"line {i}", record)], options)
+        row = to_row(f"line {i}", {"question": f"{i} + {i}", "answer": str(2 * i)}, options)
+        table = pa.Table.from_pylist([row], schema=TABLES["prompts"].schema)
+        store.commit({"prompts": table}, fresh=True)
 
 
 def timed(command: list[str], tree: Path) -> tuple[float, float]:
