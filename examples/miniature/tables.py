@@ -167,8 +167,10 @@ def circumstances(task: TaskResults) -> str:
     dates = sorted({seed["date"] for seed in task.seeds})
     codes = sorted({seed["code_version"] for seed in task.seeds})
     versions = sorted({seed["versions"].get("torch", "?") for seed in task.seeds})
+    noun = "Seed" if len(task.seeds) == 1 else "Seeds"
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return (
-        f"Seeds {seeds} ({len(task.seeds)} of {len(task.recipe.seeds)}), made {dates[0]} to"
-        f" {dates[-1]} by s2d {', '.join(codes)} with torch {', '.join(versions)};"
-        f" {minutes:.0f} minutes of one process per seed, evaluation included."
+        f"{noun} {seeds} ({len(task.seeds)} of {len(task.recipe.seeds)}), made {days}"
+        f" by s2d {', '.join(codes)} with torch {', '.join(versions)};"
+        f" {minutes:.0f} minutes of one process per seed by the clock, other work beside it."
     )
