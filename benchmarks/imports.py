@@ -3,10 +3,11 @@
     python -m benchmarks.imports                      # small rows of text, and rows with token ids
     python -m benchmarks.imports --alone 1000000      # peak of memory of one import of small rows
 
-The bare reads parse and keep columns in memory: `pyarrow.json.read_json`, and DuckDB's `read_json`
-into a table. An import parses too, and then checks, maps, hashes, writes Parquet and commits. They
-take turns in one run, each with a warm file cache. Seconds are CPU seconds of the process, all its
-threads together: the peers read on every core, and an import maps rows on one.
+The bare reads parse and keep columns in memory: `pyarrow.json.read_json`, and DuckDB's
+`read_json` into a table; Python's `json.loads`, line by line, keeps nothing. An import parses
+too, and then checks, maps, hashes, writes Parquet and commits. They take turns in one run, each
+with a warm file cache. Seconds are CPU seconds of the process, all its threads together: the
+peers read on every core, and an import maps rows on one.
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ def with_duckdb(path: Path) -> None:
     assert con.execute("SELECT count(*) FROM t").fetchall() != [(0,)]
 
 
+def with_json(path: Path) -> None:
+    """Python objects, each dropped: what a reader that maps rows in Python costs at least."""
+    with path.open("rb") as file:
+        assert sum(len(json.loads(line)) for line in file)
+
+
 def rows_per_second(read: Callable[[], None], n: int) -> float:
     """Rows per CPU second."""
     began = time.process_time()
@@ -92,6 +99,7 @@ def compare(path: Path, form: str, n: int, rounds: int) -> dict[str, float]:
         "import": lambda: imported(path, form),
         "pyarrow": lambda: with_pyarrow(path),
         "duckdb": lambda: with_duckdb(path),
+        "json": lambda: with_json(path),
     }
     speeds: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(rounds):
@@ -139,7 +147,7 @@ def main() -> None:
         for name, speeds in report.items():
             ours = speeds["import"]
             print(f"{name}: import {ours:,.0f} rows per CPU second", end="")
-            for peer in ("pyarrow", "duckdb"):
+            for peer in ("pyarrow", "duckdb", "json"):
                 print(f"; {ours / speeds[peer]:.3f} of {peer}'s {speeds[peer]:,.0f}", end="")
             print()
     if args.json:
