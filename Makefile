@@ -56,7 +56,7 @@ chaos: $(VENV)/.dev ## a storm of two minutes over one store (ARGS="--seconds 36
 
 # The site's generator, too, in an environment of its own.
 docs: .venv-docs/.installed ## build the docs as a site that needs no network: site/index.html
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "site/index.html"
 
 lint: $(VENV)/.dev ## style, format, types, layers, SQL, generated docs, dependency audit

@@ -17,6 +17,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "files"
+# What `make miniature` writes, whose run takes hours: before its first one these are no links.
+MADE = ("docs/miniature.svg", "examples/miniature/results")
 # Browsers refuse web workers of file://; plugin `offline` takes this from a server. MIT licence.
 SHIM = "https://unpkg.com/iframe-worker/shim"
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
@@ -53,6 +55,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     own = page.file.src_uri
     is_linked = own.startswith(f"{FOLDER}/")
     source = own.removeprefix(f"{FOLDER}/") if is_linked else f"docs/{own}"
+    for made in MADE:
+        if not (ROOT / made).exists():
+            link = re.escape(posixpath.relpath(made, posixpath.dirname(source)))
+            markdown = re.sub(rf"!?\[([^\]]*)\]\({link}\)", r"\1", markdown)
 
     def linked(match: re.Match[str]) -> str:
         before, link, after = match.groups()
