@@ -110,7 +110,7 @@ ROUTES = (
     Route(
         "same-size teacher",
         "teacher RL on 1H + 2H",
-        "here `.student` copies; in the miniature `warmup-same-size`, `bridge-same-size`",
+        "copies `.student` of R3-full's; in the miniature `warmup-same-size`, `bridge-same-size`",
         "query `lineage`",
         (),
         {"bridge-same-size": "76.5"},
@@ -165,7 +165,7 @@ def _claims(found: Sequence[TaskResults]) -> str:
 
 
 def _heads(found: Sequence[TaskResults]) -> list[str]:
-    return [f"{task.name}, {len(task.seeds)} seeds" for task in found]
+    return [task.title for task in found]
 
 
 def _short(verdict: Verdict) -> str:

@@ -44,6 +44,11 @@ class TaskResults:
         """The task's name."""
         return self.recipe.name
 
+    @property
+    def title(self) -> str:
+        """Its name and how many seeds there are."""
+        return f"{self.name}, {len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
+
     @cached_property
     def arms(self) -> tuple[str, ...]:
         """What was evaluated, in the recipe's order."""
