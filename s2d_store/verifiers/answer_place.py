@@ -111,8 +111,8 @@ class Place:
 
     Attributes:
         text: the answer as it was written.
-        how: `box`, `tag`, `hash`, `whole`, `stated` or `number`; `prose` where the answer is
-            still to be found in the text.
+        how: `box`, `tag`, `hash`, `whole`, `stated` or `number`; `bound` for what is no value,
+            as "more than 5"; `prose` where the answer is still to be found in the text.
     """
 
     text: str
@@ -208,14 +208,14 @@ def _hashed(text: str) -> str | None:
 def _in_prose(text: str) -> list[Place]:
     cleaned = _REJECTED.sub(" ", _NEGATED.sub(" ", without_marks(text).strip())).strip()
     if len(cleaned) <= MAX_BARE_CHARS and _BOUND.fullmatch(cleaned):
-        return [Place(cleaned.rstrip(".!?"), "whole")]  # A bound is no value.
+        return [Place(cleaned.rstrip(".!?"), "bound")]
     found = []
     if is_bare_expression(cleaned):
         found.append(Place(cleaned, "whole"))
     stated = _stated(cleaned)
     if stated is not None:
         bound = _BOUND.fullmatch(stated) and cleaned.rstrip(".!?").endswith(stated)
-        found.append(Place(stated, "whole" if bound else "stated"))
+        found.append(Place(stated, "bound" if bound else "stated"))
     if len(cleaned) <= MAX_BARE_CHARS and "\n" not in cleaned and not found:
         clause = _CLAUSE.search(cleaned)
         line = cleaned[: clause.start()] if clause else cleaned

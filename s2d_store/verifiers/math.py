@@ -131,6 +131,8 @@ class MathVerifier:
             same = same_answer(gold.reading, given)
             if same is True:
                 return Verdict(1.0, "correct", text)
+            if place.how == "bound":
+                return Verdict(0.0, "wrong", text)
             loose = place.how not in ("box", "tag")
             if loose and not _states_an_answer(given, place.how):
                 return None

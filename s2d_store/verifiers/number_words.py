@@ -79,7 +79,7 @@ def _whole(words: list[str]) -> int | None:
     for name, size in reversed(_GROUPS.items()):
         if name in rest:
             at = rest.index(name)
-            group = _below_thousand(rest[:at])
+            group = 1 if rest[:at] == ["a"] else _below_thousand(rest[:at])
             if not group or size >= limit:
                 return None
             total, rest, limit = total + group * size, rest[at + 1 :], size

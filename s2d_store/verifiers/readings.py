@@ -19,7 +19,7 @@ from s2d_store.verifiers.word_sets import word_set
 
 _BOUND_WORDS = word_set(
     "not most least more less than under below above between or if wrong incorrect false never "
-    "cannot isn wasn aren minus negative plus"
+    "cannot isn wasn aren minus negative plus squared cubed factorial doubled tripled halved"
 )
 _LED_BY = re.compile(r"(?:so|thus|hence|therefore|then|finally|ans)\b[,.:]?\s*(?=\S)", re.I)
 _LABEL = re.compile(
@@ -129,7 +129,8 @@ def _read_normal(text: str, depth: int = 0) -> Reading:
     if written is not None:
         return replace(found, written=written)
     label = _LABEL.match(text)
-    if label and label.end() < len(text) and not is_product(label[1]):
+    denied = label is not None and not _BOUND_WORDS.isdisjoint(label[1].lower().split())
+    if label and not denied and label.end() < len(text) and not is_product(label[1]):
         inner = _read_normal(text[label.end() :].strip(), depth + 1)
         if inner.decided:
             return replace(inner, text=inner.text, key=inner.key)
@@ -252,7 +253,7 @@ def _choice(text: str, depth: int) -> tuple[str, Reading | None] | None:
         return None
     if rest and re.match(r"[-+*/^=<>_]|\\(?:cdot|times|cup|cap|in|le|ge|neq)\b", rest):
         return None
-    if re.match(r",|and\b|or\b|&", rest) or re.search(r"\([A-J]\)", rest):
+    if re.match(r",|and\b|or\b|&", rest) or re.search(r"(?:^|[\s,;])\(?[A-J]\)", rest):
         return None  # A list of choices.
     if found[1] and letter.islower() and re.match(r"[\d\\]", rest):
         return None

@@ -25,6 +25,7 @@ _NOT_UNITS = word_set(
     "but with remainder then else either neither nor any such that choose at base sin cos tan "
     "cot sec csc log ln exp sqrt pi arcsin arccos arctan lim max min gcd lcm det dim ker"
 )
+_OPERATIONS = word_set("squared cubed factorial doubled tripled halved")
 _FUNCTION_WORDS = word_set(
     "sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan asin acos atan sinh cosh "
     "tanh lim max min gcd lcm det mod frac binom"
@@ -124,6 +125,8 @@ def _with_unit(before: str, tail: str) -> Written | None:
     if not _UNIT_TAIL.fullmatch(tail) or not re.search(r"\d|\\", before):
         return None
     words = [word.lower() for word in re.findall(r"[a-zA-Z]+", tail)]
+    if words[0] in _OPERATIONS:
+        return None
     if any(word in _NOT_UNITS - {"by", "at", "with", "to", "for", "all"} for word in words):
         return None
     if re.search(r"\bof\b.*\d", tail):
