@@ -117,6 +117,14 @@ def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
         print(f"dataset {name} does not match its lock")
         if found.hint:
             print(f"  {found.hint}")
+        if found.hint:
+            print(f"  {found.hint}")
+        if found.hint:
+            print(f"  {found.hint}")
+        if found.hint:
+            print(f"  {found.hint}")
+        if found.hint:
+            print(f"  {found.hint}")
         raise typer.Exit(1)
     print(f"dataset {name} matches its lock")
 

@@ -8,14 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 import queries
 from s2d_store.errors import NotFoundError, StoreError, did_you_mean
 from s2d_store.ids import check_name
 from s2d_store.schema import FORMAT_VERSION, TABLES
 from s2d_store.shards import Shard
-from s2d_store.sql import connection, parameters, read_only
 from s2d_store.storage import location, preflight, shard_lock
 from s2d_store.storage.backend import backend_of
 from s2d_store.storage.disk_errors import disk_errors
@@ -25,6 +22,7 @@ from s2d_store.tables.manifest import MANIFEST
 from s2d_store.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
     from s2d_store.reading.rollout import Rollout
@@ -178,6 +176,8 @@ class Store:
             definitions: SQL of views and macros that take the place of the installed ones.
             memory: most memory that queries may take, as `4GB`; default: 80% of the machine's.
         """
+        from s2d_store.sql import connection
+
         snap = as_of
         if not isinstance(snap, Snapshot):
             snap = snapshot.read(self.root, snap, connection.reach(text, definitions).tables)
@@ -202,6 +202,10 @@ class Store:
         Raises:
             QueryError: the SQL does not parse, bind or run, or would write.
         """
+        import duckdb
+
+        from s2d_store.sql import connection, read_only
+
         read_only.only_reads(text)
         given = dict(params) if params else None
         with connection.errors():
@@ -232,6 +236,8 @@ class Store:
         Example:
             >>> store.query("pass_rate", purpose="eval").pl()  # doctest: +SKIP
         """
+        from s2d_store.sql import connection, parameters
+
         found = queries.find(name)
         if found is None:
             raise NotFoundError(
@@ -250,6 +256,8 @@ class Store:
         Example:
             >>> store.rollouts("policy = 'student' AND reward = 1").pl()  # doctest: +SKIP
         """
+        from s2d_store.sql import connection, read_only
+
         with connection.errors():
             read_only.check_condition(where)
             return self.connect(text="graded_rollouts").sql("FROM graded_rollouts").filter(where)
@@ -276,6 +284,8 @@ class Store:
             NotFoundError: there is none.
             InputError: several begin so.
         """
+        from s2d_store.sql import connection, parameters
+
         text = queries.internal("rollout_tokens_read")
         con = self._connect_for(rollout_id, f"{text}\n{queries.internal('rollouts_named')}")
         found = parameters.rollout(con, rollout_id)
@@ -284,6 +294,8 @@ class Store:
 
     def _connect_for(self, rollout_id: str, text: str) -> duckdb.DuckDBPyConnection:
         """A connection for SQL that asks about one rollout: over the files that may hold it."""
+        from s2d_store.sql import connection
+
         snap = snapshot.read(self.root, names=connection.reach(text).tables)
         return self.connect(rollout_files.holding(self.root, snap, rollout_id), text=text)
 

@@ -58,7 +58,8 @@ def test_commands_without_a_model_load_no_heavy_library(
     code = (
         "import sys; from cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        f"print('loaded'); {_LOADED}"
+        f"print('loaded'); {_LOADED}\n"
+        "assert 'duckdb' not in sys.modules or sys.argv[1] == 'query', 'only SQL needs it'"
     )
     at = () if arguments == ("--help",) else ("--store", str(store.root))
     done = python(code, *arguments, *at)
