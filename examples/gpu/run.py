@@ -55,7 +55,13 @@ def main() -> int:
     paths = [str(folder), str(folder / "site"), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(filter(None, paths))
     environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *COMMANDS[arguments[0]], *arguments[1:]]
+    given = arguments[1:]
+    if arguments[0] == "experiment":
+        prompts = [sys.executable, "examples/gpu/successors.py", "runs/gpu/prompts"]
+        subprocess.run(prompts, cwd=folder, env=environment, check=True)
+        model = sorted((folder / "models").iterdir())[0]
+        given = ["--set", f'policies.smollm2="models/{model.name}"', *given]
+    command = [sys.executable, *COMMANDS[arguments[0]], *given]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
