@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from s2d_store.redact import redact
+
+_LISTED = 8
 
 
 class S2DError(Exception):
@@ -29,6 +31,13 @@ class S2DError(Exception):
         if self.fix:
             lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
+
+
+def listed(names: Sequence[str], what: str = "registered", which: str = "newest") -> str:
+    """Names for a message, of many the last ones: a recipe of many rounds makes hundreds."""
+    if len(names) > _LISTED:
+        return f"the {which} of {len(names)} {what}: {', '.join(names[-_LISTED:])}"
+    return f"{what}: {', '.join(names) or 'none'}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2d_store.errors import DatasetError, NotFoundError
+from s2d_store.errors import DatasetError, NotFoundError, did_you_mean, listed
 from s2d_store.ids import check_name, content_id
 from s2d_store.storage.location import Place
 
@@ -107,11 +108,14 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
     try:
         lock = dict(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError) as error:
+        built = list_built(store)
+        # A folder without its lock is damage; no folder is another name.
+        is_new = isinstance(path, Path) and not path.parent.is_dir()
         raise NotFoundError(
-            f"no dataset {name!r} in this store",
-            f"built: {', '.join(list_built(store)) or 'none'}",
+            f"no dataset {name!r} in this store{did_you_mean(name, built)}",
+            listed(built, "built", "last"),
             f"s2d dataset build {name} --query warmup --param teacher=NAME",
-        ) from error
+        ) from (None if is_new else error)
     except (ValueError, TypeError) as error:
         raise DatasetError(
             f"the lock of dataset {name} is not readable",

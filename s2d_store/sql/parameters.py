@@ -10,10 +10,9 @@ import duckdb
 
 import queries
 from queries import NULL, Param, Query
-from s2d_store.errors import InputError, NotFoundError, did_you_mean
+from s2d_store.errors import InputError, NotFoundError, did_you_mean, listed
 
 _LEAST = {"BIGINT": -(2**63), "COUNT": 1}
-NAMED = 8
 # What a parameter of a type may be is looked up in the store; and where a user finds it.
 _LOOKED_UP = {
     "POLICY": ("policy_names", ""),
@@ -123,7 +122,7 @@ def _known(kind: str, text: str, con: duckdb.DuckDBPyConnection) -> str:
     if text not in names:
         raise NotFoundError(
             f"no {kind.lower()} {text!r} in this store{did_you_mean(text, names)}",
-            _registered(names, f"{kind.lower()}s"),
+            listed(names, f"{kind.lower()}s"),
             fix,
         )
     return text
@@ -173,13 +172,6 @@ def _wrong_type(query: Query, param: Param, text: str) -> InputError:
     )
 
 
-def _registered(names: Sequence[str], what: str = "registered") -> str:
-    """Names for a message: a recipe of many rounds registers hundreds."""
-    if len(names) > NAMED:
-        return f"the newest of {len(names)} {what}: {', '.join(names[-NAMED:])}"
-    return f"{what}: {', '.join(names) or 'none'}"
-
-
 def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
     """Look up a policy by name or id; returns `(policy_id, name)`.
 
@@ -193,6 +185,6 @@ def policy(con: duckdb.DuckDBPyConnection, name_or_id: str) -> tuple[str, str]:
     names = [name for _, name in rows]
     raise NotFoundError(
         f"no policy {name_or_id!r} in this store{did_you_mean(name_or_id, names)}",
-        _registered(names),
+        listed(names),
         "s2d policies list, or s2d policies add NAME LOCATION",
     )

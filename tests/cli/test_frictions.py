@@ -108,3 +108,13 @@ def test_the_fix_of_an_sql_error_fits_it(cli: Cli, store: Store) -> None:
     assert "fix" not in cli("query", "SELECT policyy FROM rollouts", *at).err, "DuckDB says which"
     assert "SHOW TABLES" in cli("query", "FROM rolouts", *at).err
     assert "fix" not in cli("query", "SELEC 1", *at).err
+
+
+def test_an_unknown_dataset_names_the_nearest_and_not_hundreds(cli: Cli, store: Store) -> None:
+    for number in range(30):
+        folder = store.folder / "datasets" / f"bridge.r{number:03}"
+        folder.mkdir(parents=True)
+        (folder / "lock.json").write_text("{}")
+    done = cli("dataset", "show", "bridge.r0001", "--store", store.root)
+    assert done.code == 1 and "did you mean 'bridge.r001'" in done.err
+    assert "the last of 30 built: bridge.r022," in done.err and "bridge.r000," not in done.err
