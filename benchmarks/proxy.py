@@ -131,15 +131,17 @@ def main() -> None:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         proxy, proxied = capture(Path(f"{folder}/store"), url)
         urls = {"direct": url, "captured": proxied}
-        asyncio.run(timed(proxied, 16, 16, args.stream))
-        for repeat in range(args.repeats):
-            for name in urls if repeat % 2 == 0 else reversed(urls):
-                run = timed(urls[name], args.requests, args.in_flight, args.stream)
-                found[name].append(asyncio.run(run))
-        proxy.send_signal(signal.SIGINT)
-        proxy.communicate()
-        server.terminate()
-        server.join()
+        try:
+            asyncio.run(timed(proxied, 16, 16, args.stream))
+            for repeat in range(args.repeats):
+                for name in urls if repeat % 2 == 0 else reversed(urls):
+                    run = timed(urls[name], args.requests, args.in_flight, args.stream)
+                    found[name].append(asyncio.run(run))
+        finally:
+            proxy.send_signal(signal.SIGINT)
+            proxy.communicate()
+            server.terminate()
+            server.join()
         ((stored,),) = store.sql("SELECT count(*) FROM raw.rollouts").fetchall()
     direct, captured = (statistics.median(found[name]) for name in ("direct", "captured"))
     told = {
