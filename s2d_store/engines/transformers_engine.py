@@ -45,6 +45,9 @@ DEFAULT_BATCH_TOKENS = 16_384
 SCORE_WINDOW = 512
 # Float32 elements of one [tokens, vocabulary] chunk: 256 MiB.
 CHUNK_ELEMENTS = 2**26
+# Bytes of one block's top k: 32 rollouts of 16,384 tokens at k = 128. A block is on the device and,
+# when it is done, on the host.
+BLOCK_BYTES = 2**29
 # Selecting rows copies the whole cache: only worth it when a good part of the batch has ended.
 DROP_FRACTION = 0.25
 
@@ -60,7 +63,8 @@ class TransformersEngine:
         location: a folder with a saved model and tokenizer (read without network), or a hub id.
         device: `auto` (CUDA when there is one), `cpu`, `cuda`, `cuda:N`.
         dtype: `auto` (bfloat16 on CUDA, else float32), or a name in `DTYPES`.
-        batch_size: rollouts decoded together, in consecutive blocks of the requests' order.
+        batch_size: rollouts decoded together, in consecutive blocks of the requests' order; fewer
+            where many tokens times a large top k would not fit (`block_rows`).
         max_batch_tokens: most padded tokens of a scoring batch; a longer sequence goes alone.
         max_model_len: most tokens of prompt and response together; None takes the model's own.
 
@@ -153,8 +157,9 @@ class TransformersEngine:
     def _sample_blocks(
         self, requests: Sequence[SampleRequest], params: SamplingParams, k: int
     ) -> Iterator[Sample]:
-        for start in range(0, len(requests), self._batch_size):
-            block = requests[start : start + self._batch_size]
+        size = block_rows(self._batch_size, params.max_tokens, k)
+        for start in range(0, len(requests), size):
+            block = requests[start : start + size]
             with _memory_advice("lower --batch-size or --max-tokens"):
                 buffers, lengths_B, stopped_B = self._decode(block, params, k)
             tokens_N, topk = buffers.to_host(lengths_B)
@@ -310,6 +315,12 @@ class TransformersEngine:
         if array.dtype.kind in "iu":
             array = array.astype(np.int64)
         return torch.from_numpy(array).to(self._device)
+
+
+def block_rows(batch_size: int, max_tokens: int, k: int) -> int:
+    """Rollouts decoded together: the batch size, or as many as `BLOCK_BYTES` hold the top k of."""
+    row_bytes = max_tokens * max(k, 1) * 8
+    return max(1, min(batch_size, BLOCK_BYTES // row_bytes))
 
 
 @contextmanager
