@@ -22,14 +22,15 @@ REFUSED_CALLS = {
     "yaml.unsafe_load",
 }
 # Python's processes talk in pickles over pipes of their own; nothing of it is stored. We import
-# from it what watches vLLM's processes, and start engines beside each other and what stores captured
-# rollouts by it; benchmarks start peers of ours, and many writers of one store, as one test does.
+# from it what watches vLLM's processes; engines beside each other and what stores captured rollouts
+# are started by it; benchmarks start peers, checks and many writers of one store, as one test does.
 MULTIPROCESSING = {
     Path("s2d_store/engines/vllm_process.py"),
     Path("s2d_store/engines/local_workers.py"),
     Path("s2d_store/capture/serve.py"),
     Path("s2d_store/capture/drain.py"),
     Path("benchmarks/workers.py"),
+    Path("benchmarks/gpu/processes.py"),
     Path("benchmarks/verifier.py"),
     Path("benchmarks/fused_loss.py"),
     Path("benchmarks/writers.py"),
