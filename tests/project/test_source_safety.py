@@ -31,6 +31,7 @@ MULTIPROCESSING = {
     Path("s2d_store/capture/drain.py"),
     Path("benchmarks/workers.py"),
     Path("benchmarks/gpu/processes.py"),
+    Path("benchmarks/proxy.py"),
     Path("benchmarks/verifier.py"),
     Path("benchmarks/fused_loss.py"),
     Path("benchmarks/writers.py"),
