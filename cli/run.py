@@ -140,7 +140,8 @@ def _work_out(
 
 def _page(store: Store) -> Path | None:
     """Where the report of a store on a disk is."""
-    return store.root.parent / "report.html" if isinstance(store.root, Path) else None
+    folder = store.backend.local_path(store.root)
+    return None if folder is None else folder.parent / "report.html"
 
 
 def _report(recipe: Recipe, store: Store, page: Path) -> None:

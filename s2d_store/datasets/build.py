@@ -108,11 +108,11 @@ def build(
         lock = _describe(name, query, values, seed, dict(snap.versions), made, labels)
         lock |= {"definitions": definitions, "duckdb_version": duckdb.__version__}
         if (
-            isinstance(store.root, Path)
+            store.backend.local_path(store.root) is not None
             and reference.is_possible(made)
             and not (copy_rows and made.rows.num_rows)
         ):
-            lock |= reference.write_reference(draft, made, store.root)
+            lock |= reference.write_reference(draft, made, store.folder)
         else:
             lock |= write_parts(draft, made, folders.spill(store, spill))
         lock["dataset_id"] = dataset_id(lock)
@@ -220,12 +220,11 @@ def materialise(store: Store, name: str, spill: Path | None = None) -> dict[str,
     """
     with store.run_lock(f"dataset-{name}"[:100]), store.backend.register_writer(store.root):
         lock = read_lock(store, name)
-        folder = folder_of(store, name)
-        if lock.get("form", "parts") != "reference" or not isinstance(folder, Path):
+        if lock.get("form", "parts") != "reference":
             return lock
         made = plan_of(store, lock, lock["versions"])
-        assert isinstance(store.root, Path)
-        if not reference.same_references(folder, lock, made, store.root):
+        folder = folders.local_folder(store, name)
+        if not reference.same_references(folder, lock, made, store.folder):
             raise DatasetError(
                 f"dataset {name} is not what its lock says",
                 "the query gives other rows, or finds them elsewhere",

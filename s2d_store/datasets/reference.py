@@ -21,8 +21,10 @@ from s2d_store.datasets.fingerprint import of_light_rows
 from s2d_store.datasets.parts import described, file_entry
 from s2d_store.datasets.plan import Plan
 from s2d_store.errors import DatasetError
+from s2d_store.storage.backend import parquet_source
 from s2d_store.storage.checked_parquet import footer_hash
 from s2d_store.storage.content_hash import hash_in_name, hash_of
+from s2d_store.storage.location import Place
 from s2d_store.tables import parquet_writer, rank_tables
 
 ROWS = "rows.parquet"
@@ -85,9 +87,9 @@ def _within(root: Path, files: Sequence[str]) -> list[str]:
     return [os.path.relpath(file, os.path.realpath(root)) for file in files]
 
 
-def fingerprint_of_rows(folder: Path, lock: Mapping[str, Any]) -> str:
+def fingerprint_of_rows(folder: Place, lock: Mapping[str, Any]) -> str:
     """Fingerprint of the light rows that a lock's `rows.parquet` holds now."""
-    rows = pq.read_table(folder / ROWS)
+    rows = pq.read_table(parquet_source(folder / ROWS))
     return of_light_rows(rows.drop_columns(_places(lock)), lock["columns"])
 
 

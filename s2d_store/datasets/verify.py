@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queries import Query
-from s2d_store.datasets import pinned_sql, reference
+from s2d_store.datasets import folders, pinned_sql, reference
 from s2d_store.datasets import plan as planning
 from s2d_store.datasets.catalog import recorded
 from s2d_store.datasets.fingerprint import Fingerprint, of_tables
@@ -96,8 +95,7 @@ def verify(store: Store, name: str) -> Rebuilt:
 
 
 def _verify_reference(store: Store, lock: Mapping[str, Any]) -> Rebuilt:
-    folder, root = folder_of(store, lock["name"]), store.root
-    assert isinstance(folder, Path) and isinstance(root, Path)
+    folder, root = folders.local_folder(store, lock["name"]), store.folder
     with ThreadPoolExecutor(1, thread_name_prefix="hash-files") as pool:
         checked = pool.submit(reference.check_files, root, lock)
         with _missing_files(lock):
@@ -200,7 +198,6 @@ def fingerprint_of_files(folder: Place, lock: Mapping[str, Any]) -> str:
         DatasetError: one of them cannot be read.
     """
     if lock.get("form") == "reference":
-        assert isinstance(folder, Path)
         try:
             return reference.fingerprint_of_rows(folder, lock)
         except (OSError, pa.ArrowInvalid, KeyError) as error:

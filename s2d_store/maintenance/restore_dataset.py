@@ -74,8 +74,7 @@ def _files_hold(store: Store, lock: Mapping[str, Any]) -> bool:
         found = fingerprint_of_files(folder_of(store, lock["name"]), lock)
         if not _by_reference(lock):
             return found == locked_content(lock)
-        assert isinstance(store.root, Path)
-        check_files(store.root, lock)
+        check_files(store.folder, lock)
         return bool(found == lock["fingerprint"])
     except (DatasetError, NotFoundError, StoreError, *UNREADABLE):
         return False
@@ -129,8 +128,7 @@ def _write(
 ) -> tuple[dict[str, Any], str]:
     """What of the lock is new for a plan's rows, written again in its form, and their digest."""
     if _by_reference(lock):
-        assert isinstance(store.root, Path)
-        parts = write_reference(folder, made, store.root) if folder else {}
+        parts = write_reference(folder, made, store.folder) if folder else {}
         found = described(made)
         same = found["facts"] == lock["facts"]
         return parts, str(found["fingerprint"]) + ("" if same else _MADE_AGAIN)

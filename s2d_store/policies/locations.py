@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from s2d_store.errors import InputError, NotFoundError
+from s2d_store.storage.backend import backend_of
 from s2d_store.storage.location import Place
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
@@ -24,8 +25,9 @@ def to_stored(root: Place, location: str) -> str:
     if not folder.exists():
         return location
     whole = folder.resolve()
-    if isinstance(root, Path):
-        store = root.resolve()
+    local = backend_of(root).local_path(root)
+    if local is not None:
+        store = local.resolve()
         around = store.parent
         if around != around.parent and whole.is_relative_to(around) and whole != around:
             relative = os.path.relpath(whole, store)
@@ -35,8 +37,9 @@ def to_stored(root: Place, location: str) -> str:
 
 def from_stored(root: Place, recorded: str) -> str:
     """The folder or hub id that a record means, for this place of the store."""
-    if isinstance(root, Path) and recorded.startswith(_RELATIVE):
-        return os.path.normpath(root.resolve() / recorded)
+    local = backend_of(root).local_path(root)
+    if local is not None and recorded.startswith(_RELATIVE):
+        return os.path.normpath(local.resolve() / recorded)
     return recorded
 
 

@@ -114,9 +114,8 @@ def _build(store: Store, lock: Mapping[str, Any], versions: Mapping[str, int]) -
     kept = {key: value for key, value in lock.items() if key not in _OF_ONE_STORE}
     with folders.draft(store, name) as draft, disk_errors(store.root):
         draft.mkdir(parents=True, exist_ok=True)
-        assert isinstance(store.root, Path)
         if is_possible(made):
-            kept |= write_reference(draft, made, store.root)
+            kept |= write_reference(draft, made, store.folder)
         else:
             kept |= write_parts(draft, made, folders.spill(store))
         new = with_checksum(kept | {"versions": dict(versions)})
