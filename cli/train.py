@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
+import queries
 from cli.config_options import Option, command, options, settings
 from cli.help import HelpGroup
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
@@ -116,11 +117,8 @@ def _reporting(store: Store, dataset: str, quiet: bool) -> Callable[[Mapping[str
 
 
 def _print_summary(store: Store, run: str, made: Registered) -> None:
-    first, last, count = store.sql(
-        "SELECT arg_min(loss, update), arg_max(loss, update), count(*) FROM updates "
-        "WHERE run_id = $run",
-        {"run": run},
-    ).fetchall()[0]
+    text = queries.internal("run_losses")
+    ((first, last, count),) = store.sql(text, {"run": run}).fetchall()
     print(f"run {run}: {count} updates, loss {first:.4f} -> {last:.4f}")
     print(f"policy {made.name} is {made.policy_id}, at {made.location}")
 

@@ -249,8 +249,7 @@ class _Demo:
         dataset, run = ids.content_id("dataset", name), f"train-{name}"
         prompts = dict(
             self.store.sql(
-                "SELECT rollout_id, prompt_id FROM rollouts WHERE rollout_id IN "
-                "(SELECT unnest($rollouts))",
+                "SELECT rollout_id, prompt_id FROM rollouts WHERE rollout_id IN $rollouts",
                 {"rollouts": list(rollouts)},
             ).fetchall()
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import queries
 from s2d_store.mistakes import Mistakes
 from s2d_store.policies import locations, registry
 from s2d_store.policies.identity import inspect_policy
@@ -76,10 +77,7 @@ def register_bases(store: Store, bases: Mapping[str, Base]) -> None:
 
 
 def _known(store: Store) -> list[Base]:
-    rows = store.sql(
-        "SELECT name, policy_id, location, coalesce(active_parameters, n_parameters) "
-        "FROM policies WHERE kind = 'weights'"
-    )
+    rows = store.sql(queries.internal("policies_of_weights"))
     return [
         Base(name, policy_id, locations.from_stored(store.root, at or ""), False, size)
         for name, policy_id, at, size in rows.fetchall()

@@ -60,21 +60,12 @@ class _Walk:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, policy_id: str) -> None:
         self._con = con
+        con.execute(f"CREATE TEMP TABLE _sources AS {queries.internal('lineage_sources')}")
         con.execute(
-            "CREATE TEMP TABLE _sources AS "
-            "SELECT DISTINCT policy_id, source_policy_id, run_id, dataset_id FROM policy_sources"
-        )
-        # UNION drops what was reached before, so even records that run in a circle end.
-        con.execute(
-            "CREATE TEMP TABLE _reached AS WITH RECURSIVE reached AS (SELECT $id AS policy_id "
-            "UNION SELECT s.source_policy_id FROM reached JOIN _sources AS s USING (policy_id)) "
-            "FROM reached",
+            f"CREATE TEMP TABLE _reached AS {queries.internal('lineage_reached')}",
             {"id": policy_id},
         )
-        con.execute(
-            "CREATE TEMP TABLE _datasets AS SELECT DISTINCT dataset_id "
-            "FROM _sources SEMI JOIN _reached USING (policy_id) WHERE dataset_id IS NOT NULL"
-        )
+        con.execute(f"CREATE TEMP TABLE _datasets AS {queries.internal('lineage_datasets')}")
         self._policies = _by(
             self._rows("FROM policies SEMI JOIN _reached USING (policy_id)"), "policy_id"
         )
@@ -83,14 +74,8 @@ class _Walk:
         self._datasets = _by(
             self._rows("FROM datasets SEMI JOIN _datasets USING (dataset_id)"), "dataset_id"
         )
-        self._sampled = _groups(self._generate_runs(), "dataset_id")
-        self._verified = _groups(
-            self._rows(
-                "FROM dataset_verifiers SEMI JOIN _datasets USING (dataset_id) "
-                "ORDER BY verifier, verifier_version, run_id"
-            ),
-            "dataset_id",
-        )
+        self._sampled = _groups(self._rows(queries.internal("lineage_sampled")), "dataset_id")
+        self._verified = _groups(self._rows(queries.internal("lineage_verifiers")), "dataset_id")
         self._scored = _groups(self._rows(queries.internal("lineage_scores")), "dataset_id")
         self._met: set[str] = set()
 
@@ -170,16 +155,6 @@ class _Walk:
             "code_version": stored["code_version"],
             "config": json.loads(stored["config"]),
         }
-
-    def _generate_runs(self) -> list[Record]:
-        sampling = ", ".join(f"any_value({name}) AS {name}" for name in _SAMPLING)
-        return self._rows(
-            f"WITH how AS (SELECT run_id, {sampling} FROM rollouts GROUP BY run_id) "
-            "SELECT s.*, g.rollouts, g.response_tokens, h.* EXCLUDE run_id "
-            "FROM dataset_sources AS s SEMI JOIN _datasets USING (dataset_id) "
-            "JOIN generate_runs AS g ON s.run_id = g.run_id JOIN how AS h ON s.run_id = h.run_id "
-            "ORDER BY s.rows DESC, s.run_id"
-        )
 
     def _rows(self, text: str) -> list[Record]:
         relation = self._con.sql(text)

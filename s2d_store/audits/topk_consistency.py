@@ -118,7 +118,7 @@ def _batches(files: Sequence[str]) -> Iterator[list[str]]:
 
 def _responses(scope: Scope, files: Sequence[str]) -> pa.Table:
     """rollout_id and response_token_ids of the rollouts that the files hold scores of."""
-    paths = ", ".join(connection.literal(file) for file in files)
+    paths = ", ".join(connection.file_literal(file) for file in files)
     text = (
         "SELECT rollout_id, response_token_ids FROM rollouts "
         f"WHERE rollout_id IN (SELECT rollout_id FROM read_parquet([{paths}]))"

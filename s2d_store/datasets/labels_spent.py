@@ -188,8 +188,5 @@ def _judged(
 def _chosen_before(con: duckdb.DuckDBPyConnection) -> set[str]:
     """Prompts of rows whose rollout a reward had chosen for an earlier dataset."""
     with connection.errors():
-        found = con.execute(
-            "SELECT DISTINCT prompt_id FROM _rows "
-            "SEMI JOIN (SELECT rollout_id FROM dataset_rows WHERE labelled) USING (rollout_id)"
-        ).fetchall()
+        found = con.execute(queries.internal("labels_chosen_before")).fetchall()
     return {prompt for (prompt,) in found}

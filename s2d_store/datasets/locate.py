@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+import queries
 from s2d_store.datasets.query_contract import TOPK_COLUMNS, in_order
 from s2d_store.encoding.topk_codec import RankTables
 from s2d_store.encoding.topk_ranks import IDENTITY
@@ -58,19 +59,14 @@ def locate(
 
 
 def _scan(snap: Snapshot, name: str, columns: str) -> str:
-    """A subquery over a table's files that gives columns, filename and file_row_number."""
+    """SQL over a table's files that gives columns, filename and file_row_number."""
     if not snap.files[name]:
-        return f"(SELECT {columns}, '' AS filename, 0 AS file_row_number FROM raw.{name})"
-    return _scan_files(snap.files[name], columns)
+        return f"SELECT {columns}, '' AS filename, 0 AS file_row_number FROM raw.{name}"
+    return connection.scan(snap.files[name], columns)
 
 
-def _scan_files(files: Sequence[str], columns: str) -> str:
-    paths = ", ".join(connection.literal(file) for file in files)
-    return (
-        f"(SELECT {columns}, filename, file_row_number FROM read_parquet([{paths}], "
-        "filename = true, file_row_number = true, hive_partitioning = true, "
-        "hive_types_autocast = false))"
-    )
+def _view_file_rows(con: duckdb.DuckDBPyConnection, scan: str) -> None:
+    con.execute(f"CREATE OR REPLACE TEMP VIEW _file_rows AS {scan}")
 
 
 def _locate_sql(snap: Snapshot, has_topk: bool, has_ref: bool) -> str:
@@ -81,12 +77,12 @@ def _locate_sql(snap: Snapshot, has_topk: bool, has_ref: bool) -> str:
         f"{_MADE.format('r')} AS rollout_created_at"
     )
     join = (
-        f" FROM _selected AS s JOIN {_scan(snap, 'rollouts', _LIGHT)} AS r USING (rollout_id) "
+        f" FROM _selected AS s JOIN ({_scan(snap, 'rollouts', _LIGHT)}) AS r USING (rollout_id) "
         "JOIN _rollouts_files AS f ON r.filename = f.path "
         "LEFT JOIN (SELECT policy_id, row_number() OVER (ORDER BY policy_id) - 1 AS i "
         "FROM policies) AS o USING (policy_id)"
     )
-    topk = _scan(snap, "topk", "rollout_id, created_at, " + ", ".join(TOPK_COLUMNS))
+    topk = f"({_scan(snap, 'topk', 'rollout_id, created_at, ' + ', '.join(TOPK_COLUMNS))})"
     if has_topk:
         select += (
             ", g.i AS topk_file, t.file_row_number AS topk_position, "
@@ -123,11 +119,8 @@ def locate_prompts(con: duckdb.DuckDBPyConnection, snap: Snapshot, selected: pa.
     paths = pa.array(snap.files["prompts"], pa.string())
     con.register("_prompts_files", pa.table({"path": paths, "i": pa.array(range(len(paths)))}))
     with connection.errors():
-        rows = con.sql(
-            "SELECT s.row, f.i AS prompt_file, p.file_row_number AS prompt_position "
-            f"FROM _selected AS s JOIN {_scan(snap, 'prompts', 'prompt_id')} AS p "
-            "USING (prompt_id) JOIN _prompts_files AS f ON p.filename = f.path"
-        ).to_arrow_table()
+        _view_file_rows(con, _scan(snap, "prompts", "prompt_id"))
+        rows = con.sql(queries.internal("prompts_located")).to_arrow_table()
     con.unregister("_selected")
     con.unregister("_prompts_files")
     return in_order(rows)
@@ -155,14 +148,8 @@ def without_logprobs(
     columns = "rollout_id, tokens_from, response_logprobs, sampler_logprobs, response_mask"
     con.register("_others", pa.table({"rollout_id": rollout_ids.take(pa.array(others)).unique()}))
     with connection.errors():
-        found = con.sql(
-            "SELECT rollout_id, CASE WHEN tokens_from = 'retokenised' THEN 'retokenised' "
-            "WHEN sampler_logprobs IS NOT NULL THEN 'processed' ELSE 'unknown' END AS why "
-            f"FROM {_scan_files(files, columns)} SEMI JOIN _others "
-            "USING (rollout_id) WHERE response_logprobs IS NULL OR len(list_filter("
-            "list_zip(response_logprobs, coalesce(response_mask, [])), "
-            "lambda x: x[1] IS NULL AND coalesce(x[2], true))) > 0 ORDER BY rollout_id"
-        ).fetchall()
+        _view_file_rows(con, connection.scan(files, columns))
+        found = con.sql(queries.internal("without_logprobs")).fetchall()
     con.unregister("_others")
     return [(str(rollout), str(why)) for rollout, why in found]
 

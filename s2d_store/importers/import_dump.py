@@ -13,6 +13,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import queries
 from s2d_store import ids
 from s2d_store.errors import InputError, StoreError
 from s2d_store.importers import mapped, registry
@@ -158,10 +159,7 @@ def _stored(store: Store) -> tuple[set[int], dict[str, int]]:
     """Imported rollouts of the store, and how many each of their groups has."""
     con = store.connect(text="rollouts")
     known = con.execute("SELECT rollout_id FROM rollouts WHERE origin = 'imported'").fetchall()
-    sizes = con.execute(
-        "SELECT group_id, max(sample_index) + 1 FROM rollouts WHERE origin = 'imported' "
-        "GROUP BY group_id"
-    ).fetchall()
+    sizes = con.execute(queries.internal("imported_groups")).fetchall()
     return {int(rollout, 16) for (rollout,) in known}, dict(sizes)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+import queries
 from s2d_store import ids
 from s2d_store.accounting import charges
 from s2d_store.accounting.guard import Guard
@@ -167,21 +168,11 @@ def _wanted(
             f"response_tokens > 0 ORDER BY rollout_id LIMIT {config.limit or 'ALL'}"
         )
     with connection.errors():
-        if config.support == "own":
-            con.execute(
-                "CREATE TEMP TABLE _wanted AS SELECT rollout_id, $k::INT AS k FROM _chosen",
-                {"k": config.k},
-            )
-        else:
-            con.execute(
-                "CREATE TEMP TABLE _wanted AS SELECT rollout_id, max(k) AS k FROM policy_topk "
-                "SEMI JOIN _chosen USING (rollout_id) "
-                "WHERE support = 'own' AND ($k = 0 OR k = $k) GROUP BY rollout_id",
-                {"k": config.k},
-            )
+        every = "SELECT rollout_id, $k::INT AS k FROM _chosen"
+        wanted_sql = every if config.support == "own" else queries.internal("score_wanted")
+        con.execute(f"CREATE TEMP TABLE _wanted AS {wanted_sql}", {"k": config.k})
         con.execute(
-            "CREATE TEMP TABLE _done AS SELECT rollout_id, k FROM topk "
-            "WHERE scorer_policy_id = $scorer AND support = $support",
+            f"CREATE TEMP TABLE _done AS {queries.internal('score_done')}",
             {"scorer": scorer.policy_id, "support": config.support},
         )
         chosen, wanted = con.execute(
@@ -213,11 +204,10 @@ def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig
     """Rows still to score, longest first, with where their tokens and support ids lie."""
 
     def scan(name: str, columns: str, extra: str = "") -> str:
-        paths = ", ".join(connection.literal(file) for file in snap.files[name])
+        rows = connection.scan(snap.files[name], columns)
         return (
-            f"(SELECT {columns}, filename AS {name}_file, file_row_number AS {name}_position "
-            f"FROM read_parquet([{paths}], filename = true, file_row_number = true, "
-            f"hive_partitioning = true, hive_types_autocast = false){extra})"
+            f"(SELECT * RENAME (filename AS {name}_file, file_row_number AS {name}_position) "
+            f"FROM ({rows}{extra}))"
         )
 
     text = (

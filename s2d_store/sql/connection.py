@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -240,6 +240,21 @@ def _spill_folder() -> str:
 def file_literal(path: str) -> str:
     """Quote a file's path for `read_parquet`, which would take `[12]`, `*` and `?` for patterns."""
     return literal(re.sub(r"[\[*?]", r"[\g<0>]", path))
+
+
+def scan(files: Sequence[str], columns: str) -> str:
+    """SQL for columns of the rows of Parquet files, with filename and file_row_number.
+
+    Args:
+        files: absolute paths or URLs, at least one.
+        columns: comma-separated, as SQL has them.
+    """
+    paths = ", ".join(file_literal(file) for file in files)
+    return (
+        f"SELECT {columns}, filename, file_row_number FROM read_parquet([{paths}], "
+        "filename = true, file_row_number = true, hive_partitioning = true, "
+        "hive_types_autocast = false)"
+    )
 
 
 def literal(text: str) -> str:
