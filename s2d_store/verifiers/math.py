@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -40,15 +39,6 @@ MAX_NESTING = 20
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _DIGIT_SPACE = re.compile(r"(?<=\d)\\[,!;](?=\d{3})")
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What one place of a response holds."""
-
-    text: str
-    reading: Reading
-    place: Place
 
 
 class MathVerifier:
