@@ -11,7 +11,7 @@ import pytest
 
 from s2d_store.engines import cache
 from s2d_store.engines.base import SamplingParams
-from s2d_store.engines.cache import EngineCache
+from s2d_store.engines.cache import EngineCache, open_once
 from s2d_store.engines.registry import open_engine
 from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import GenerateConfig
@@ -112,7 +112,7 @@ def test_kept_engines_give_the_same_rollouts_and_scores(
 ) -> None:
     engines = EngineCache(2)
     facts: list[list[tuple[Any, ...]]] = []
-    for kept in (engines, None):
+    for kept in (engines, open_once):
         place = tmp_path / str(len(facts))
         store = made_stores.make(place, made_stores.read(questions), models / "a")
         for round_, name in enumerate(("a", "b")):
