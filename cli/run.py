@@ -209,11 +209,12 @@ def _carry_out(experiment: Experiment, store: Store, tasks: list[Task], quiet: b
 
     from cli.progress import progress_bar
     from cli.recipes import results, run_stage
+    from cli.recipes.engines import kept_engines
     from s2d_store.engines.cache import EngineCache
     from s2d_store.runs import invocation
     from s2d_store.verifiers.cache import PoolCache
 
-    engines, pools = EngineCache(experiment.recipe.engine.keep), PoolCache()
+    engines, pools = EngineCache(kept_engines(experiment.recipe)), PoolCache()
     watch = partial(progress_bar, quiet=quiet)
     work = run_stage.Work(experiment, store, engines, pools, watch, quiet)
     with invocation.invoked(recipe=experiment.recipe.name):

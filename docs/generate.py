@@ -14,6 +14,7 @@ from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import scale_page
@@ -141,13 +142,36 @@ every combination: `bridge.lr-1e-05`, `bridge.teacher-8b`. All others run once, 
 them. An eval stage compares all copies in one table, unless its baseline or its own settings vary;
 then there is one eval stage per combination. `--stage bridge` and `--redo bridge` mean all copies.
 
+## Several GPUs, and servers
+
+```toml
+launcher = ["torchrun", "--nproc_per_node", "8"] # or ["accelerate", "launch", ...]
+
+[engine]
+name = "vllm"
+
+[workers]
+count = 4 # or "ray", "ray:16"
+gpus = 2
+```
+
+`[workers]` holds for every stage that samples or scores, and for evaluation: each worker has an
+engine on `gpus` GPUs of its own (docs/serving.md). Trainers run by `launcher`, in processes of
+their own. Neither is part of a round's settings: a recipe that was begun on one GPU goes on with
+eight.
+
+With `name = "server"` and `url`, servers sample and score; with `score.engine = "server"` they only
+score. A server keeps the weights that it was started with, so it can stand for one policy that the
+recipe does not train: a teacher, or a policy to evaluate.
+
 ## Before it runs
 
 `--plan` prints what every stage would do and cost, and then everything that the run would refuse,
 each with its line in the file; it exits 1 if there is anything. It tells, among others: unknown
 keys and wrong values, missing files, a teacher with another tokenizer, bf16 without a GPU, trackers
-that are not installed, rounds with other settings, names that are taken, and a budget that is too
-small. The price is an upper bound: every response has `max_tokens`. `[rates]` gives GPU hours.
+that are not installed, servers of which none answers, rounds with other settings, names that are
+taken, and a budget that is too small. The price is an upper bound: every response has `max_tokens`.
+`[rates]` gives GPU hours.
 
 A control stage names its `treatment`, starts where that starts and takes over how it samples and
 trains; another value is refused. `replay` is the paper's R7: GRPO on prompts whose labels its
@@ -236,6 +260,7 @@ def recipes_page() -> str:
         schema.Recipe,
         schema.Prompts,
         schema.Engine,
+        schema.Workers,
         schema.Rates,
         schema.Stage,
         schema.Generate,
@@ -367,6 +392,8 @@ def _kind(kind: Any) -> str:
         return "one of " + ", ".join(f"`{choice}`" for choice in get_args(kind) if choice)
     if get_origin(kind) is tuple:
         return f"list of {_kind(get_args(kind)[0])}s"
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_kind, get_args(kind)))
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words.get(kind, "table")
 

@@ -1,8 +1,8 @@
 """TOML files of the user's, read strictly: an unknown key or a wrong type is one error.
 
 A table is described by a dataclass: its fields are the keys, their types what is allowed (int,
-float, str, bool, Literal, tuple of those, Mapping, another such dataclass), their defaults what may
-be left out.
+float, str, bool, a union, Literal, tuple of those, Mapping, another such dataclass), their defaults
+what may be left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from s2d_store.config_fields import field_help
@@ -152,6 +153,8 @@ def expected(kind: Any) -> str:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is tuple:
         return f"a list of {WORDS[get_args(kind)[0]]}s"
+    if isinstance(kind, UnionType):
+        return " or ".join(map(expected, get_args(kind)))
     return WORDS[kind] if kind is bool else f"a {WORDS[kind]}"
 
 

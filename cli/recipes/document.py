@@ -24,6 +24,7 @@ _PATHS = (
     "store",
     "output",
     "budget",
+    "engine.url",
     "prompts.*.file",
     "stage.*.query",
     "stage.*.generate.chat_template",

@@ -10,6 +10,7 @@ from typing import Any
 from cli.recipes import controls
 from cli.recipes.check_stage import check_stages
 from cli.recipes.document import HELP, Document, read_document
+from cli.recipes.engines import check_engines
 from cli.recipes.expand import expand
 from cli.recipes.schema import EVAL, EVAL_KEYS, Generate, Recipe, Score, Stage, optional_keys
 from cli.recipes.stage_kind import read_query
@@ -77,6 +78,8 @@ def read_recipe(
     # With a wrong value inside one of its tables, the rest of a stage can still be looked at.
     broken = {name for name in recipe.stage for key in file.broken if _is_at(key, name)}
     check_stages(recipe, mistakes, broken)
+    if not broken:
+        check_engines(recipe, mistakes)
     if raises:
         mistakes.raise_all(file.title)
     return recipe

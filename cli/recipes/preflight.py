@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from cli.recipes.engines import engine_choice
 from cli.recipes.estimate import Line
 from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment
-from cli.recipes.schema import EVAL, Engine, Recipe
+from cli.recipes.schema import EVAL, Recipe
 from cli.recipes.stage_kind import is_graded
 from cli.recipes.tasks import Task, references, source_policy
 from cli.recipes.train_from_store import require_torch
 from cli.recipes.trainer_settings import of_recipe, trainer_config
 from s2d_store.datasets import folders
+from s2d_store.engines.server_endpoints import require_an_endpoint
 from s2d_store.errors import InputError, NotFoundError, S2DError
 from s2d_store.mistakes import Mistakes
 from s2d_store.policies.locations import resolve_location
@@ -80,7 +82,8 @@ def look_at_machine(
         lines: its plan; stages that are done are passed over.
         locations: as above.
         mistakes: takes what is found: an engine or a trainer's setting that this machine cannot do;
-            no such verifier; a stage whose student and teacher mean other tokens by the same ids.
+            servers of which none answers; no such verifier; a stage whose student and teacher mean
+            other tokens by the same ids.
     """
     recipe = experiment.recipe
     left = [line.task for line in lines if line.done < line.rounds]
@@ -90,7 +93,7 @@ def look_at_machine(
     for name in sorted({recipe.engine.name, *(t.stage.score.engine for t in left)} - {""}):
         if left:
             with mistakes.collect():
-                _require_engine(recipe, name, recipe.engine)
+                _require_engine(recipe, name)
     trained = [task for task in left if task.stage.kind != EVAL]
     before = len(mistakes.found)
     if trained:
@@ -157,11 +160,14 @@ def _require_own_prompts(experiment: Experiment, store: Store, condition: str) -
         )
 
 
-def _require_engine(recipe: Recipe, name: str, engine: Engine) -> None:
+def _require_engine(recipe: Recipe, name: str) -> None:
     from s2d_store.engines.registry import check_engine_available
 
+    chosen = engine_choice(recipe, name)
     with of_recipe(f"{recipe.at('engine')}: [engine]", "engine"):
-        check_engine_available(name, engine.device, engine.dtype)
+        check_engine_available(name, chosen["device"], chosen["dtype"])
+        if chosen["url"]:
+            require_an_endpoint(chosen["url"])
 
 
 def _require_machine(recipe: Recipe, task: Task) -> None:

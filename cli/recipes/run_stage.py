@@ -17,10 +17,11 @@ from typing import Any
 
 import queries
 from cli.recipes import launch
+from cli.recipes.engines import engine_choice
 from cli.recipes.ledger import Round
 from cli.recipes.names import n_rounds
 from cli.recipes.round_identity import Experiment, RoundPlan
-from cli.recipes.sampling import generate_config, of_table
+from cli.recipes.sampling import generate_config
 from cli.recipes.schema import Recipe, Score
 from cli.recipes.stage_kind import (
     is_by_teacher,
@@ -40,7 +41,6 @@ from s2d_store.policies import registry
 from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.progress import OnProgress
 from s2d_store.rollouts.score import ScoreConfig, score
-from s2d_store.rollouts.settings import ModelLoading
 from s2d_store.runs import invocation, record
 from s2d_store.schema import TABLES
 from s2d_store.sql import connection
@@ -217,17 +217,14 @@ class _Round:
             self._score(reference_of(stage), Score(support="own", top_logprobs=1))
 
     def _score(self, scorer: str, how: Score) -> None:
-        work, stage, engine = self.work, self.task.stage, self.work.recipe.engine
-        name = how.engine or engine.name
+        work, stage = self.work, self.task.stage
         config = ScoreConfig(
             self.plan.policy(scorer),
             k=how.top_logprobs,
             support=how.support,
             mass=how.mass,
             where=f"run_id = {connection.literal(self.plan.generate_run())}",
-            engine=name,
-            engine_args=tuple(engine.args.items()) if name == engine.name else (),
-            **of_table(ModelLoading, engine),
+            **engine_choice(work.recipe, how.engine),
             chunk_rows=stage.generate.chunk,
             budget=work.recipe.budget,
         )

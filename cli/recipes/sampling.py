@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from cli.recipes.engines import engine_choice
 from cli.recipes.launch import workers
 from cli.recipes.prompt_sets import own_prompts
 from cli.recipes.round_identity import Experiment
@@ -15,19 +16,17 @@ from s2d_store.engines.base import SamplingParams
 from s2d_store.errors import NotFoundError
 from s2d_store.evaluation.eval_config import EvalConfig
 from s2d_store.rollouts.generate_config import GenerateConfig
-from s2d_store.rollouts.settings import ModelLoading, PromptUse
+from s2d_store.rollouts.settings import PromptUse
 
 
 def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
     """What a stage samples, with what the caller adds."""
-    how, engine = task.stage.generate, recipe.engine
+    how = task.stage.generate
     return GenerateConfig(
         params=SamplingParams(**of_table(SamplingParams, how)),
         seed=task.sampling_seed,
         where=own_prompts(recipe.prompts, task.stage.prompts),
         prompts_per_round=task.stage.prompts_per_round,
-        engine=engine.name,
-        engine_args=tuple(engine.args.items()),
         chat_template=_template(how.chat_template),
         chat_template_kwargs=tuple(how.chat_template_kwargs.items()),
         chunk_rows=how.chunk,
@@ -35,7 +34,7 @@ def generate_config(recipe: Recipe, task: Task, **given: Any) -> GenerateConfig:
         verify_deadline_s=recipe.verify_deadline,
         budget=recipe.budget,
         **of_table(PromptUse, how),
-        **of_table(ModelLoading, engine),
+        **engine_choice(recipe),
         **given,
     )
 

@@ -92,11 +92,25 @@ class Engine(ModelLoading):
     """`[engine]`: what samples and scores."""
 
     name: str = "transformers"
-    """transformers (anywhere), vllm (throughput), or one that another package registers."""
+    """transformers (anywhere), vllm (throughput), server (one model that is served already), or one
+    that another package registers."""
+    url: str = ""
+    """Endpoints of engine server: http://a:8000,http://b:8000, or a file with one per line."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the engine, as a table: args.gpu_memory_utilization = 0.4."""
     keep: int = 2
     """Engines kept open between steps: the student's and the teacher's; 0 where memory is short."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """`[workers]`: engines that share what a stage samples and scores, as `--workers` does."""
+
+    count: int | str = 1
+    """Processes of this machine, each with an engine; "ray" or "ray:N": actors of a Ray cluster, as
+    many as its GPUs allow, or N."""
+    gpus: int = 1
+    """GPUs of each: the `tensor_parallel_size` of vllm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +234,8 @@ class Recipe:
     sampled again; false: only name where they lie, for rounds of many GB."""
     engine: Engine = field(default_factory=Engine)
     """`[engine]`."""
+    workers: Workers = field(default_factory=Workers)
+    """`[workers]`."""
     claim: Mapping[str, Claim] = field(default_factory=dict)
     """`[claim.NAME]` tables: what the experiment is to show, for `s2d report`."""
     rates: Rates = field(default_factory=Rates)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from s2d_store.errors import EngineError, InputError
 
 # How long an endpoint that failed is left alone, doubled each time.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+# How long `require_an_endpoint` waits for each.
+CONNECT_S = 2.0
 # How often a file of endpoints is looked at.
 LOOK_S = 1.0
 
@@ -71,9 +74,40 @@ def read_urls(given: str) -> tuple[list[str], Path | None]:
     return urls, path
 
 
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port is one, or left out."""
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
+def require_an_endpoint(given: str) -> None:
+    """Refuse endpoints of which none accepts a connection; nothing is sent.
+
+    Args:
+        given: see `read_urls`.
+
+    Raises:
+        InputError: see `read_urls`.
+        EngineError: naming what is wrong with each.
+    """
+    endpoints = []
+    for url in read_urls(given)[0]:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
+        except OSError as error:
+            endpoints.append(Endpoint(url, why=str(error)))
+        else:
+            return
+    raise no_endpoint(endpoints, 0)
+
+
 def _checked(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise InputError(f"endpoint {url!r} is no http or https URL", fix="http://HOST:PORT")
     if parts.username or parts.password or parts.query:
         raise InputError(

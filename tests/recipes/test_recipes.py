@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import cli.recipes.run_stage as rounds
 from cli.recipes.parse import read_recipe
 from cli.recipes.tasks import tasks
 from s2d_store.datasets.open import open_dataset
+from s2d_store.engines import workers_engine
 from s2d_store.errors import BudgetError, InputError, S2DError
 from s2d_store.store import Store
 from tests.conftest import Cli
@@ -269,6 +271,27 @@ def test_a_launcher_trains_in_a_process_of_its_own(cli: Cli, recipe: Write, brid
     assert all(found[name].equal(bridge.warmup[name]) for name in bridge.warmup)
 
 
+def test_workers_share_what_a_stage_samples(
+    cli: Cli, recipe: Write, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    open_workers = workers_engine.open_workers
+
+    def seen(*given: Any) -> workers_engine.WorkersEngine:
+        engine = open_workers(*given)
+        opened.append(len(engine.process_ids))
+        return engine
+
+    monkeypatch.setattr(workers_engine, "open_workers", seen)
+    tables = "[engine]\nbatch_size = 4\n[workers]\ncount = 2\n[policies]"
+    file = recipe("w", *TWO_ROUNDS, ("[policies]", tables))
+    done = cli("run", file, "--stage", "warmup", "--quiet")
+    assert done.code == 0 and opened == [2], done.err
+    found = weights(file, "tiny.warmup")
+    for name, expected in bridge.warmup.items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-5)
+
+
 def test_every_key_is_explained() -> None:
     from dataclasses import fields
 
@@ -279,6 +302,7 @@ def test_every_key_is_explained() -> None:
         schema.Recipe,
         schema.Prompts,
         schema.Engine,
+        schema.Workers,
         schema.Stage,
         schema.Generate,
         schema.Score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,27 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("dataset.rows_per_update = 4", 'dataset.rows_per_update = 4\nscore.engine = "vllm"'),
      "[stage.bridge]: engine vllm cannot score the ids that the sampling policy ranked highest\n"
      "  why: vllm scores its own top k alone\n  fix: score.engine transformers, or score.support"),
+    (("[policies]", "[workers]\ncount = 0\n[policies]"),
+     "workers.count '0' is no number of workers"),
+    (("[policies]", "[workers]\ncount = true\n[policies]"),
+     "workers.count is True\n  why: it must be a whole number or a text\n"),
+    (("[policies]", "[workers]\ngpus = 2\n[policies]"),
+     "workers.gpus is 2 for engine transformers\n  why: it computes on one GPU\n"),
+    (("[policies]", '[engine]\nurl = "http://a:1"\n[policies]'),
+     "engine.url is 'http://a:1', and no engine uses it\n"),
+    (("generate.top_logprobs = 4\ndataset.rows_per_update",
+      'generate.top_logprobs = 4\nscore.engine = "server"\ndataset.rows_per_update'),
+     "no engine.url is given\n  why: engine server needs to know where its servers are\n"),
+    (("[policies]", '[engine]\nname = "server"\nurl = "none.txt"\n[policies]'),
+     "none.txt' is neither a URL nor a file of URLs"),
+    (("[policies]", '[engine]\nname = "server"\nargs.inflight = 3\n[policies]'),
+     "engine server has no argument 'inflight'; did you mean 'in_flight'"),
+    (("[policies]", '[engine]\nname = "server"\n[workers]\ncount = 2\n[policies]'),
+     "workers.count is 2 for engine server\n     why: its servers are the workers\n"),
+    (("[policies]", '[engine]\nname = "server"\n[policies]'),
+     "[stage.bridge] would use a server for 'warmup', whose weights this recipe trains\n"),
+    (("[policies]", '[engine]\nname = "server"\n[policies]'),
+     "[stage.eval] would use the same server for 'student' as for 'teacher'\n"),
     (('name = "tiny"', "name = tiny"), "is not TOML"),
     (('name = "tiny"\n', ""), "lacks name"),
 ]  # fmt: skip
@@ -150,6 +172,23 @@ def test_an_engine_that_cannot_be_is_refused_before_any_work(
     assert refused.code == 1 and f":73: [engine]: {says}" in refused.err, refused.err
     assert f"fix: {fix}" in refused.err
     assert not (file.parent / "store").exists()
+
+
+def test_servers_that_do_not_answer_are_told_before_any_work(cli: Cli, recipe: Write) -> None:
+    closed = socket.socket()
+    closed.bind(("127.0.0.1", 0))  # not listening: a connection is refused
+    url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    opd = "generate.top_logprobs = 4\ndataset.rows_per_update"
+    served = opd.replace("\n", '\nscore.engine = "server"\n')
+    file = recipe("a", (opd, served), ("[policies]", f'[engine]\nurl = "{url}"\n[policies]'))
+    for command in (("run", file, "--plan"), ("run", file)):
+        refused = cli(*command)
+        assert refused.code == 1 and "[engine]: no endpoint can be used\n" in refused.err
+        assert f"why: {url}: " in refused.err and "refused" in refused.err
+    assert not (file.parent / "store").exists()
+    # A stage that no server scores needs none.
+    assert cli("run", file, "--stage", "warmup", "--plan").code == 0
+    closed.close()
 
 
 def test_missing_files_are_named(cli: Cli, recipe: Write, tmp_path: Path) -> None:
