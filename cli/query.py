@@ -183,9 +183,14 @@ def _interrupt(con: duckdb.DuckDBPyConnection, future: Future[None]) -> None:
 
 
 def find(text: str) -> queries.Query | str:
-    """A named query, a file's query or text, or the SQL itself."""
+    """A named query, a file's query or text, or the SQL itself.
+
+    Raises:
+        NotFoundError: no such query or file.
+        InputError: the file's header lacks a line, or has a wrong one.
+    """
     import queries
-    from s2d_store.errors import NotFoundError, did_you_mean
+    from s2d_store.errors import InputError, NotFoundError, did_you_mean
 
     named = queries.find(text)
     if named:
@@ -196,7 +201,12 @@ def find(text: str) -> queries.Query | str:
             raise NotFoundError(f"no SQL file {text}", fix="s2d query --list shows named queries")
         content = path.read_text()
         if content.lstrip().startswith("-- question:"):
-            return queries.parse(path.stem, "user", content)
+            try:
+                return queries.parse(path.stem, "user", content)
+            except ValueError as error:
+                raise InputError(
+                    f"{path}: {error}", fix="docs/own-sql.md shows a whole header"
+                ) from error
         return content
     if text.isidentifier():
         raise NotFoundError(

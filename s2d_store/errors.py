@@ -41,10 +41,17 @@ def listed(names: Sequence[str], what: str = "registered", which: str = "newest"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'WORD'?` with the nearest known word, or nothing where none is near."""
+    """`; did you mean 'WORD'?` with the nearest known word, or nothing where none is near.
+
+    Where none is, a recipe's name may have been left out: `warmup` is near `paper.warmup`.
+    """
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), 1)
+    words = list(known)
+    close = difflib.get_close_matches(word, words, 1)
+    if not close:
+        without = {name.partition(".")[2]: name for name in words if "." in name}
+        close = [without[end] for end in difflib.get_close_matches(word, without, 1)]
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -36,6 +36,7 @@ def environment() -> jinja2.Environment:
         text.shown,
         text.one_line,
         text.number,
+        text.p_value,
         text.signed,
         text.percent,
         text.duration,

@@ -62,6 +62,18 @@ def number(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def p_value(value: float | None) -> str:
+    """A p value; one below 0.001 is said to be that, since none is zero.
+
+    Example:
+        >>> p_value(0.0), p_value(0.02276)
+        ('< 0.001', '0.0228')
+    """
+    if value is None or math.isnan(value):
+        return "\u2013"
+    return "< 0.001" if value < 0.001 else f"{value:.3g}"
+
+
 def signed(value: float | None) -> str:
     """A difference with its sign."""
     return number(value) if value is None else f"{'+' if value > 0 else ''}{number(value)}"

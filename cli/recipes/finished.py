@@ -1,7 +1,8 @@
 """What a finished recipe printed, kept in the user's cache: to say it again costs a second.
 
 The key holds everything that the text follows from: the recipe as it was read, every file that it
-names, the store's snapshot, and the terminal. Whatever changes, the recipe is worked out again.
+names, the store's snapshot, the terminal, and the code of s2d itself. Whatever changes, the recipe
+is worked out again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from s2d_store.ids import content_id
 from s2d_store.policies.hash_cache import cache_folder, keep
 from s2d_store.store import Store
 from s2d_store.version import __version__
+
+_CODE = {".py", ".sql", ".html", ".md", ".tex", ".css", ".js"}
 
 
 class Finished:
@@ -54,7 +58,7 @@ class Finished:
         files = sorted({text for text in _texts(settings) if text and "\0" not in text})
         key = content_id(
             "finished",
-            __version__,
+            [__version__, *_code()],
             repr(settings),
             repr(self._chosen),
             [(text, _seen(Path(text).expanduser())) for text in files],
@@ -62,6 +66,17 @@ class Finished:
             [terminal_width(), colored(sys.stdout)],
         )
         return cache_folder("finished-recipes") / key
+
+
+def _code() -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of each file of s2d: a checkout keeps one version over many changes."""
+    for package in ("cli", "queries", "s2d_store", "trainers", "viewer"):
+        found = find_spec(package)
+        for folder in found.submodule_search_locations or () if found else ():
+            for path in sorted(Path(folder).rglob("*")):
+                if path.suffix in _CODE:
+                    seen = path.stat()
+                    yield str(path), seen.st_size, seen.st_mtime_ns
 
 
 def _texts(value: Any) -> Iterator[str]:

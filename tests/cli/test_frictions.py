@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from s2d_store.errors import did_you_mean
 from s2d_store.runs import invocation
 from s2d_store.runs.record import record_run
 from s2d_store.store import Store
@@ -118,3 +119,29 @@ def test_an_unknown_dataset_names_the_nearest_and_not_hundreds(cli: Cli, store: 
     done = cli("dataset", "show", "bridge.r0001", "--store", store.root)
     assert done.code == 1 and "did you mean 'bridge.r001'" in done.err
     assert "the last of 30 built: bridge.r022," in done.err and "bridge.r000," not in done.err
+
+
+def test_a_query_file_with_half_a_header_is_no_traceback(
+    cli: Cli, store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.sql"
+    file.write_text("-- question: which?\n-- grain: one row per rollout\nSELECT 1\n")
+    for command in (("query", file), ("dataset", "build", "mine", "--query", file)):
+        done = cli(*command, "--store", store.root)
+        assert done.code == 1 and "its header lacks '-- columns: ...'" in done.err
+        assert "fix: docs/own-sql.md" in done.err
+
+
+def test_a_name_without_its_recipe_is_near_the_whole_name() -> None:
+    names = ["paper.warmup", "paper.bridge.r000", "student"]
+    assert did_you_mean("warmpu", names) == "; did you mean 'paper.warmup'?"
+    assert did_you_mean("bridge.r000", names) == "; did you mean 'paper.bridge.r000'?"
+    assert did_you_mean("zzz", names) == ""
+
+
+def test_other_code_prints_a_finished_recipe_anew() -> None:
+    from cli.recipes.finished import _code
+
+    seen = {Path(name).as_posix() for name, _, _ in _code()}
+    for part in ("cli/run.py", "queries/budgets/lineage.sql", "viewer/templates/report.html"):
+        assert any(name.endswith(part) for name in seen)

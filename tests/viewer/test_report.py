@@ -16,6 +16,7 @@ from viewer import claims, demo, report
 from viewer.claims import Claim
 from viewer.pages import experiment
 from viewer.snapshots import View
+from viewer.text import p_value
 
 BETTER = Claim(text="it learns", better="stage3", than="student")
 WORSE = Claim(text="it unlearns", better="student", than="stage3")
@@ -57,6 +58,15 @@ def test_it_holds_what_the_store_says(view: View, page: str) -> None:
         assert f"<b>{audit}</b>" in page
     rollouts = page[page.index('id="rollouts"') :]
     assert rollouts.count("<details>") >= 10
+
+
+def test_no_p_value_is_zero() -> None:
+    assert [p_value(p) for p in (0.0, 1.4e-5, 0.02276, 1.0)] == [
+        "< 0.001",
+        "< 0.001",
+        "0.0228",
+        "1",
+    ]
 
 
 def test_a_seed_draws_the_same_rollouts(view: View) -> None:
