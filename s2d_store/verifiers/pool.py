@@ -52,7 +52,7 @@ class _NotStartedError(Exception):
 
 
 class _Call:
-    """One running `verify_many`: where its results go, and whether they are still wanted."""
+    """One running `grade_many`: where its results go, and whether they are still wanted."""
 
     def __init__(self) -> None:
         self.results: SimpleQueue[tuple[str, Verdict, float] | None] = SimpleQueue()
@@ -141,7 +141,7 @@ class VerifierPool:
         self.close()
 
     def close(self) -> None:
-        """Kill and reap every worker; running `verify_many` calls raise. Safe to repeat."""
+        """Kill and reap every worker; running `grade_many` calls raise. Safe to repeat."""
         with self._lock:
             self._closed = True
             for worker in self._live:
@@ -157,12 +157,6 @@ class VerifierPool:
         """Process ids of the workers that live now; a replacement has another."""
         with self._lock:
             return [worker.process.pid for worker in self._live]
-
-    def verify_many(
-        self, items: Iterable[tuple[str, str, str]]
-    ) -> Iterator[tuple[str, Verdict, float]]:
-        """`grade_many` for texts alone: items are (key, response, gold answer)."""
-        return self.grade_many(Item(key, response, answer) for key, response, answer in items)
 
     def grade_many(self, items: Iterable[Item]) -> Iterator[tuple[str, Verdict, float]]:
         """Grade a stream; may be called again, and from several threads at once.

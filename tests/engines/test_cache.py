@@ -17,6 +17,7 @@ from s2d_store.rollouts.generate import generate
 from s2d_store.rollouts.generate_config import GenerateConfig
 from s2d_store.rollouts.score import ScoreConfig, score
 from s2d_store.rollouts.selection import Prompt, prompts_of_round
+from s2d_store.verifiers.base import Item
 from s2d_store.verifiers.cache import PoolCache
 from tests.support import made_stores
 from tests.support.tiny_models import save_tiny_model
@@ -145,7 +146,7 @@ def test_a_verifier_pool_is_kept_for_the_same_settings_until_an_error() -> None:
             pids = first.pids()
         with pools("math-verify", 1, 5.0) as again:
             assert again is first and again.pids() == pids
-            assert [v.reward for _, v, _ in again.verify_many([("a", "4", "4")])] == [1.0]
+            assert [v.reward for _, v, _ in again.grade_many([Item("a", "4", "4")])] == [1.0]
         with pools("math-verify", 1, 4.0) as other:
             assert other is not first and first.pids() == []
         with pytest.raises(KeyError), pools("math-verify", 1, 4.0):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def pool() -> Iterator[VerifierPool]:
 
 
 def outcomes(pool: VerifierPool, *responses: str) -> dict[str, Verdict]:
-    graded = list(pool.verify_many((text, text, "gold") for text in responses))
+    graded = list(pool.grade_many(Item(text, text, "gold") for text in responses))
     assert sorted(key for key, _, _ in graded) == sorted(responses)
     assert all(seconds >= 0 for _, _, seconds in graded)
     return {key: verdict for key, verdict, _ in graded}
@@ -103,11 +104,11 @@ def wait_until_gone(pids: list[int]) -> None:
 def test_pool_grades_a_stream_and_attributes_by_key(pool: VerifierPool) -> None:
     assert (pool.name, pool.version) == ("obedient", "7")
     items = [(f"key{i}", f"response{i}", f"gold{i}") for i in range(700)]
-    graded = {key: verdict for key, verdict, _ in pool.verify_many(iter(items))}
+    graded = {key: verdict for key, verdict, _ in pool.grade_many(starmap(Item, items))}
     assert graded == {
         key: Verdict(0.5, "correct", f"{response}/{answer}") for key, response, answer in items
     }
-    assert list(pool.verify_many([])) == []
+    assert list(pool.grade_many([])) == []
 
 
 def test_pool_stuck_item_alone_times_out(pool: VerifierPool) -> None:
@@ -171,7 +172,7 @@ def test_pool_is_lazy_and_can_be_left(pool: VerifierPool) -> None:
             taken += 1
             yield str(taken), "text", "gold"
 
-    stream = pool.verify_many(endless())
+    stream = pool.grade_many(starmap(Item, endless()))
     for _ in range(10):
         next(stream)
     assert taken <= 2 * IN_FLIGHT_PER_WORKER + 10
@@ -210,7 +211,7 @@ def test_pool_source_errors_reach_the_caller(pool: VerifierPool) -> None:
         raise KeyError("source")
 
     with pytest.raises(KeyError, match="source"):
-        list(pool.verify_many(failing()))
+        list(pool.grade_many(starmap(Item, failing())))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_pool_close_ends_workers_and_running_calls() -> None:
 
     def grade() -> None:
         try:
-            list(pool.verify_many([("a", "hang", ""), ("b", "hang", "")]))
+            list(pool.grade_many([Item(key, "hang", "") for key in "ab"]))
         except S2DError as error:
             raised.append(error)
 
@@ -255,21 +256,22 @@ def test_pool_close_ends_workers_and_running_calls() -> None:
     assert not thread.is_alive() and "closed" in str(raised[0])
     wait_until_gone(pids)
     with pytest.raises(S2DError, match="closed"):
-        list(pool.verify_many([("a", "b", "c")]))
+        list(pool.grade_many([Item("a", "b", "c")]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     program = """
+        from s2d_store.verifiers.base import Item
         from s2d_store.verifiers.pool import VerifierPool
 
         # No `if __name__` guard: workers must not import this file again.
         print("main", flush=True)
         pool = VerifierPool("tests.verifiers.test_verifier_pool:Obedient", 2, deadline_s=600)
-        for _, verdict, _ in pool.verify_many([(str(i), "pid", "") for i in range(200)]):
+        for _, verdict, _ in pool.grade_many([Item(str(i), "pid", "") for i in range(200)]):
             print(verdict.extracted, flush=True)
         print("hanging", flush=True)
-        list(pool.verify_many([("a", "hang", ""), ("b", "hang", "")]))
+        list(pool.grade_many([Item(key, "hang", "") for key in "ab"]))
     """
     script = tmp_path / "user_script.py"
     script.write_text(textwrap.dedent(program))
@@ -378,7 +380,7 @@ def test_children_with_sessions_of_their_own_end_with_their_worker(
 ) -> None:
     note = tmp_path / "pid"
     with VerifierPool("tests.verifiers.test_verifier_pool:Spawner", 1, deadline_s=2.0) as pool:
-        list(pool.verify_many([("a", ending, str(note))]))
+        list(pool.grade_many([Item("a", ending, str(note))]))
     wait_until_gone([int(note.read_text())])
 
 
@@ -397,6 +399,6 @@ class Endless:
 
 def test_a_reply_without_an_end_is_cut() -> None:
     with VerifierPool("tests.verifiers.test_verifier_pool:Endless", 1, deadline_s=2.0) as pool:
-        ((_, verdict, seconds),) = list(pool.verify_many([("a", "b", "c")]))
+        ((_, verdict, seconds),) = list(pool.grade_many([Item("a", "b", "c")]))
     assert verdict.outcome in ("error", "timeout") and verdict.reward is None
     assert seconds < 60

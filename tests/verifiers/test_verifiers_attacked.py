@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from s2d_store.verifiers.base import OUTCOMES, Verdict
+from s2d_store.verifiers.base import OUTCOMES, Item, Verdict
 from s2d_store.verifiers.math import MathVerifier
 from s2d_store.verifiers.pool import VerifierPool
 from tests.support.hostile_answers import CLASSES, GOLD, MONSTERS, MUST_TIME_OUT, responses
@@ -32,7 +32,7 @@ def math() -> MathVerifier:
 
 
 def graded(pool: VerifierPool, texts: dict[str, str]) -> dict[str, Verdict]:
-    found = list(pool.verify_many((key, text, GOLD) for key, text in texts.items()))
+    found = list(pool.grade_many(Item(key, text, GOLD) for key, text in texts.items()))
     assert sorted(key for key, _, _ in found) == sorted(texts)
     assert {verdict.outcome for _, verdict, _ in found} <= set(OUTCOMES) - {"correct"}
     for _, verdict, _ in found:
@@ -43,7 +43,7 @@ def graded(pool: VerifierPool, texts: dict[str, str]) -> dict[str, Verdict]:
 def test_monsters_end_and_the_pool_serves_on(pool: VerifierPool) -> None:
     verdicts = graded(pool, MONSTERS)
     assert {verdicts[name].outcome for name in MUST_TIME_OUT} == {"timeout"}
-    after = pool.verify_many([("a", "7919", GOLD), ("b", r"\boxed{7918}", GOLD)])
+    after = pool.grade_many([Item("a", "7919", GOLD), Item("b", r"\boxed{7918}", GOLD)])
     assert {key: verdict.outcome for key, verdict, _ in after} == {"a": "correct", "b": "wrong"}
 
 
