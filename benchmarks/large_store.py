@@ -184,12 +184,12 @@ def read_copied(root: Path, args: argparse.Namespace) -> dict[str, float]:
 
 
 def _read(root: Path, name: str) -> dict[str, float]:
-    from trainers.batches import pack
+    from trainers.batches import micro_batches
 
     before, tokens, first = peak_mib(), 0, 0.0
     wall, began = time.perf_counter(), time.process_time()
     for rows in open_dataset(Store.open(root), name).updates(columns=COLUMNS[1:]):
-        for batch in pack(rows, BATCH_TOKENS):
+        for batch in micro_batches(rows, BATCH_TOKENS, "packed"):
             tokens += len(batch.targets)
             first = first or time.process_time() - began
     seconds, wall = time.process_time() - began, time.perf_counter() - wall

@@ -5,7 +5,7 @@
 
 Compared, on the same synthetic rows (teacher top-k, flat lists), turn by turn in one process:
     parquet    the same columns of every row group with pyarrow, nothing built: the floor
-    packed     LockedDataset.updates + trainers.batches.pack
+    packed     LockedDataset.updates + trainers.batches.micro_batches
     pinned     the same, each batch pinned; without a GPU copied once more, as pinning does
     nested     Hugging Face `datasets`, saved to disk with top-k as lists of lists (T of K, as it is
                commonly kept), with_format("torch"), one example at a time, nothing packed
@@ -153,7 +153,7 @@ def read_packed(folder: Path, max_tokens: int, pinned: bool = False) -> int:
     """Response tokens in packed batches."""
     import torch
 
-    from trainers.batches import MicroBatch, pack
+    from trainers.batches import MicroBatch, micro_batches
 
     def copied(batch: MicroBatch) -> MicroBatch:
         if torch.cuda.is_available():
@@ -162,18 +162,18 @@ def read_packed(folder: Path, max_tokens: int, pinned: bool = False) -> int:
 
     tokens = 0
     for rows in LockedDataset.open(folder).updates(columns=COLUMNS[1:]):
-        for batch in pack(rows, max_tokens):
+        for batch in micro_batches(rows, max_tokens, "packed"):
             tokens += len((copied(batch) if pinned else batch).targets)
     return tokens
 
 
 def seconds_to_batch(folder: Path, update: int, max_tokens: int) -> float:
     """Seconds from opening a dataset to an update's first batch."""
-    from trainers.batches import pack
+    from trainers.batches import micro_batches
 
     start = time.perf_counter()
     updates = LockedDataset.open(folder).updates(update, columns=COLUMNS[1:])
-    next(pack(next(updates), max_tokens))
+    next(micro_batches(next(updates), max_tokens, "packed"))
     return time.perf_counter() - start
 
 

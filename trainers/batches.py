@@ -104,33 +104,6 @@ class MicroBatch:
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
-def pack(
-    rows: UpdateRows, max_tokens: int, selected: Sequence[int] | None = None
-) -> Iterator[MicroBatch]:
-    """Yield micro-batches without padding, at most `max_tokens` each, as few as `packing` finds.
-
-    A sequence longer than `max_tokens` gets a micro-batch of its own.
-
-    Args:
-        rows: an update with the list columns `prompt_token_ids` and `response_token_ids`; with a
-            teacher's also `k` (scalar), `topk_token_ids` and `topk_logprobs`; and, where wanted,
-            `response_mask`, `advantage` (scalar) and the columns of logprobs named above.
-        max_tokens: most token slots N of a micro-batch.
-        selected: rows to use; None uses all.
-
-    Raises:
-        DatasetError: a row with an empty prompt, or lists whose lengths disagree.
-    """
-    yield from micro_batches(rows, max_tokens, "packed", selected)
-
-
-def pad(
-    rows: UpdateRows, max_tokens: int, selected: Sequence[int] | None = None
-) -> Iterator[MicroBatch]:
-    """Yield right-padded micro-batches; sequences go by falling length, so padding is little."""
-    yield from micro_batches(rows, max_tokens, "padded", selected)
-
-
 def micro_batches(
     rows: UpdateRows,
     max_tokens: int,
@@ -138,9 +111,22 @@ def micro_batches(
     selected: Sequence[int] | None = None,
     check: Callable[[UpdateRows], None] | None = None,
 ) -> Iterator[MicroBatch]:
-    """`pack` or `pad`, by name; `check` sees the rows of each micro-batch before it is built.
+    """Yield micro-batches of at most `max_tokens` each, as few as `packing` finds.
 
-    Only these rows' heavy columns are read, one micro-batch ahead.
+    Only these rows' heavy columns are read, one micro-batch ahead. A sequence longer than
+    `max_tokens` gets a micro-batch of its own.
+
+    Args:
+        rows: an update with the list columns `prompt_token_ids` and `response_token_ids`; with a
+            teacher's also `k` (scalar), `topk_token_ids` and `topk_logprobs`; and, where wanted,
+            `response_mask`, `advantage` (scalar) and the columns of logprobs named above.
+        max_tokens: most token slots N of a micro-batch.
+        layout: `packed`, or `padded`: sequences by falling length, so that padding is little.
+        selected: rows to use; None uses all.
+        check: sees the rows of each micro-batch before it is built.
+
+    Raises:
+        DatasetError: a row with an empty prompt, or lists whose lengths disagree.
     """
     check_lengths(rows)
     choices = row_groups(sequence_lengths(rows), max_tokens, layout, selected)

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from trl import SFTConfig, SFTTrainer
 
 from trainers.losses import Tail
-from trainers.losses.forward_kl import forward_kl_dense
+from trainers.losses.forward_kl import forward_kl
+from trainers.losses.support import gather_support
 from trainers.torch_dataset import IGNORED, LockedRows
 
 
@@ -78,12 +79,9 @@ class ForwardKLTrainer(LockedSFTTrainer):
         )
         # The output at position t is about token t + 1.
         trained = inputs["labels"][:, 1:] != IGNORED
-        sums = forward_kl_dense(
-            outputs.logits[:, :-1][trained],
-            inputs["topk_ids"][:, 1:][trained],
-            inputs["topk_logprobs"][:, 1:][trained],
-            self.tail,
-        )
+        ids_NK = inputs["topk_ids"][:, 1:][trained]
+        student = gather_support(outputs.logits[:, :-1][trained], ids_NK)
+        sums = forward_kl(student, ids_NK, inputs["topk_logprobs"][:, 1:][trained], self.tail)
         tokens = trained.sum() if num_items_in_batch is None else num_items_in_batch
         loss = sums.loss / tokens
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:

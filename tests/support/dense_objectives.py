@@ -7,8 +7,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.losses.forward_kl import forward_kl_dense
-from trainers.losses.reverse_kl import reverse_kl_dense
+from trainers.losses import Tail
+from trainers.losses.forward_kl import forward_kl
+from trainers.losses.reverse_kl import reverse_kl
+from trainers.losses.support import KLSums, gather_support
+
+
+def forward_kl_dense(
+    logits_NV: Tensor,
+    ids_NK: Tensor,
+    teacher_NK: Tensor,
+    tail: Tail = "bucket",
+    mask_N: Tensor | None = None,
+) -> KLSums:
+    """`forward_kl` from dense student logits, float [N, V]."""
+    return forward_kl(gather_support(logits_NV, ids_NK), ids_NK, teacher_NK, tail, mask_N)
+
+
+def reverse_kl_dense(
+    logits_NV: Tensor,
+    ids_NK: Tensor,
+    teacher_NK: Tensor,
+    tail: Tail = "bucket",
+    mask_N: Tensor | None = None,
+) -> KLSums:
+    """`reverse_kl` from dense student logits, float [N, V]."""
+    return reverse_kl(gather_support(logits_NV, ids_NK), ids_NK, teacher_NK, tail, mask_N)
 
 
 def response_logits(model: Any, row: dict[str, Any]) -> Tensor:

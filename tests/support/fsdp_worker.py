@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 import trainers.loop
 from s2d_store.datasets.read import LockedDataset, UpdateRows
-from trainers.batches import assign_rows_to_ranks, pad, sequence_lengths
+from trainers.batches import assign_rows_to_ranks, micro_batches, sequence_lengths
 from trainers.config import GRPOConfig, TrainerConfig, WarmupConfig
 from trainers.grpo import GRPOObjective
 from trainers.losses.forward_kl import forward_kl
@@ -102,7 +102,7 @@ def gradients(config: TrainerConfig, accelerator: Accelerator, bf16: bool) -> No
         assert parameter.to_local().shape[0] == parameter.shape[0] // 2
     rows = next(LockedDataset.open(config.dataset).updates())
     share = assign_rows_to_ranks(sequence_lengths(rows), 2)[accelerator.process_index]
-    (batch,) = pad(rows, 10_000, share)
+    (batch,) = micro_batches(rows, 10_000, "padded", share)
     objective = objective_of(config)
     student.run(lambda: objective(student, batch))["loss"].backward()
     named = ((n, p.grad) for n, p in student.model.named_parameters() if p.grad is not None)

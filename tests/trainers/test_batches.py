@@ -21,12 +21,11 @@ from trainers.batches import (
     MicroBatch,
     assign_rows_to_ranks,
     micro_batches,
-    pack,
-    pad,
     sequence_lengths,
 )
 from trainers.config import WarmupConfig
 from trainers.losses.support import Support
+from trainers.packing import Layout
 from trainers.student import Student, _choose_layout
 from trainers.update import own_micro_batches
 
@@ -103,17 +102,17 @@ def test_batches_hold_every_response_token_once_with_what_predicts_it(
     assert sorted(seen) == list(range(len(rows)))
 
 
-@pytest.mark.parametrize("make", [pack, pad])
-def test_selected_rows_only(update: UpdateRows, rows: list[dict[str, Any]], make: Any) -> None:
-    batches = list(make(update, 10_000, [7, 2, 3]))
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_selected_rows_only(update: UpdateRows, rows: list[dict[str, Any]], layout: Layout) -> None:
+    batches = list(micro_batches(update, 10_000, layout, [7, 2, 3]))
     assert len(batches) == 1 and sorted(batches[0].rows.tolist()) == [2, 3, 7]
     expected = [len(rows[i]["response_token_ids"]) for i in batches[0].rows.tolist()]
     assert torch.bincount(batches[0].sequence_ids).tolist() == expected
-    assert list(make(update, 10_000, [])) == []
+    assert list(micro_batches(update, 10_000, layout, [])) == []
 
 
 def test_batches_may_be_written_to_without_touching_the_dataset(update: UpdateRows) -> None:
-    (batch,) = pack(update, 10_000)
+    (batch,) = micro_batches(update, 10_000, "packed")
     before = update.lists["topk_logprobs"][0].copy()
     batch.topk_logprobs.zero_()
     batch.targets.zero_()
@@ -122,7 +121,7 @@ def test_batches_may_be_written_to_without_touching_the_dataset(update: UpdateRo
 
 def test_rows_of_different_k_are_padded_to_the_largest(tmp_path: Path) -> None:
     rows = bigram_rows([1, 1], k=3) + bigram_rows([1], k=5, seed=1)
-    (batch,) = pack(update_rows(tmp_path / "data", rows), 1000)
+    (batch,) = micro_batches(update_rows(tmp_path / "data", rows), 1000, "packed")
     assert batch.topk_ids.shape[1] == 5
     short = batch.sequence_ids < 2
     assert (batch.topk_ids[short, 3:] == -1).all()
@@ -138,27 +137,27 @@ def test_dataset_without_a_teacher_gives_empty_topk(
     columns = ("update", "prompt_token_ids", "response_token_ids")
     folder = write_locked(tmp_path / "plain", rows, columns=columns)
     (update,) = LockedDataset.open(folder).updates()
-    (batch,) = pack(update, 1000)
+    (batch,) = micro_batches(update, 1000, "packed")
     assert batch.topk_ids.shape == (len(batch.targets), 0)
 
 
 def test_empty_prompt_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     rows[4]["prompt_token_ids"] = []
     with pytest.raises(DatasetError, match=r"(?s)row 4 of update 1.*prompt is empty"):
-        list(pack(update_rows(tmp_path / "data", rows), 1000))
+        list(micro_batches(update_rows(tmp_path / "data", rows), 1000, "packed"))
 
 
 def test_topk_of_the_wrong_length_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     rows[5]["topk_logprobs"] = rows[5]["topk_logprobs"][:-1]
     with pytest.raises(DatasetError, match=r"(?s)row 5 of update 1.*k entries"):
-        list(pack(update_rows(tmp_path / "data", rows), 1000))
+        list(micro_batches(update_rows(tmp_path / "data", rows), 1000, "packed"))
 
 
 def test_empty_response_adds_no_target(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     for name in rows[0]:
         if name.startswith(("response_", "topk_", "sampled_")):
             rows[0][name] = []
-    (batch,) = pack(update_rows(tmp_path / "data", rows), 1000)
+    (batch,) = micro_batches(update_rows(tmp_path / "data", rows), 1000, "packed")
     assert 0 not in batch.sequence_ids and 0 in batch.rows
 
 
@@ -193,7 +192,7 @@ def test_pinning_copies_every_tensor_on_the_devices_own_gpu(
 
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(Tensor, "pin_memory", pin)
-    (batch,) = pack(update, 10_000)
+    (batch,) = micro_batches(update, 10_000, "packed")
     copied = batch.pin(torch.device("cuda", 1))
     tensors = [f.name for f in fields(MicroBatch) if f.name != "max_length"]
     assert len(pinned) == len(tensors) and not current
@@ -206,7 +205,7 @@ def test_pinning_copies_every_tensor_on_the_devices_own_gpu(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_pinned_batches_lie_in_page_locked_memory(update: UpdateRows) -> None:
-    (batch,) = pack(update, 10_000)
+    (batch,) = micro_batches(update, 10_000, "packed")
     device = torch.device("cuda", torch.cuda.device_count() - 1)
     pinned = batch.pin(device)
     assert pinned.input_ids.is_pinned() and pinned.topk_logprobs.is_pinned()
@@ -214,7 +213,7 @@ def test_pinned_batches_lie_in_page_locked_memory(update: UpdateRows) -> None:
 
 
 def test_without_a_gpu_nothing_is_pinned(update: UpdateRows) -> None:
-    (batch,) = pack(update, 10_000)
+    (batch,) = micro_batches(update, 10_000, "packed")
     assert batch.pin(torch.device("cpu")) is batch
 
 
@@ -243,16 +242,16 @@ def hidden_states(student: Student, batch: MicroBatch) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("make", [pack, pad])
+@pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_sequences_together_are_as_each_alone(
-    update: UpdateRows, student_folder: Path, make: Any, attention: str
+    update: UpdateRows, student_folder: Path, layout: Layout, attention: str
 ) -> None:
     student = load(student_folder, attention=attention)
-    (together,) = make(update, 10_000)
+    (together,) = micro_batches(update, 10_000, layout)
     alone = [
         s
         for r in range(update.n_rows)
-        for b in make(update, 1, [r])
+        for b in micro_batches(update, 1, layout, [r])
         for s in hidden_states(student, b)
     ]
     for a, b in zip(hidden_states(student, together), alone, strict=True):
@@ -291,7 +290,7 @@ def test_head_that_does_not_reproduce_the_logits_is_refused(
 
 def test_bf16_rounds_products_but_not_the_weights(update: UpdateRows, student_folder: Path) -> None:
     config = WarmupConfig(dataset="unused", student=str(student_folder), output="unused")
-    (batch,) = pad(update, 10_000)
+    (batch,) = micro_batches(update, 10_000, "padded")
     rests: list[Tensor] = []
 
     def keep(support: Support, _: slice) -> dict[str, Tensor]:

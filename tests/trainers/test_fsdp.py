@@ -19,7 +19,7 @@ from tests.support.fsdp_worker import configs, objective_of, train
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.processes import REPOSITORY, run_together
 from tests.support.tiny_models import save_tiny_model
-from trainers.batches import pad
+from trainers.batches import micro_batches
 from trainers.config import WarmupConfig
 from trainers.runtime import accelerator_for
 from trainers.student import Student
@@ -115,7 +115,7 @@ def check_that_gradients_are_summed(place: Path, bf16: bool) -> None:
     """Also of the tied head, whose weight is read outside of its module's forward."""
     config = configs(place, place / "one")["warmup"]
     student = Student.load(config, torch.device("cpu"), bf16)
-    (batch,) = pad(next(LockedDataset.open(place / "data").updates()), 10_000)
+    (batch,) = micro_batches(next(LockedDataset.open(place / "data").updates()), 10_000, "padded")
     objective_of(config)(student, batch)["loss"].backward()
     found = load_file(place / "sharded" / f"gradients-{bf16}.safetensors")
     for name, parameter in student.model.named_parameters():

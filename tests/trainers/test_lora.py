@@ -19,7 +19,7 @@ from s2d_store.errors import InputError, TrainingError
 from s2d_store.policies.identity import inspect_policy
 from tests.support.locked_datasets import bigram_rows, write_locked
 from tests.support.tiny_models import save_tiny_model
-from trainers.batches import pad
+from trainers.batches import micro_batches
 from trainers.bridge_continuation import train_bridge_continuation
 from trainers.config import BridgeContinuationConfig, GRPOConfig, OPDConfig, SFTConfig, WarmupConfig
 from trainers.export_model import save_final
@@ -206,7 +206,7 @@ def test_frozen_weights_in_bfloat16_lose_nothing_in_the_merge(place: Path, tmp_p
     student = Student.load(config, torch.device("cpu"), bf16=True)
     types = {p.requires_grad: p.dtype for p in student.model.parameters()}
     assert types == {True: torch.float32, False: torch.bfloat16}
-    batch = next(pad(next(LockedDataset.open(place / "data").updates()), 48))
+    batch = next(micro_batches(next(LockedDataset.open(place / "data").updates()), 48, "padded"))
     SupportKLObjective(forward_kl, "bucket")(student, batch)["loss"].backward()
     for parameter in student.model.parameters():
         assert (parameter.grad is not None) == parameter.requires_grad

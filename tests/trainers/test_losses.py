@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from s2d_store.numerics import LogitTransform
+from tests.support.dense_objectives import forward_kl_dense
 from trainers.losses import Tail
-from trainers.losses.forward_kl import forward_kl_dense
 from trainers.losses.tail import teacher_tail
 
 N, V, K = 6, 23, 4

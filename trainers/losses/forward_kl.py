@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import Tail
-from trainers.losses.support import KLSums, Support, gather_support
+from trainers.losses.support import KLSums, Support
 from trainers.losses.tail import RESIDUAL_FLOOR, teacher_tail
 
 # Where the student has nothing outside the support, most often because k is the vocabulary, the
@@ -81,18 +81,6 @@ def forward_kl(
     if tail == "bucket":
         loss_N = loss_N + rest_N
     return KLSums(loss_N.sum(), kl_N.sum(), entropy, probs_NK.sum(), student_mass)
-
-
-def forward_kl_dense(
-    logits_NV: Tensor,
-    teacher_ids_NK: Tensor,
-    teacher_logprobs_NK: Tensor,
-    tail: Tail = "bucket",
-    mask_N: Tensor | None = None,
-) -> KLSums:
-    """`forward_kl` from dense student logits, float [N, V]; holds them whole."""
-    student = gather_support(logits_NV, teacher_ids_NK)
-    return forward_kl(student, teacher_ids_NK, teacher_logprobs_NK, tail, mask_N)
 
 
 def _divergence(teacher_NK: Tensor, student_NK: Tensor, valid_NK: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import Tail
-from trainers.losses.support import KLSums, Support, gather_support
+from trainers.losses.support import KLSums, Support
 from trainers.losses.tail import RESIDUAL_FLOOR, teacher_tail
 
 # Below it a float32 probability says nothing more; -inf would make the loss infinite.
@@ -84,18 +84,6 @@ def reverse_kl(
         entropy = torch.where(known_N, student.entropy_N, zero).sum()
         kl = (inside_N + rest_N).sum()
     return KLSums(loss_N.sum(), kl, entropy, probs_NK.sum(), student_mass)
-
-
-def reverse_kl_dense(
-    logits_NV: Tensor,
-    ids_NK: Tensor,
-    teacher_logprobs_NK: Tensor,
-    tail: Tail = "bucket",
-    mask_N: Tensor | None = None,
-) -> KLSums:
-    """`reverse_kl` from dense student logits, float [N, V]; holds them whole."""
-    student = gather_support(logits_NV, ids_NK)
-    return reverse_kl(student, ids_NK, teacher_logprobs_NK, tail, mask_N)
 
 
 def _expected_log_ratio(log_q: Tensor, log_p: Tensor, valid: Tensor) -> Tensor:
