@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.base import SampleRequest, SamplingParams, ScoreRequest
 from s2d_store.engines.registry import open_engine
 from s2d_store.errors import EngineError, InputError
+from tests.support.engine_requests import requests, scores
 from tests.support.inference_server import serving
 
 K = 6
-PROMPTS = ("1+2=", "what is 7 times 8?", "count: 1 2 3 4", "x")
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def model(teacher_folder: Path) -> Iterator[Any]:
-    engine = open_engine("transformers", str(teacher_folder), device="cpu", dtype="float32")
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def opened(teacher_folder: Path) -> Iterator[Open]:
-    """Open the server engine; closed when the test ends."""
-    engines: list[Any] = []
-
-    def run(url: str, *, k: int = K, location: object = teacher_folder, **args: object) -> Any:
-        engine = open_engine("server", str(location), url=url, top_logprobs=k, engine_args=args)
-        engines.append(engine)
-        return engine
-
-    yield run
-    for engine in engines:
-        engine.close()
-
-
-def requests(model: Any, n: int = 8) -> list[SampleRequest]:
-    return [
-        SampleRequest(f"r{i}", model.tokenizer(PROMPTS[i % 4])["input_ids"], 100 + i)
-        for i in range(n)
-    ]
-
-
-def scores(asked: list[SampleRequest], samples: list[Sample]) -> list[ScoreRequest]:
-    prompts = {r.rollout_id: r.prompt_token_ids for r in asked}
-    found = []
-    for sample in samples:
-        assert sample.response_token_ids is not None
-        prompt = prompts[sample.rollout_id]
-        found.append(ScoreRequest(sample.rollout_id, prompt, sample.response_token_ids))
-    return found
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "trl"])

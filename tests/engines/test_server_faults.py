@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,6 @@ PARAMS = SamplingParams(max_tokens=6)
 COMPLETIONS = "/v1/completions"
 NOWHERE = "http://127.0.0.1:9"
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def model(teacher_folder: Path) -> Iterator[Any]:
-    engine = open_engine("transformers", str(teacher_folder), device="cpu", dtype="float32")
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def opened(teacher_folder: Path) -> Iterator[Open]:
-    engines: list[Any] = []
-
-    def run(url: str, *, k: int = K, location: object = teacher_folder, **args: object) -> Any:
-        engine = open_engine("server", str(location), url=url, top_logprobs=k, engine_args=args)
-        engines.append(engine)
-        return engine
-
-    yield run
-    for engine in engines:
-        engine.close()
 
 
 def requests(n: int) -> list[SampleRequest]:

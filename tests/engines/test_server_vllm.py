@@ -17,11 +17,12 @@ import httpx
 import numpy as np
 import pytest
 
-from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.base import SamplingParams, ScoreRequest
 from s2d_store.engines.registry import open_engine
 from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.support import made_stores
+from tests.support.engine_requests import requests, scores
 from tests.support.processes import environment
 
 pytestmark = [
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 K = 8
-PROMPTS = ("1+2=", "what is 7 times 8?", "count: 1 2 3 4", "x")
 START_S = 240
 
 
@@ -102,23 +102,6 @@ def engine(server: VllmServer, folder: Path) -> Iterator[Any]:
     opened = open_engine("server", str(folder), url=server.url, top_logprobs=K)
     yield opened
     opened.close()
-
-
-def requests(engine: Any, n: int = 8) -> list[SampleRequest]:
-    return [
-        SampleRequest(f"r{i}", engine.tokenizer(PROMPTS[i % 4])["input_ids"], 100 + i)
-        for i in range(n)
-    ]
-
-
-def scores(asked: list[SampleRequest], samples: list[Sample]) -> list[ScoreRequest]:
-    prompts = {r.rollout_id: r.prompt_token_ids for r in asked}
-    found = []
-    for sample in samples:
-        assert sample.response_token_ids is not None
-        prompt = prompts[sample.rollout_id]
-        found.append(ScoreRequest(sample.rollout_id, prompt, sample.response_token_ids))
-    return found
 
 
 def test_the_probe_of_a_real_server(engine: Any, server: VllmServer) -> None:

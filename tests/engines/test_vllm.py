@@ -17,6 +17,7 @@ import pytest
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
 from s2d_store.engines.registry import open_engine
 from s2d_store.errors import EngineError, InputError
+from tests.support.engine_requests import requests, scores
 
 pytestmark = [
     pytest.mark.vllm,
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 K = 40  # Above vLLM's own cap of 20.
-PROMPTS = ("1+2=", "what is 7 times 8?", "count: 1 2 3 4", "x")
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,6 @@ def engine(folder: Path) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> Any:
     return open_engine("transformers", str(folder), device="cpu", dtype="float32")
-
-
-def requests(engine: Any, n: int = 8) -> list[SampleRequest]:
-    return [
-        SampleRequest(f"r{i}", engine.tokenizer(PROMPTS[i % len(PROMPTS)])["input_ids"], 100 + i)
-        for i in range(n)
-    ]
-
-
-def scores(asked: list[SampleRequest], samples: list[Sample]) -> list[ScoreRequest]:
-    prompts = {r.rollout_id: r.prompt_token_ids for r in asked}
-    return [
-        ScoreRequest(s.rollout_id, prompts[s.rollout_id], s.response_token_ids) for s in samples
-    ]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.base import Sample, SampleRequest, SamplingParams
 from s2d_store.engines.cache import open_once
 from s2d_store.engines.registry import open_engine
 from s2d_store.errors import EngineError, InputError
 from tests.conftest import Cli
 from tests.support import made_stores
+from tests.support.engine_requests import scores
 
 # Every worker starts Python and imports torch.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,16 +34,6 @@ def opened(folder: Path, workers: str) -> AbstractContextManager[Any]:
 
 def requests(n: int) -> list[SampleRequest]:
     return [SampleRequest(f"r{i:03d}", [5 + i % 40, 7, 9], i) for i in range(n)]
-
-
-def scores(samples: list[Sample]) -> list[ScoreRequest]:
-    prompts = {r.rollout_id: r.prompt_token_ids for r in requests(200)}
-    found = []
-    for sample in samples:
-        assert sample.response_token_ids is not None
-        prompt = prompts[sample.rollout_id]
-        found.append(ScoreRequest(sample.rollout_id, prompt, sample.response_token_ids))
-    return found
 
 
 def check_same(found: list[Sample], truth: list[Sample]) -> None:
@@ -62,8 +53,8 @@ def test_two_workers_until_both_are_killed(teacher_folder: Path, workers: str) -
         assert (two.name, two.vocab_size) == ("transformers", alone.vocab_size)
         truth = list(alone.sample(requests(37), PARAMS, K))
         check_same(list(two.sample(requests(37), PARAMS, K)), truth)
-        scored = dict(two.score(iter(scores(truth)), K))
-        for rollout_id, expected in alone.score(scores(truth), K):
+        scored = dict(two.score(iter(scores(requests(37), truth)), K))
+        for rollout_id, expected in alone.score(scores(requests(37), truth), K):
             np.testing.assert_allclose(
                 scored.pop(rollout_id).logprobs, expected.logprobs, atol=1e-5
             )
