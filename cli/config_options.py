@@ -22,7 +22,6 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "deadline_s": ("--deadline",),
     "verify_deadline_s": ("--deadline",),
     "chat_template": ("--template",),
-    "trackers": ("--tracker",),
     "engine_args": ("--engine-arg",),
     "engine_workers": ("--workers",),
 }

@@ -170,8 +170,8 @@ recipe does not train: a teacher, or a policy to evaluate.
 each with its line in the file; it exits 1 if there is anything. It tells, among others: unknown
 keys and wrong values, missing files, a teacher with another tokenizer, bf16 without a GPU, trackers
 that are not installed, servers of which none answers, rounds with other settings, names that are
-taken, and a budget that is too small. The price is an upper bound: every response has `max_tokens`.
-`[rates]` gives GPU hours.
+taken, prompts that are stored with another answer or split, and a budget that is too small. The
+price is an upper bound: every response has `max_tokens`. `[rates]` gives GPU hours.
 
 A control stage names its `treatment`, starts where that starts and takes over how it samples and
 trains; another value is refused. `replay` is the paper's R7: GRPO on prompts whose labels its

@@ -91,7 +91,7 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
         elif name == "trackers":
-            flags += [part for tracker in value for part in ("--tracker", tracker)]
+            flags += [part for tracker in value for part in (flag, tracker)]
         elif isinstance(value, tuple):
             flags += [flag, *map(str, value)]
         else:

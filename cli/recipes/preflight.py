@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.recipes.engines import engine_choice
 from cli.recipes.estimate import Line
-from cli.recipes.prompt_sets import own_prompts
+from cli.recipes.prompt_sets import check_prompts, own_prompts
 from cli.recipes.round_identity import Experiment
 from cli.recipes.schema import EVAL, Recipe
 from cli.recipes.stage_kind import is_graded
@@ -117,7 +117,8 @@ def look_at_store(
         store: the store.
         lines: the plan with where each task stands.
         mistakes: takes what is found: a round that was begun with other settings; a name that
-            something else has; prompts of the recipe's sources that are none of its own.
+            something else has; prompts that are stored with other answers or splits; prompts of
+            the recipe's sources that are none of its own.
     """
     ledger, recipe = experiment.ledger, experiment.recipe
     for line in lines:
@@ -139,6 +140,8 @@ def look_at_store(
                     )
                 )
     left = {line.task.stage.prompts for line in lines if line.done < line.rounds}
+    if left:
+        check_prompts(store, recipe, mistakes)
     for condition in left & experiment.prompts.keys():
         with mistakes.collect():
             _require_own_prompts(experiment, store, condition)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from cli.recipes.schema import Prompts, Recipe
 from s2d_store import prompts
 from s2d_store.errors import InputError, S2DError
 from s2d_store.ids import content_id
+from s2d_store.mistakes import Mistakes
 from s2d_store.prompts.records import Record
 from s2d_store.sql.connection import literal
 from s2d_store.store import Store
@@ -21,12 +23,32 @@ def add_prompts(store: Store, recipe: Recipe) -> None:
             answer or split; names where the recipe says so.
     """
     for name, given in recipe.prompts.items():
-        try:
+        with _at(recipe, name):
             for split, records in _dealt(name, given).items():
                 prompts.add(store, records, _options(split, given))
-        except S2DError as error:
-            at = recipe.at(f"prompts.{name}")
-            raise type(error)(f"{at}: {error.what}", error.why, error.fix) from error
+
+
+def check_prompts(store: Store, recipe: Recipe, mistakes: Mistakes) -> None:
+    """Look for what `add_prompts` would refuse, in every set of prompts; nothing is written.
+
+    Args:
+        store: the store.
+        recipe: the recipe.
+        mistakes: takes what is found.
+    """
+    for name, given in recipe.prompts.items():
+        with mistakes.collect(), _at(recipe, name):
+            for split, records in _dealt(name, given).items():
+                prompts.check(store, records, _options(split, given))
+
+
+@contextmanager
+def _at(recipe: Recipe, name: str) -> Iterator[None]:
+    try:
+        yield
+    except S2DError as error:
+        at = recipe.at(f"prompts.{name}")
+        raise type(error)(f"{at}: {error.what}", error.why, error.fix) from error
 
 
 def splits_of(name: str, given: Prompts) -> tuple[str, ...]:

@@ -44,9 +44,38 @@ def add(
     """Check every record, then store the new prompts in one commit.
 
     Raises:
-        InputError: a record without its field, the same prompt twice in the input, or a prompt
-            that is stored with another answer or split. Nothing is stored then.
+        InputError: see `check`. Nothing is stored then.
     """
+    rows, first_at, duplicates, conflicts = _checked(store, records, options)
+    table = pa.Table.from_pylist(list(rows.values()), schema=TABLES["prompts"].schema)
+    added = store.commit({"prompts": table})["prompts"]
+    return Added(
+        added,
+        len(rows) - added,
+        duplicates,
+        labelled=sum(row["answer"] is not None for row in rows.values()),
+        with_tools=sum(row["tools"] is not None for row in rows.values()),
+        conflicts=tuple(conflicts),
+        unreadable=tuple(_unreadable(rows, first_at)),
+    )
+
+
+def check(
+    store: Store, records: Iterable[tuple[str, dict[str, Any]]], options: PromptOptions
+) -> None:
+    """Refuse what `add` would refuse; nothing is stored.
+
+    Raises:
+        InputError: a record without its field, the same prompt twice in the input, or a prompt
+            that is stored with another answer or split.
+    """
+    _checked(store, records, options)
+
+
+def _checked(
+    store: Store, records: Iterable[tuple[str, dict[str, Any]]], options: PromptOptions
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], int, list[str]]:
+    """Rows by prompt id, where each stands first, how many repeat one, and with other answers."""
     rows: dict[str, dict[str, Any]] = {}
     first_at: dict[str, str] = {}
     duplicates, conflicts = 0, []
@@ -72,17 +101,7 @@ def add(
     if not rows:
         raise InputError("the input holds no prompts")
     _check_stored(store, rows, first_at)
-    table = pa.Table.from_pylist(list(rows.values()), schema=TABLES["prompts"].schema)
-    added = store.commit({"prompts": table})["prompts"]
-    return Added(
-        added,
-        len(rows) - added,
-        duplicates,
-        labelled=sum(row["answer"] is not None for row in rows.values()),
-        with_tools=sum(row["tools"] is not None for row in rows.values()),
-        conflicts=tuple(conflicts),
-        unreadable=tuple(_unreadable(rows, first_at)),
-    )
+    return rows, first_at, duplicates, conflicts
 
 
 def _unreadable(rows: Mapping[str, dict[str, Any]], first_at: Mapping[str, str]) -> Iterator[str]:

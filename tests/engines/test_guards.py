@@ -166,7 +166,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "error: precision is bf16, but no GPU here computes in bfloat16\n",
     ),
     "tracker": (
-        "train warmup --dataset first --student student --tracker paper",
+        "train warmup --dataset first --student student --trackers paper",
         "error: tracker 'paper' is unknown\n",
     ),
     "tokenizer": ("", "has another tokenizer than dataset first\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -189,6 +190,30 @@ def test_servers_that_do_not_answer_are_told_before_any_work(cli: Cli, recipe: W
     # A stage that no server scores needs none.
     assert cli("run", file, "--stage", "warmup", "--plan").code == 0
     closed.close()
+
+
+def test_prompts_that_are_stored_in_another_form_are_told_by_the_plan(
+    cli: Cli, recipe: Write, questions: Path
+) -> None:
+    file = recipe("a")
+    store, test = file.parent / "store", file.parent.parent / "test.jsonl"
+    other = file.with_name("other.jsonl")
+    first, *_ = questions.read_text().splitlines()
+    other.write_text(json.dumps(json.loads(first) | {"answer": "-1"}))
+    assert cli("init", "--store", store).code == 0
+    for given, split in ((other, "train"), (test, "dev")):
+        stored = ("prompts", "add", given, "--split", split, "--source", "sums", "--store", store)
+        assert cli(*stored).code == 0
+    for command in (("run", file, "--plan"), ("run", file)):
+        refused = cli(*command)
+        assert refused.code == 1
+        assert "is stored already, in another form\n" in refused.err
+        assert f"{file}:8: the prompt of sums.jsonl line 1 is stored" in refused.err
+        assert f"{file}:12: the prompt of test.jsonl line 1 is stored" in refused.err
+        assert "stored: answer '-1', split 'train'; now: answer " in refused.err
+        assert "stored: answer '21', split 'dev'; now: answer '21', split 'test'" in refused.err
+    rows = Store.open(store).sql("SELECT count(*) FROM prompts").fetchall()
+    assert rows == [(3,)]
 
 
 def test_missing_files_are_named(cli: Cli, recipe: Write, tmp_path: Path) -> None:
