@@ -54,7 +54,8 @@ class Finished:
     def _entry(self, store: Store) -> Path:
         settings = asdict(self._recipe)
         del settings["places"]  # lines of the file decide nothing
-        root = store.root.resolve() if isinstance(store.root, Path) else store.root
+        folder = store.backend.local_path(store.root)
+        root = store.root if folder is None else folder.resolve()
         files = sorted({text for text in _texts(settings) if text and "\0" not in text})
         key = content_id(
             "finished",

@@ -12,6 +12,6 @@ def spool_folder(store: Store, config: CaptureConfig) -> Path:
     """Where exchanges wait: beside a local store, or in this folder for one elsewhere."""
     if config.spool:
         return Path(config.spool).expanduser()
-    if isinstance(store.root, Path):
-        return store.root.with_name(f"{store.root.name}.spool")
-    return Path(f"{store.root.name}.spool")
+    name = f"{store.root.name}.spool"
+    folder = store.backend.local_path(store.root)
+    return Path(name) if folder is None else folder.with_name(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2d_store.errors import DatasetError, NotFoundError, did_you_mean, listed
@@ -110,7 +109,8 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         built = list_built(store)
         # A folder without its lock is damage; no folder is another name.
-        is_new = isinstance(path, Path) and not path.parent.is_dir()
+        folder = store.backend.local_path(path.parent)
+        is_new = folder is not None and not folder.is_dir()
         raise NotFoundError(
             f"no dataset {name!r} in this store{did_you_mean(name, built)}",
             listed(built, "built", "last"),
