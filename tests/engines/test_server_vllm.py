@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from s2d_store.engines.base import SamplingParams, ScoreRequest
+from s2d_store.engines.base import SampleRequest, SamplingParams, ScoreRequest
 from s2d_store.engines.registry import open_engine
 from s2d_store.store import Store
 from tests.conftest import Cli
@@ -153,6 +153,52 @@ def test_scores_to_the_last_token_of_the_context(
     ((_, expected),) = reference.score([request], K)
     np.testing.assert_allclose(entry.logprobs, expected.logprobs, atol=2e-4)
     np.testing.assert_allclose(entry.sampled_logprobs, expected.sampled_logprobs, atol=2e-4)
+
+
+def test_what_is_captured_is_what_the_engine_is_given(
+    engine: Any, server: VllmServer, folder: Path, tmp_path: Path
+) -> None:
+    store = Store.init(tmp_path / "store")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{(port := found.getsockname()[1])}"
+    options = ("--upstream", server.url, "--port", port, "--run", "r", "--store", store.root)
+    command = [sys.executable, "-m", "cli.main", "capture", "--ask-ids", *map(str, options)]
+    proxy = subprocess.Popen(command, env=environment(), start_new_session=True)
+    body = {"model": str(folder), "temperature": 0, "max_tokens": 12}
+    try:
+        while True:
+            assert proxy.poll() is None, "the proxy ended"
+            try:
+                assert httpx.get(f"{url}/health").status_code == 200
+                break
+            except httpx.ConnectError:
+                time.sleep(0.2)
+        answers = {}
+        for stream, prompt in ((False, "1+2="), (True, "what is 7 times 8?")):
+            asked = body | {"prompt": prompt, "stream": stream}
+            got = httpx.post(f"{url}/v1/completions", json=asked, timeout=START_S)
+            assert got.status_code == 200
+            answers[prompt] = got.text
+        proxy.send_signal(signal.SIGINT)
+        assert proxy.wait(START_S) == 0
+    finally:
+        if proxy.poll() is None:
+            proxy.kill()
+            proxy.wait()
+    rows = store.sql("SELECT * FROM raw.rollouts").to_arrow_table().to_pylist()
+    assert len(rows) == 2
+    asked_again = [SampleRequest(str(i), r["prompt_token_ids"], 0) for i, r in enumerate(rows)]
+    params = SamplingParams(0.0, max_tokens=12)
+    for sample in engine.sample(asked_again, params, 0):
+        row = rows[int(sample.rollout_id)]
+        assert (row["origin"], row["tokens_from"]) == ("captured", "sampled")
+        assert row["response_token_ids"] == sample.response_token_ids.tolist()
+        np.testing.assert_allclose(row["response_logprobs"], sample.response_logprobs, atol=2e-4)
+        assert row["finish_reason"] == sample.finish_reason
+    # The client sees no field that it did not ask for.
+    assert len(answers) == 2
+    assert not any('"token_ids":[' in text or '"logprobs":{' in text for text in answers.values())
 
 
 def test_killed_and_restarted_in_the_middle(
