@@ -69,7 +69,7 @@ def test_the_row_is_stored_and_read_as_it_is(store: Store) -> None:
         "prompt_id": "p",
         "policy_id": "o",
         "sample_index": 0,
-        "origin": "captured",
+        "origin": "sampled",
         "policy_spans": [{"start": 0, "policy_id": "o"}, {"start": 4, "policy_id": "o2"}],
         "response_text": None,
     }
