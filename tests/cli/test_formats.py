@@ -23,8 +23,8 @@ SENTENCES = {
     "init", "prompts add", "policies add", "policies move", "generate", "verify", "score",
     "verifiers withdraw", "watch", "dataset build", "dataset materialise", "dataset verify",
     "dataset restore", "dataset drop", "train warmup", "train opd", "train grpo", "train sft",
-    "train bridge_continuation", "budget check", "capture", "view", "doctor", "compact", "vacuum", "publish",
-    "clone", "migrate",
+    "train bridge_continuation", "budget check", "capture", "view", "doctor", "compact", "vacuum",
+    "publish", "clone", "migrate",
 }  # fmt: skip
 # Files in formats of their own.
 FILES = {"dataset export", "report"}
