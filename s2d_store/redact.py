@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache, lru_cache
 from typing import Any
 
 MASK = "***"
 # Shorter values of the environment are words that stand in many texts.
 MIN_SECRET_CHARS = 8
-# Patterns are text: compiled by re on first use, they cost the start of a command nothing.
+# Patterns are text: compiled on first use, they cost the start of a command nothing.
 _VARIABLE = (
     r"(?:(?:^|_)(?:(?:API)?(?:KEY|TOKEN)|PASS|PWD|PAT)|SECRET|PASSWORD|PASSWD|PASSPHRASE"
     r"|CREDENTIAL)S?$"
@@ -47,17 +48,24 @@ def redact(text: str) -> str:
     *PASSWORD (plurals too), user and password of a URL, values behind such a name, and tokens
     known by form.
     """
-    values = {
-        value
-        for name, value in os.environ.items()
-        if re.search(_VARIABLE, name, re.I) and name not in _NOT_SECRET
-    }
+    values = {os.environ.get(name, "") for name in _secret_variables(tuple(os.environ))}
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= MIN_SECRET_CHARS:
             text = text.replace(value, MASK)
-    for pattern, masked in _PATTERNS:
-        text = re.sub(pattern, masked, text, flags=re.I)
+    for pattern, masked in _compiled():
+        text = pattern.sub(masked, text)
     return text
+
+
+@lru_cache(maxsize=16)
+def _secret_variables(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the environment's names that tell a secret; values are read anew for each text."""
+    return tuple(n for n in names if re.search(_VARIABLE, n, re.I) and n not in _NOT_SECRET)
+
+
+@cache
+def _compiled() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern, re.I), masked) for pattern, masked in _PATTERNS)
 
 
 def redacted(value: Any, name: str = "") -> Any:

@@ -73,6 +73,8 @@ def test_values_of_the_environment_are_masked(monkeypatch: pytest.MonkeyPatch) -
     ):
         monkeypatch.setenv(name, f"value-of-{name}")
         assert redact(f"at value-of-{name}.") == "at ***."
+    monkeypatch.setenv("HF_TOKEN", "another-value")
+    assert redact("another-value, value-of-HF_TOKEN") == "***, value-of-HF_TOKEN"
     monkeypatch.setenv("X_KEY", "short")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "not-a-secret")
     monkeypatch.setenv("MONKEYS", "also-no-secret")
