@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.chunk_limits import block_rows, score_windows
 from s2d_store.engines.output_checks import (
     check_k,
     check_lengths,
@@ -41,13 +41,11 @@ from s2d_store.numerics import predicting_positions
 from s2d_store.policies.tokenizer import load_tokenizer, read_vocabulary
 
 DEFAULT_BATCH_TOKENS = 16_384
-# Score requests are sorted by length inside windows, so a stream of any size fits in memory.
+# Score requests are sorted by length inside windows of at most so many rows, and of a top k that
+# fits (`score_windows`), so a stream of any size does.
 SCORE_WINDOW = 512
 # Float32 elements of one [tokens, vocabulary] chunk: 256 MiB.
 CHUNK_ELEMENTS = 2**26
-# Bytes of one block's top k: 32 rollouts of 16,384 tokens at k = 128. A block is on the device and,
-# when it is done, on the host.
-BLOCK_BYTES = 2**29
 # Selecting rows copies the whole cache: only worth it when a good part of the batch has ended.
 DROP_FRACTION = 0.25
 
@@ -133,7 +131,7 @@ class TransformersEngine:
         """Yield `(rollout_id, TopK)` a request by teacher forcing, in any order.
 
         Args:
-            requests: a stream; up to `SCORE_WINDOW` are held at a time.
+            requests: a stream; a window of it is held at a time, see `score_windows`.
             k: K of the scorer's own support, 0 for sampled logprobs alone; ignored where a request
                 gives its own support.
 
@@ -251,7 +249,7 @@ class TransformersEngine:
     def _score_windows(
         self, requests: Iterator[ScoreRequest], k: int
     ) -> Iterator[tuple[str, TopK]]:
-        while window := list(islice(requests, SCORE_WINDOW)):
+        for window in score_windows(requests, SCORE_WINDOW, k):
             self._check_score_requests(window)
             for batch in length_batches(window, self._max_batch_tokens):
                 with _memory_advice("lower the engine argument max_batch_tokens"):
@@ -315,12 +313,6 @@ class TransformersEngine:
         if array.dtype.kind in "iu":
             array = array.astype(np.int64)
         return torch.from_numpy(array).to(self._device)
-
-
-def block_rows(batch_size: int, max_tokens: int, k: int) -> int:
-    """Rollouts decoded together: the batch size, or as many as `BLOCK_BYTES` hold the top k of."""
-    row_bytes = max_tokens * max(k, 1) * 8
-    return max(1, min(batch_size, BLOCK_BYTES // row_bytes))
 
 
 @contextmanager

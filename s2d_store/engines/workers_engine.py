@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import count, islice
+from itertools import count
 from typing import Any, Protocol
 
 from s2d_store.encoding.topk import TopK
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
+from s2d_store.engines.chunk_limits import answer_rows, block_rows, score_windows
 from s2d_store.engines.registry import EngineSettings, find
 from s2d_store.engines.worker import Facts, Failure, Task
 from s2d_store.errors import EngineError, InputError
@@ -107,7 +108,8 @@ class WorkersEngine:
     Args:
         pool: its workers; closed with the engine.
         location: of the model.
-        batch_size: chunks hold a multiple of it.
+        batch_size: chunks of samples hold a multiple of it, or of the block that engines decode
+            together where that is less; see `chunk_limits.block_rows`.
 
     Attributes:
         process_ids: of the workers' processes, by their number.
@@ -140,14 +142,18 @@ class WorkersEngine:
         self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
     ) -> Iterator[Sample]:
         """Yield samples, chunk by chunk as they finish; see `Engine.sample`."""
-        chunks = self._cut(requests, len(requests))
+        block = block_rows(self._batch_size, params.max_tokens, top_logprobs)
+        share = self._share(len(requests))
+        size = answer_rows(share, block, params.max_tokens, top_logprobs)
+        chunks = (requests[a : a + size] for a in range(0, len(requests), size))
         tasks = (Task(next(self._ids), "sample", c, (params, top_logprobs)) for c in chunks)
         return self._spread(tasks)
 
     def score(self, requests: Iterable[ScoreRequest], k: int) -> Iterator[tuple[str, TopK]]:
         """Yield scores, chunk by chunk as they finish; see `Engine.score`."""
         known = len(requests) if isinstance(requests, Sequence) else None
-        tasks = (Task(next(self._ids), "score", c, (k,)) for c in self._cut(requests, known))
+        chunks = score_windows(requests, self._share(known), k)
+        tasks = (Task(next(self._ids), "score", c, (k,)) for c in chunks)
         return self._spread(tasks)
 
     def reload(self, location: str) -> bool:
@@ -171,13 +177,11 @@ class WorkersEngine:
         """End the workers."""
         self._pool.close()
 
-    def _cut(self, requests: Iterable[Any], total: int | None) -> Iterator[list[Any]]:
-        """Chunks of requests, whole batches each."""
-        size = MOST if total is None else -(-total // (SHARES * len(self._pool.alive)))
-        size = max(1, -(-min(size, MOST) // self._batch_size)) * self._batch_size
-        left = iter(requests)
-        while chunk := list(islice(left, size)):
-            yield chunk
+    def _share(self, total: int | None) -> int:
+        """Requests of a chunk, before blocks and memory are looked at."""
+        if total is None:
+            return MOST
+        return max(1, min(MOST, -(-total // (SHARES * len(self._pool.alive)))))
 
     def _spread(self, tasks: Iterator[Task]) -> Generator[Any, None, None]:
         again: deque[_Chunk] = deque()

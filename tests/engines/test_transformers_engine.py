@@ -16,7 +16,7 @@ from s2d_store.engines import transformers_engine as module
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
 from s2d_store.engines.output_checks import check_topk
 from s2d_store.engines.torch_sampling import output_head
-from s2d_store.engines.transformers_engine import TransformersEngine, block_rows
+from s2d_store.engines.transformers_engine import TransformersEngine
 from s2d_store.errors import EngineError, InputError
 from tests.support.tiny_models import EOS_ID, save_tiny_model
 
@@ -450,9 +450,3 @@ def test_output_head_refuses_a_model_it_does_not_understand(folder: Path) -> Non
     model.forward = odd
     with pytest.raises(EngineError, match="changes its logits"):
         output_head(model)
-
-
-def test_a_block_is_bounded_by_its_tokens_and_their_top_k() -> None:
-    assert block_rows(256, 16_384, 128) == 32
-    assert block_rows(256, 1024, 20) == 256
-    assert block_rows(4, 1 << 30, 128) == 1
