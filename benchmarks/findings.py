@@ -73,6 +73,14 @@ def ingesting(report: Report) -> Iterator[Row]:
     yield Row(what, "bare pyarrow, nothing checked", ours, theirs, median(report["ratios"]))
 
 
+def held(report: Report) -> Iterator[Row]:
+    """Of chunk_memory."""
+    peer = "all of their ids and logprobs as arrays"
+    for driver in ("generate", "score"):
+        what = f"peak memory of `s2d {driver}`, MiB"
+        yield less(what, peer, report[driver]["peak_mib"], report["arrays_mib"])
+
+
 def hashing(report: Report) -> Iterator[Row]:
     """Of hashes."""
     ratio = median(report["write_ratios"])

@@ -48,6 +48,14 @@ SUITE = (
         findings.ingesting,
     ),
     Benchmark(
+        "chunk_memory",
+        "Peak memory of the drivers of `s2d generate` and `s2d score --support policy` with 256 "
+        "rollouts of 16,384 tokens at k = 128, libraries included, the model not.",
+        ("benchmarks.chunk_memory --json {json}",),
+        400,
+        findings.held,
+    ),
+    Benchmark(
         "read_batches",
         "Reading a locked dataset with a teacher's top 64, on synthetic rows.",
         ("benchmarks.read_batches --tokens 100000 --json {json}",),

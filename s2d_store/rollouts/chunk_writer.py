@@ -21,14 +21,14 @@ class ChunkWriter(Generic[Row]):
     """Collects rows and hands full chunks to `write` in a thread of its own.
 
     A chunk is full at `max_rows` rows or CHUNK_BYTES, and of a long run at up to LARGEST times as
-    many. At most one full chunk waits while another
-    is written, which bounds memory and slows a producer that outruns the disk. Leaving the block,
+    many. A full chunk waits for the one before it to be written, and the producer with it: two
+    chunks are held at most, and a producer that outruns the disk is slowed. Leaving the block,
     even by Ctrl-C or an error, writes what is collected; an error of `write` is raised in the
     producer, and later chunks are not tried.
     """
 
     def __init__(self, write: Callable[[list[Row]], None], max_rows: int) -> None:
-        """Start the thread."""
+        """Start nothing yet; `write` owns the list that it is given and may empty it."""
         self._write, self._max_rows = write, max_rows
         self._rows: list[Row] = []
         self._bytes = self._written = 0
@@ -64,7 +64,9 @@ class ChunkWriter(Generic[Row]):
 
     def _flush(self) -> None:
         if self._rows:
-            self._queue.put(self._rows)
+            self._queue.join()
+            if self._error is None:
+                self._queue.put(self._rows)
             self._written += self._bytes
             self._rows, self._bytes = [], 0
 
@@ -74,9 +76,9 @@ class ChunkWriter(Generic[Row]):
 
     def _work(self) -> None:
         while (rows := self._queue.get()) is not None:
-            if self._error is not None:
-                continue
             try:
                 self._write(rows)
             except BaseException as error:  # the boundary: handed to the producer, see _raise
                 self._error = error
+            del rows  # not held until the next chunk comes
+            self._queue.task_done()

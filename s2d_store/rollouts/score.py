@@ -259,6 +259,7 @@ def _run(
 
     def write(scored: list[tuple[str, TopK]]) -> None:
         table = records.topk_table(scored, scorer.policy_id, config.support, run_id, config.mass)
+        scored.clear()  # the table has copies, and encoding them takes as much again
         progress.committed += store.commit({"topk": table}, fresh=True)["topk"]
 
     with ChunkWriter(write, config.chunk_rows) as writer:
@@ -272,6 +273,7 @@ def _run(
                 progress.done += 1
                 progress.tokens += len(entry.sampled_logprobs)
                 on_progress(progress)
+            del heavy, requests  # not held while the next rows are fetched
     on_progress(progress)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from s2d_store.rollouts import chunk_writer
@@ -42,3 +44,30 @@ def test_an_error_of_the_write_reaches_the_producer() -> None:
     with pytest.raises(OSError, match="full"), ChunkWriter[int](fails, 1) as writer:
         for row in range(100):
             writer.add(row, chunk_writer.CHUNK_BYTES)
+
+
+def test_the_producer_waits_so_that_two_chunks_are_held_at_most() -> None:
+    added, written, held = 0, 0, []
+
+    def write(chunk: list[int]) -> None:
+        nonlocal written
+        time.sleep(0.01)  # time for a producer that does not wait to run ahead
+        held.append(added - written)
+        written += len(chunk)
+
+    with ChunkWriter[int](write, 1) as writer:
+        for row in range(6):
+            added += 1
+            writer.add(row, 1)
+    assert written == 6
+    assert max(held) == 2
+
+
+def test_an_error_of_the_producer_is_the_one_that_is_raised() -> None:
+    def fails(chunk: list[int]) -> None:
+        raise OSError("full")
+
+    with pytest.raises(ValueError, match="of the engine"), ChunkWriter[int](fails, 2) as writer:
+        writer.add(0, 1)
+        writer.add(0, 1)
+        raise ValueError("of the engine")
