@@ -120,8 +120,8 @@ class MadeEngine:
             yield Sample(request.rollout_id, tokens, topk.sampled_logprobs, "length", topk)
 
     def score(self, requests: Any, k: int) -> Any:
-        """Not used."""
-        raise NotImplementedError
+        """Never called: this benchmark samples alone."""
+        raise AssertionError(f"asked to score {requests!r} with k = {k}")
 
     def reload(self, location: str) -> bool:
         """There are no other weights."""

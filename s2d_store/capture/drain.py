@@ -81,10 +81,14 @@ class Storer:
             self._file(path)
 
     def _file(self, path: Path) -> None:
-        """Commit one file's rollouts, keep what is refused, then delete it."""
+        """Commit one file's rollouts, keep what is refused, then delete it; a file with a line that
+        cannot be read stays, under another name.
+        """
         rows: dict[tuple[str, Stored], Rows] = {}
         refused: list[bytes] = []
+        is_torn = False
         for line in files.json_lines(path, path.name):
+            is_torn |= isinstance(line, Reject)
             reject = line if isinstance(line, Reject) else self._add(line, rows)
             if reject is not None:
                 why = f"{reject.reason}: {reject.detail}" if reject.detail else reject.reason
@@ -98,7 +102,10 @@ class Storer:
         if refused:
             spool.refuse(self.folder, refused)
             self.done.refused += len(refused)
-        path.unlink()
+        if is_torn:
+            path.rename(path.with_suffix(spool.TORN))
+        else:
+            path.unlink()
 
     def _add(self, line: files.Line, rows: dict[tuple[str, Stored], Rows]) -> Reject | None:
         """Take an exchange, or say why none of it can be held."""

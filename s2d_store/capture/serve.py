@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -163,10 +164,7 @@ def _storing(store: Store, folder: Path) -> Iterator[None]:
         process.join()
 
 
-def _follow(root: str, folder: str, stop: object) -> None:
+def _follow(root: str, folder: str, stop: Event) -> None:
     """The storing process: Ctrl-C in a terminal reaches it, and is for the proxy to answer."""
-    from multiprocessing.synchronize import Event
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    assert isinstance(stop, Event)
     drain.follow(root, folder, stop)

@@ -26,6 +26,7 @@ BATCH_BYTES = 8 << 20
 FILE_AGE_S = 2.0
 RETRY_S = 1.0
 REFUSED = "refused.ndjson"
+TORN = ".torn"
 
 
 class Spool:

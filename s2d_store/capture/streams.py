@@ -28,7 +28,7 @@ def assembled(text: str) -> Json:
                 piece["message"] = piece.pop("delta")
             _merge(choices.setdefault(piece.get("index", 0), {}), piece)
         body |= {name: value for name, value in chunk.items() if value is not None}
-    return body | {"choices": [choices[index] for index in sorted(choices)]}
+    return body | {"choices": [_with_calls(choices[index]) for index in sorted(choices)]}
 
 
 def _chunks(text: str) -> Iterator[Json]:
@@ -65,11 +65,16 @@ def _merge(whole: Json, piece: Mapping[str, Any]) -> None:
 
 
 def _merge_calls(whole: Json, pieces: list[Json]) -> None:
-    """Tool calls come by index; the index itself is no part of a call."""
-    calls = whole.get("tool_calls") or []
+    """Calls by index, which is no part of a call; `_with_calls` makes a list of them."""
+    calls: dict[int, Json] = whole.get("tool_calls") or {}
     whole["tool_calls"] = calls
     for piece in pieces:
-        at = piece.get("index", len(calls))
-        while len(calls) <= at:
-            calls.append({})
-        _merge(calls[at], {name: value for name, value in piece.items() if name != "index"})
+        call = calls.setdefault(piece.get("index", len(calls)), {})
+        _merge(call, {name: value for name, value in piece.items() if name != "index"})
+
+
+def _with_calls(choice: Json) -> Json:
+    message = choice.get("message") or {}
+    if calls := message.get("tool_calls"):
+        message["tool_calls"] = [calls[index] for index in sorted(calls)]
+    return choice

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s2d_store.capture import drain, spool
+from s2d_store.capture import drain, spool, streams
 from s2d_store.errors import StoreError
 from tests.capture.conftest import KEY, Captured
 from tests.support.chat_server import IDS, LOGPROBS, PROMPT_IDS
@@ -226,3 +226,30 @@ def test_what_cannot_be_held_is_kept_aside_with_why(capturing: Start) -> None:
     told = json.loads(line)
     assert "echo or suffix" in told["refused"]
     assert json.loads(told["request"])["prompt"] == "6*7="
+
+
+def test_a_line_that_cannot_be_read_stays_with_its_bytes(capturing: Start) -> None:
+    running = capturing()
+    running.post(CHAT, ASKED)
+    running.end()
+    (file,) = running.spool.folder.glob("*.jsonl")
+    torn = file.read_bytes() + b'{"exchange": "cut off in the mid'
+    file.write_bytes(torn)
+    assert [running.drain().rollouts, running.drain().rollouts] == [1, 0]
+    assert file.with_suffix(spool.TORN).read_bytes() == torn
+
+
+def test_calls_of_a_stream_come_by_index_whatever_it_is() -> None:
+    pieces = [(10**15, "g", '{"b":'), (0, "f", "{}"), (10**15, None, " 1}")]
+    chunks = [
+        {"index": at, "function": {"name": name, "arguments": text}} for at, name, text in pieces
+    ]
+    text = "".join(
+        "data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [chunk]}}]}) + "\n"
+        for chunk in chunks
+    )
+    calls = streams.assembled(text)["choices"][0]["message"]["tool_calls"]
+    assert [call["function"] for call in calls] == [
+        {"name": "f", "arguments": "{}"},
+        {"name": "g", "arguments": '{"b": 1}'},
+    ]
