@@ -37,10 +37,7 @@ def policy_costs(
     """
     lineage = queries.find("lineage")
     assert lineage is not None, "lineage is a shipped query"
-    with connection.errors():
-        for view in _READ:
-            # A temporary table goes before the view of its name.
-            con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
+    connection.read_once(con, _READ)
     for policy in policies:
         policy_id, _ = parameters.policy(con, policy)
         with connection.errors():

@@ -102,10 +102,7 @@ def count_trained_prompts(
         InputError: any, unless `allow`: how many, one of them, and the ways out.
     """
     counts = {}
-    with connection.errors():
-        for view in ("policy_sources", "consumed_rows"):
-            # A temporary table goes before the view of its name: each is read once, for all.
-            con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
+    connection.read_once(con, ("policy_sources", "consumed_rows"))
     for policy in evaluated:
         found = rows(
             con, "eval_trained", {"policy": policy.policy_id, "prompts": ",".join(prompt_ids)}

@@ -142,6 +142,21 @@ def prepare(con: duckdb.DuckDBPyConnection, text: str) -> None:
     create_functions(con, text)
 
 
+def read_once(con: duckdb.DuckDBPyConnection, views: Sequence[str]) -> None:
+    """Read views once for every statement to come: a temporary table goes before its namesake.
+
+    Args:
+        con: a connection that has the views; from now on it sees them as they are.
+        views: names of shipped views.
+
+    Raises:
+        QueryError: one of them cannot be read.
+    """
+    with errors():
+        for view in views:
+            con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
+
+
 def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with some tables in schema `raw`, without any view or macro.
 
