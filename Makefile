@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos docs lint format bench bench-scale bench-vllm gpu gpu-pack lock clean
+.PHONY: help quickstart miniature test test-fast test-lowest test-trainers test-view test-vllm chaos docs lint lint-types lint-sql lint-rest format bench bench-scale bench-vllm gpu gpu-pack lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,12 +59,18 @@ docs: .venv-docs/.installed ## build the docs as a site that needs no network: s
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "site/index.html"
 
-lint: $(VENV)/.dev ## style, format, types, layers, SQL, generated docs, dependency audit
+lint: lint-types lint-sql lint-rest ## style, format, types, layers, SQL, generated docs, dependency audit (-j2 runs parts at once)
+
+lint-types: $(VENV)/.dev
+	$(BIN)/mypy
+
+lint-sql: $(VENV)/.dev
+	$(BIN)/sqlfluff lint --disable-progress-bar queries examples
+
+lint-rest: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint --disable-progress-bar queries examples
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python requirements/audit.py
 

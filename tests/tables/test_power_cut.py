@@ -116,11 +116,7 @@ def test_compaction_and_vacuum_lose_no_row(store: Store, policy: str, tmp_path: 
     assert at_every_cut(Path(str(store.root)), tmp_path / "cuts", work, look) >= 8
 
 
-# By reference, a dataset is a commit to tables and a lock: both are cut here already.
-BY_REFERENCE = pytest.param(False, marks=pytest.mark.skipif(not EVERY, reason="S2D_EVERY_CUT=1"))
-
-
-@pytest.mark.parametrize("copy_rows", [BY_REFERENCE, True])
+@pytest.mark.parametrize("copy_rows", [False, True])
 def test_a_locked_dataset_lasts(store: Store, tmp_path: Path, copy_rows: bool) -> None:
     synthetic.fill(store, n_prompts=4, n=2, k=3, run="run-0", seed=0)
     given = {"teacher": "teacher", "rows_per_update": "4"}
