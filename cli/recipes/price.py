@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cli.recipes.base_policies import Base
 from cli.recipes.estimate import Line
 from cli.recipes.schema import EVAL, Rates, Recipe
-from cli.recipes.stage_kind import is_by_teacher, is_scored
+from cli.recipes.stage_kind import is_by_teacher, is_scored, reference_of
 from cli.recipes.tasks import Task, source_policy
 
 # Of a token without top-k, and of each entry of its top-k; copies beside a lock hold floats.
@@ -93,19 +93,21 @@ def _price(
         return Price(sampled, 0, 0, flops, hours, sampled * TOKEN_BYTES, 0)
     student = size(stage.start)
     sampler = size(stage.teacher) if is_by_teacher(stage) else student
-    scored = sampled if is_scored(stage) else 0
-    teacher = size(stage.teacher) if scored else 0
+    by = (stage.teacher if is_scored(stage) else "", reference_of(stage))
+    sizes = [size(scorer) for scorer in by if scorer]
+    scored = sampled * len(sizes)
+    scorers = None if None in sizes else sum(n or 0 for n in sizes)
     trained = line.trained_rows * response
     read = prompts * line.rollouts
     parts = (
         None if sampler is None else 2 * sampler * (sampled + read),
-        None if teacher is None else 2 * teacher * (scored + read) * (scored > 0),
+        None if scorers is None else 2 * scorers * (sampled + read),
         None if student is None else 6 * student * (trained + prompts * line.trained_rows),
     )
     known = [part for part in parts if part is not None]
     flops = sum(known) if len(known) == len(parts) else None
     hours = None if flops is None else _hours(rates, sampled, known[1], known[2])
-    entries = stage.generate.top_logprobs * (1 + (scored > 0))
+    entries = stage.generate.top_logprobs * (1 + is_scored(stage)) + bool(reference_of(stage))
     stored = sampled * (TOKEN_BYTES + ENTRY_BYTES * entries)
     if recipe.materialise:
         stored += trained * (TOKEN_BYTES + ENTRY_BYTES * stage.generate.top_logprobs) * COPY

@@ -39,6 +39,7 @@ METRICS = (
     "trained_tokens",
     "updates",
     "flops",
+    "label_visits",
 )
 SCOPES = ("experiment", "role", "stage", "run")
 ROLES = ("teacher", "student")
@@ -53,7 +54,7 @@ class Limit:
         scope: experiment, role, stage or run.
         name: which role, stage or run; empty for the experiment.
         metric: one of METRICS.
-        declared: the limit, in labels (distinct prompts), tokens, updates or FLOPs.
+        declared: the limit, in labels (distinct prompts), label visits, tokens, updates or FLOPs.
     """
 
     scope: str
@@ -224,6 +225,6 @@ def _table(file: TomlFile, scope: str, name: str, table: Any) -> Iterable[Limit]
             raise file.wrong(f"{metric} in [{title}]", value, "a number, 0 or more")
         if metric != "flops" and value != int(value):
             raise file.wrong(
-                f"{metric} in [{title}]", value, "a whole number of labels, tokens or updates"
+                f"{metric} in [{title}]", value, "a whole number: only flops may be a fraction"
             )
         yield Limit(scope, name, metric, value if metric == "flops" else int(value))

@@ -96,7 +96,12 @@ def before_verifying(guard: Guard, con: duckdb.DuckDBPyConnection, run: str) -> 
 
 
 def before_building(
-    guard: Guard, name: str, kind: str, rows: pa.Table, labels: Iterable[str]
+    guard: Guard,
+    name: str,
+    kind: str,
+    rows: pa.Table,
+    labels: Iterable[str],
+    labelled: pa.ChunkedArray,
 ) -> None:
     """Refuse a dataset whose training would go over what its kind's stage and the experiment have.
 
@@ -106,8 +111,9 @@ def before_building(
         guard: the budget's.
         name: the dataset's.
         kind: its kind, which is the default name of the stage that trains on it.
-        rows: its rows with update and response_tokens.
+        rows: its rows with update, prompt_id and response_tokens.
         labels: prompts whose labels it spends.
+        labelled: bool (N,), whether a reward chose or weighs each row.
 
     Raises:
         BudgetError: with the figures.
@@ -115,6 +121,11 @@ def before_building(
     amounts = {
         "trained_tokens": pc.sum(rows.column("response_tokens"), min_count=0).as_py(),
         "updates": pc.max(rows.column("update")).as_py() or 0,
+        "label_visits": rows.select(["update", "prompt_id"])
+        .filter(labelled)
+        .group_by(["update", "prompt_id"])
+        .aggregate([])
+        .num_rows,
     }
     charge = PlannedSpend("", kind, "", "train", amounts, {"labels": sorted(labels)})
     guard.check(f"training on dataset {name}", [charge])
@@ -144,7 +155,7 @@ def before_training(
     Raises:
         BudgetError: with the figures.
     """
-    if not guard.limits(("labels", "trained_tokens", "updates", "flops")):
+    if not guard.limits(("labels", "label_visits", "trained_tokens", "updates", "flops")):
         return
     con = store.connect(text="updates dataset_rows dataset_labels rollouts")
     with connection.errors():
@@ -153,8 +164,8 @@ def before_training(
             "SELECT prompt_id FROM dataset_labels WHERE dataset_id = $dataset",
             {"dataset": lock["dataset_id"]},
         ).fetchall()
-        ((squared,),) = con.execute(
-            queries.internal("dataset_squares"), {"dataset": lock["dataset_id"], "run": run}
+        ((squared, visits),) = con.execute(
+            queries.internal("dataset_left"), {"dataset": lock["dataset_id"], "run": run}
         ).fetchall()
         role = con.execute(
             queries.internal("dataset_role"), {"dataset": lock["dataset_id"]}
@@ -165,6 +176,7 @@ def before_training(
     amounts = {
         "updates": counts["updates"] - done[0],
         "trained_tokens": response,
+        "label_visits": visits,
         "flops": training_flops(start, lengths, checkpointing=checkpointing),
     }
     # The same rule as view training_runs.

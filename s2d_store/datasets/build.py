@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from queries import Query
@@ -94,7 +95,12 @@ def build(
     control_match.check_labels(con, query, values, labels.prompts)
     if not folders.is_there(store, name):
         charges.before_building(
-            Guard.open(store, budget), name, query.kind, made.rows, labels.prompts
+            Guard.open(store, budget),
+            name,
+            query.kind,
+            made.rows,
+            labels.prompts,
+            labels_spent.labelled_rows(labels.as_locked(), made.rows),
         )
     # Names are at most 100 letters; two that share their first 92 only wait for each other.
     held = store.run_lock(f"dataset-{name}"[:100])
@@ -136,7 +142,6 @@ def _describe(
     labels: Spent,
 ) -> dict[str, Any]:
     rows = made.rows
-    scorers = pc.unique(rows.column("scorer_policy_id")).to_pylist() if made.has_topk else []
     return {
         "format_version": FORMAT_VERSION,
         "name": name,
@@ -148,7 +153,8 @@ def _describe(
         "seed": seed,
         "versions": versions,
         "tokenizer_fingerprint": made.tokenizer_fingerprint,
-        "scorers": sorted(scorers),
+        "scorers": _policies(rows, "scorer_policy_id") if made.has_topk else [],
+        "references": _policies(rows, "ref_policy_id"),
         "counts": {
             "rows": rows.num_rows,
             "updates": pc.max(rows.column("update")).as_py() or 0,
@@ -160,6 +166,11 @@ def _describe(
         "code_version": record.code_version(),
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _policies(rows: pa.Table, column: str) -> list[str]:
+    """The policies that a column names; none where the rows lack it."""
+    return sorted(pc.unique(rows.column(column)).to_pylist()) if column in rows.column_names else []
 
 
 def _existing(store: Store, lock: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ _OF_ONE_BUILD = (
     "files",
     "form",
     "format_version",
+    "references",
     "seal",
     "sources",
     "versions",

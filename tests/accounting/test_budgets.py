@@ -163,20 +163,24 @@ def test_a_training_run_that_has_made_no_policy_yet_counts_its_flops(store: Stor
 def test_status_holds_limits_against_their_own_scope(whole: Store) -> None:
     read = budget(
         whole,
-        "[experiment]\nlabels = 10\n[role.teacher]\nlabels = 3\n[stage.warmup]\n"
+        "[experiment]\nlabels = 10\nlabel_visits = 10\n[role.teacher]\nlabels = 3\n[stage.warmup]\n"
         'trained_tokens = 30\n[stage.none]\nupdates = 4\n[run."score-2"]\nscored_tokens = 21\n',
     )
     found = [(x.limit.title, x.limit.metric, x.spent, x.left, x.over) for x in read.status(whole)]
     assert found == [
         ("experiment", "labels", 7, 3, False),
+        ("experiment", "label_visits", 11, -1, True),
         ("role teacher", "labels", 4, -1, True),
         ("stage warmup", "trained_tokens", 30, 0, False),
         ("stage none", "updates", 0, 4, False),
         ("run score-2", "scored_tokens", 20, 1, False),
     ]
-    with pytest.raises(BudgetError, match="over budget in 1 of 5 limits") as caught:
+    with pytest.raises(BudgetError, match="over budget in 2 of 6 limits") as caught:
         read.check(whole)
-    assert caught.value.why == "role teacher: labels declared 3, spent 4, left -1"
+    assert caught.value.why == (
+        "experiment: label_visits declared 10, spent 11, left -1; "
+        "role teacher: labels declared 3, spent 4, left -1"
+    )
 
 
 def test_evaluation_counts_against_a_budget_of_any_purpose(whole: Store) -> None:

@@ -277,11 +277,12 @@ def test_training_is_refused_by_the_lock_and_its_own_updates_count_once(
         "--quiet",
     )
     command += ("--output", tmp_path / "out", "--store", graded.root)
-    declare(graded, "[role.student]\nlabels = 7\n[stage.warmup]\nupdates = 3\n")
+    declare(graded, "[role.student]\nlabels = 7\nlabel_visits = 7\n[stage.warmup]\nupdates = 3\n")
     before = contents(graded)
     refused = cli(*command)
     assert refused.code == 1
     assert "role student: labels declared 7, spent 0, left 7, would add 8" in refused.err
+    assert "role student: label_visits declared 7, spent 0, left 7, would add " in refused.err
     assert "stage warmup: updates declared 3, spent 0, left 3, would add 4" in refused.err
     assert contents(graded) == before and not (tmp_path / "out").exists()
 

@@ -138,6 +138,18 @@ def test_scorers_of_an_older_lock_are_all_that_scored(whole: Store) -> None:
     assert cost(whole, "opd")["stage", "opd"][3] == 20
 
 
+def test_the_scoring_of_a_reference_policy_counts_once(whole: Store) -> None:
+    """A KL term reads its logprobs; two rounds of the same rollouts are scored once."""
+    stranger, before = spending.policy_id("stranger"), cost(whole, "final")["all",]
+    now, older = {"references": [stranger]}, {"params": {"reference": stranger}}
+    for name, start, locked in (("one", "final", now), ("two", "one", older)):
+        made = spending.dataset(whole, f"d-{name}", "grpo", ["gs-e", "gs-f"], **locked)
+        spending.train(whole, f"train-{name}", made, "kl")
+        spending.add_policy(whole, name, start, f"train-{name}", 1)
+        assert cost(whole, name)["policy", "downstream", "opd", "stranger"] == (0, 0, 0, 20, 0, 0)
+        assert cost(whole, name)["all",][3] == before[3] + 20
+
+
 def circle(store: Store) -> None:
     for name, parent in (("a", "b"), ("b", "a")):
         spending.add_policy(store, name, parent, f"train-{name}", 1)

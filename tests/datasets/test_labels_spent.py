@@ -167,6 +167,10 @@ def test_labels_that_are_left_out_count_in_budgets(graded: Store) -> None:
         built(graded, "dropped", "grpo", policy="student")
     (graded.root / "budget.toml").write_text("[experiment]\nlabels = 20\n")
     built(graded, "dropped", "grpo", policy="student")
+    visits = f"[experiment]\nlabels = 20\nlabel_visits = {2 * MIXED - 1}\n"
+    (graded.root / "budget.toml").write_text(visits)
+    with pytest.raises(BudgetError, match="label_visits declared 5, spent 0, left 5, would add 6"):
+        built(graded, "twice", "grpo", policy="student", passes=2, prompts_per_update=1)
 
 
 def test_the_record_of_labels_is_restored_from_the_lock(graded: Store) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from s2d_store.accounting.policy_cost import policy_costs
 from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError
 from s2d_store.store import Store
 from tests.support import half_split
-from tests.support.dataset_rows import add_rollouts, built
+from tests.support.dataset_rows import add_rollouts, built, trained
 from tests.support.half_split import GRPO, groups
 
 
@@ -28,6 +29,17 @@ def test_a_grpo_dataset_holds_the_reference_policys_logprobs(split: Store) -> No
     assert offsets.tolist() == update.lists["response_token_ids"][1].tolist()
     assert len(logprobs) and (logprobs <= 0).all()
     assert not {"ref_logprobs", "ref_policy_id"} & set(open_dataset(split, "without").columns)
+
+
+def test_the_lineage_counts_what_the_reference_policy_scored(split: Store) -> None:
+    for name, given in (("plain", {}), ("with", {"reference": "warmed"})):
+        built(split, name, "grpo", policy="bridge", runs="gen-r", **given, **GRPO)
+        trained(split, f"train-{name}", name, "bridge", f"made-{name}")
+    plain, with_kl = policy_costs(split.connect(), ["made-plain", "made-with"])
+    ((tokens,),) = split.sql(
+        "SELECT sum(response_tokens) FROM rollouts WHERE run_id = 'gen-r'"
+    ).fetchall()
+    assert with_kl["scored_tokens"] - plain["scored_tokens"] == tokens
 
 
 def test_rollouts_that_the_reference_did_not_score_are_refused(split: Store) -> None:

@@ -41,6 +41,15 @@ def test_a_price_is_what_the_books_would_count(recipe: Write) -> None:
     assert (longer.sampled, longer.trained) == (0, 2 * warmup.trained)
     # A control trains on as many rows as its treatment.
     assert cost["control"].trained == cost["stage3"].trained == 2 * 4 * 4 * 6
+    # With a KL term, the reference policy scores what is sampled.
+    with_kl = read_recipe(
+        recipe("kl", ('kind = "grpo"\n', 'kind = "grpo"\ntrain.kl_coefficient = 5e-4\n'))
+    )
+    every = tasks(with_kl)
+    lines, by_name = plan(with_kl, every).lines, {task.name: task for task in every}
+    stage3 = prices(with_kl, lines, by_name, bases)["stage3"]
+    assert stage3.scored == stage3.sampled and stage3.flops and cost["stage3"].flops
+    assert stage3.flops - cost["stage3"].flops == 2 * N_STUDENT * (stage3.sampled + 2 * 4 * 4)
     assert total([bridge, warmup]).flops == bridge.flops + warmup.flops
     unknown = prices(found, planned.lines, by_name, {"student": bases["student"]})
     assert unknown["bridge"].flops is None and unknown["stage3"].flops is not None

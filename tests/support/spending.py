@@ -129,13 +129,16 @@ def dataset(
     labelled: bool = False,
     rows_per_update: int = 2,
     scorers: Sequence[str] | None = (),
+    **locked: Any,
 ) -> str:
-    """A locked dataset's records, id `id-NAME`; `scorers=None` leaves those out of its lock."""
+    """A locked dataset's records, id `id-NAME`; `scorers=None` leaves those out of its lock, which
+    holds what else is given."""
     lock: dict[str, Any] = {"name": name, "kind": kind, "query": kind, "dataset_id": f"id-{name}"}
     lock |= {"params": {"k": 1}, "seed": 7, "versions": {"rollouts": 3}, "fingerprint": "f"}
     lock |= {"counts": {"rows": len(rollouts)}, "code_version": "1"}
     if scorers is not None:
         lock["scorers"] = [policy_id(scorer) for scorer in scorers]
+    lock |= locked
     record = {
         "dataset_id": f"id-{name}",
         "name": name,

@@ -15,7 +15,7 @@ from viewer.snapshots import Record, View
 QUERIES = ("lineage", "policy_names")
 METRICS = {
     "labels": "labels spent",
-    "visits": "label visits",
+    "label_visits": "label visits",
     "generated_tokens": "tokens generated",
     "scored_tokens": "tokens scored",
     "trained_tokens": "tokens trained on",
@@ -28,13 +28,8 @@ def load(view: View, params: Params) -> dict[str, Any]:
     """What was spent on training, or with `purpose=any` on evaluation, too; of `policy`, in all."""
     purpose = params.choice("purpose", ("train", "any"), "train")
     spent = view.asked("spending", purpose="" if purpose == "any" else purpose)
-    visits = {row["stage"]: row["visits"] for row in view.asked("label_visits")}
     stages = [row["stage"] for row in view.asked("stages")]
-    by_stage = [
-        row | {"visits": visits.get(row["name"] or None, 0)}
-        for row in spent
-        if row["scope"] == "stage"
-    ]
+    by_stage = [row for row in spent if row["scope"] == "stage"]
     by_stage.sort(key=lambda row: stages.index(row["name"]) if row["name"] in stages else -1)
     policies = [row["policy"] for row in view.asked("stage_policies")]
     policy = params.choice("policy", policies, _best(view, policies))
@@ -42,8 +37,7 @@ def load(view: View, params: Params) -> dict[str, Any]:
     return {
         "purpose": purpose,
         "metrics": METRICS,
-        "total": next(row for row in spent if row["scope"] == "experiment")
-        | {"visits": sum(visits.values())},
+        "total": next(row for row in spent if row["scope"] == "experiment"),
         "by_stage": by_stage,
         "by_role": [row for row in spent if row["scope"] == "role"],
         "by_run": [row for row in spent if row["scope"] == "run"],

@@ -21,7 +21,6 @@ QUERIES = (
     "stage_updates",
     "stage_rollouts",
     "store_counts",
-    "label_visits",
 )
 # How the relations of policies are called in a recipe.
 RELATIONS = {"parent": "start", "sampled": "rollouts", "scored": "teacher"}
