@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from s2d_store.errors import NotFoundError, S2DError
 from s2d_store.redact import redact
 from s2d_store.store import Store
-from viewer import text
+from viewer import spending, text
 from viewer.environment import FOLDER, environment
 from viewer.guard import Guard
 from viewer.page import Page
@@ -26,7 +26,7 @@ from viewer.params import Params
 from viewer.snapshots import Snapshots
 
 # Pages that are loaded before anybody asks, in this order of PAGES.
-WARM = ("experiment", "rollouts")
+WARM = ("experiment", "rollouts", "books")
 STATUS_OF_ERROR, STATUS_OF_NOTHING, STATUS_OF_FAULT = 400, 404, 500
 
 
@@ -46,7 +46,8 @@ def make(
 
 def snapshots_of(store: Store, limit_s: float = 30.0, patience_s: float | None = None) -> Snapshots:
     """What the pages see of a store; see `Snapshots`."""
-    return Snapshots(store, {page.name: page.queries for page in PAGES}, limit_s, patience_s)
+    groups = {page.name: page.queries for page in PAGES} | {spending.PAGE: spending.QUERIES}
+    return Snapshots(store, groups, limit_s, patience_s)
 
 
 def warm(snapshots: Snapshots) -> None:

@@ -21,7 +21,7 @@ from s2d_store.messages import from_stored, text_of
 from s2d_store.store import Store
 from s2d_store.tables import manifest
 from s2d_store.version import __version__
-from viewer import claims
+from viewer import claims, spending
 from viewer.environment import FOLDER, environment
 from viewer.pages import audits, books, experiment
 from viewer.params import Params
@@ -29,7 +29,7 @@ from viewer.report_stamp import stamp
 from viewer.snapshots import Record, Snapshots, View
 
 OWN = ("report_runs", "report_rollouts", "dataset_list", "eval_pairs")
-QUERIES = tuple(dict.fromkeys((*experiment.QUERIES, *books.QUERIES, *OWN)))
+QUERIES = (*experiment.QUERIES, *OWN)
 TEMPLATES = {"html": "report.html", "md": "report.md", "latex": "report.tex"}
 LIMIT_S = 600.0
 # Of the policies that were evaluated, what each cost is asked for at most so many.
@@ -38,7 +38,7 @@ _MOST_COSTED = 40
 
 def opened(store: Store) -> View:
     """The newest snapshot of a store, with what a report asks of it."""
-    return Snapshots(store, {"report": QUERIES}, LIMIT_S).newest()
+    return Snapshots(store, {"report": QUERIES, spending.PAGE: spending.QUERIES}, LIMIT_S).newest()
 
 
 def write(
@@ -159,7 +159,7 @@ def _costs(view: View, scores: Sequence[Record]) -> list[Record]:
     """Labels, tokens and FLOPs behind each evaluated policy, from the first label on."""
     costs = []
     for policy in dict.fromkeys(row["policy"] for row in scores[:_MOST_COSTED] if row["policy"]):
-        rows = view.asked("lineage", policy=policy, purpose="train")
+        rows = spending.asked(view, "lineage", policy=policy, purpose="train")
         by_level = {row["level"]: row for row in rows}
         labels = {row["side"]: row["labels"] for row in rows if row["level"] == "side"}
         if "all" in by_level:

@@ -31,6 +31,7 @@ READY = {
     "zero_spread": "zero-spread groups",
     "high_kl": "high KL",
 }
+_CHOSEN = "rollout_id IN (SELECT rollout_id FROM chosen_ids)"
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 
 
@@ -79,8 +80,11 @@ def listed(view: View) -> duckdb.DuckDBPyConnection:
 
 def ready_condition(name: str) -> str:
     """A ready filter as a condition."""
-    text = _COMMENT.sub("", queries.view(f"ready_{name}")).strip()
-    return "rollout_id IN (\n    " + text.replace("\n", "\n    ") + "\n)"
+    return "rollout_id IN (\n    " + _ready_sql(name).replace("\n", "\n    ") + "\n)"
+
+
+def _ready_sql(name: str) -> str:
+    return _COMMENT.sub("", queries.view(f"ready_{name}")).strip()
 
 
 def choose(view: View, where: str, ready: str = "") -> Selection:
@@ -102,10 +106,15 @@ def choose(view: View, where: str, ready: str = "") -> Selection:
     whole = "\nAND ".join(parts)
     if not whole:
         return Selection("", "true")
-    if not ready and _fits_listed(view, where):
-        return Selection(whole, f"({where}\n)")
-    ids: pa.Table = view.kept(("chosen", whole), lambda: _ids(view, whole))
-    return Selection(whole, "rollout_id IN (SELECT rollout_id FROM chosen_ids)", ids)
+    if where and not _fits_listed(view, where):
+        text = f"SELECT DISTINCT rollout_id FROM graded_rollouts WHERE ({whole}\n)"
+        ids: pa.Table = view.kept(("chosen", whole), lambda: _ids(view, whole, text))
+        return Selection(whole, _CHOSEN, ids)
+    condition = f"({where}\n)" if where else "true"
+    if not ready:
+        return Selection(whole, condition)
+    ids = view.kept(("chosen", parts[0]), lambda: _ids(view, whole, _ready_sql(ready)))
+    return Selection(whole, f"{condition} AND {_CHOSEN}", ids)
 
 
 def _check(where: str) -> None:
@@ -124,8 +133,7 @@ def _fits_listed(view: View, where: str) -> bool:
     return True
 
 
-def _ids(view: View, where: str) -> pa.Table:
-    text = f"SELECT DISTINCT rollout_id FROM graded_rollouts WHERE ({where}\n)"
+def _ids(view: View, where: str, text: str) -> pa.Table:
     with _errors(where):
         _, rows = view.table(view.connect(PAGE, more=text), text)
     return pa.table({"rollout_id": pa.array([row[0] for row in rows], pa.string())})

@@ -3,7 +3,7 @@
 -- params: none
 -- columns: rollout_id
 SELECT rollout_id
-FROM graded_rollouts
+FROM rollouts
 WHERE group_id IN (
     SELECT group_id
     FROM graded_rollouts

@@ -157,6 +157,20 @@ def read_once(con: duckdb.DuckDBPyConnection, views: Sequence[str]) -> None:
             con.execute(f"CREATE TEMP TABLE IF NOT EXISTS {view} AS FROM main.{view}")
 
 
+def keeping(views: Sequence[str]) -> str:
+    """SQL that puts tables in the places of views: as `read_once`, for all cursors of a connection.
+
+    Args:
+        views: names of shipped views, each before those that read it.
+    """
+    steps = [
+        f"CREATE TABLE kept_{view} AS FROM {view}; DROP VIEW {view}; "
+        f"ALTER TABLE kept_{view} RENAME TO {view};"
+        for view in views
+    ]
+    return "\n".join(["BEGIN;", *steps, "COMMIT"])
+
+
 def connect_raw(root: Place, files: Mapping[str, tuple[str, ...]]) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with some tables in schema `raw`, without any view or macro.
 

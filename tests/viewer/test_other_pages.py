@@ -89,6 +89,13 @@ def test_the_stages_are_there_before_their_figures(spent: Store) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "training FLOPs" in client.get("/").text
+    books = viewed.client(spent, patience_s=0.0)
+    assert 'http-equiv="refresh"' in books.get("/books").text
+    assert books.get("/books.json").json()["total"]["updates"]
+    while 'http-equiv="refresh"' in books.get("/books").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "labels spent" in books.get("/books").text
 
 
 def test_a_stage_opens_its_curves_over_one_step(sound: Store, pages: TestClient) -> None:

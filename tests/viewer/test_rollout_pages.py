@@ -136,9 +136,12 @@ def test_bars_are_filters_that_choose_what_they_count(pages: TestClient) -> None
 
 def test_ready_filters_are_sql_that_can_be_copied(sound: Store, pages: TestClient) -> None:
     names = pages.get("/rollouts.json").json()["ready_filters"]
-    for name in names:
-        answer = pages.get("/rollouts.json", params={"ready": name, "where": "round = 0"}).json()
-        assert len(sound.sql(answer["sql"]).fetchall()) == answer["total"], name
+    # With a condition over the table's columns; one of them alone, and with one over others.
+    asks = [{"ready": name, "where": "round = 0"} for name in names]
+    asks += [{"ready": "loops", "where": where} for where in ("", "length(response_text) > 0")]
+    for asked in asks:
+        answer = pages.get("/rollouts.json", params=asked).json()
+        assert len(sound.sql(answer["sql"]).fetchall()) == answer["total"], asked
 
 
 def test_a_page_follows_what_is_committed(sound: Store, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s2d_store.accounting.budget_file import Budget
+from viewer import spending
 from viewer.page import Page
 from viewer.pages import experiment
 from viewer.params import Params
-from viewer.snapshots import Record, View
+from viewer.snapshots import View
 
-QUERIES = ("lineage", "policy_names")
 METRICS = {
     "labels": "labels spent",
     "label_visits": "label visits",
@@ -25,28 +25,43 @@ METRICS = {
 
 
 def load(view: View, params: Params) -> dict[str, Any]:
-    """What was spent on training, or with `purpose=any` on evaluation, too; of `policy`, in all."""
+    """What was spent on training, or with `purpose=any` on evaluation, too; of `policy`, in all.
+
+    As on the page of the experiment, `pending` is true until a large store is added up.
+    """
     purpose = params.choice("purpose", ("train", "any"), "train")
-    spent = view.asked("spending", purpose="" if purpose == "any" else purpose)
+    policies = [row["policy"] for row in view.asked("stage_policies")]
+    chosen = params.choice("policy", policies)
+    key = ("books", purpose, chosen)
+    figures: dict[str, Any] | None = view.soon(
+        key, lambda: _figures(view, purpose, policies, chosen), patient=params.patient
+    )
+    whole = {"pending": not figures, "purpose": purpose, "metrics": METRICS, "policies": policies}
+    if not figures:
+        return whole
+    boxes, edges = experiment.graph(view)
+    drawn = behind(figures["policy"], boxes, edges)
+    return whole | figures | drawn | {"budget": _budget(view)}
+
+
+def _figures(view: View, purpose: str, policies: Sequence[str], chosen: str) -> dict[str, Any]:
+    """All that takes its time: by stage, role and run, and behind the chosen policy or the best."""
+    counted = "" if purpose == "any" else purpose
+    spent = spending.asked(view, "spending", purpose=counted)
     stages = [row["stage"] for row in view.asked("stages")]
     by_stage = [row for row in spent if row["scope"] == "stage"]
     by_stage.sort(key=lambda row: stages.index(row["name"]) if row["name"] in stages else -1)
-    policies = [row["policy"] for row in view.asked("stage_policies")]
-    policy = params.choice("policy", policies, _best(view, policies))
-    boxes, edges = experiment.graph(view)
+    policy = chosen or _best(view, policies)
+    experiment.graph(view)
+    lineage = spending.asked(view, "lineage", policy=policy, purpose=counted) if policy else []
     return {
-        "purpose": purpose,
-        "metrics": METRICS,
         "total": next(row for row in spent if row["scope"] == "experiment"),
         "by_stage": by_stage,
         "by_role": [row for row in spent if row["scope"] == "role"],
         "by_run": [row for row in spent if row["scope"] == "run"],
-        "budget": _budget(view),
-        "policies": policies,
         "policy": policy,
-        "lineage": _lineage(view, policy, purpose) if policy else [],
+        "lineage": lineage,
         "measure": experiment.scores_of(view)[1],
-        **behind(policy, boxes, edges),
     }
 
 
@@ -71,10 +86,6 @@ def _best(view: View, policies: Sequence[str]) -> str:
     return policies[-1] if policies else ""
 
 
-def _lineage(view: View, policy: str, purpose: str) -> list[Record]:
-    return view.asked("lineage", policy=policy, purpose="" if purpose == "any" else purpose)
-
-
 def _budget(view: View) -> dict[str, Any]:
     """The store's own budget: its limits, and what is left of each.
 
@@ -93,4 +104,4 @@ def _budget(view: View) -> dict[str, Any]:
     }
 
 
-PAGE = Page("books", "/books", "Books", QUERIES, load)
+PAGE = Page("books", "/books", "Books", (), load)

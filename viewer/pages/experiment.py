@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from viewer import spending
 from viewer.page import Page
 from viewer.params import Params
 from viewer.snapshots import Record, View
 
 QUERIES = (
     "stages",
-    "stage_edges",
     "stage_policies",
     "eval_shape",
     "eval_scores",
-    "spending",
     "stage_updates",
     "stage_rollouts",
     "store_counts",
@@ -82,7 +81,7 @@ def _total(view: View) -> Record:
 
 
 def _spent(view: View) -> list[Record]:
-    return view.asked("spending", purpose="train")
+    return spending.asked(view, "spending", purpose="train")
 
 
 def scores_of(view: View) -> tuple[list[Record], str]:
@@ -148,7 +147,7 @@ def _progress(box: Mapping[str, Any]) -> dict[str, Any]:
 def _edges(view: View) -> list[dict[str, str]]:
     """One edge per pair: `start` where one began from the other, else how it learned from it."""
     relations: dict[tuple[str, str], list[str]] = {}
-    for row in view.asked("stage_edges"):
+    for row in spending.asked(view, "stage_edges"):
         relations.setdefault((row["source"], row["stage"]), []).append(RELATIONS[row["relation"]])
     return [
         {
