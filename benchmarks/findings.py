@@ -110,6 +110,18 @@ def fused(report: Report) -> Iterator[Row]:
         yield Row(what, peer, median(ours[clock]), median(dense[clock]), better)
 
 
+def scoring_head(report: Report) -> Iterator[Row]:
+    """Of score_head."""
+    for support, found in report.items():
+        ours, dense = found["blocks"], found["dense"]
+        peer = "dense logits of a chunk of tokens"
+        what = f"peak memory beyond the inputs, MiB, {support}"
+        yield less(what, peer, ours["peak"] / 2**20, dense["peak"] / 2**20)
+        better = median(d / o for d, o in zip(dense["cpu"], ours["cpu"], strict=True))
+        seconds = median(ours["cpu"]), median(dense["cpu"])
+        yield Row(f"CPU seconds, {support}", peer, *seconds, better)
+
+
 def verifying(report: Report) -> Iterator[Row]:
     """Of verifier, with one number of workers."""
     workers = report["workers"][0]

@@ -189,6 +189,11 @@ class Peak:
         return peak - self._before
 
 
+def trim() -> None:
+    """Freed pages go back, so that an arm is not charged for what another no longer uses."""
+    _LIBC.malloc_trim(0)
+
+
 def _status_bytes(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
@@ -207,8 +212,7 @@ def measure(arms: list[str], args: argparse.Namespace) -> dict[str, Any]:
     peak = Peak(args.device)
     for number in range(args.rounds):
         for arm, row in found.items():
-            # Freed pages go back, so that an arm is not charged for what another no longer uses.
-            _LIBC.malloc_trim(0)
+            trim()
             peak.start()
             began, began_cpu = time.perf_counter(), time.process_time()
             row["loss"], gradient = run(arm, inputs)

@@ -72,6 +72,14 @@ SUITE = (
         findings.fused,
     ),
     Benchmark(
+        "score_head",
+        "The output head of `s2d score` under the transformers engine: 2,048 tokens, k = 64, a "
+        "vocabulary of 49,152 and hidden states of 576, as SmolLM2-135M has, in float32.",
+        ("benchmarks.score_head --json {json}",),
+        120,
+        findings.scoring_head,
+    ),
+    Benchmark(
         "verifier",
         "The verifier pool on made solutions with LaTeX answers.",
         ("benchmarks.verifier --workers 2 --limit 150 --rounds 3 --json {json}",),

@@ -1,13 +1,12 @@
 """Pure pieces of sampling and scoring: draws, top-k from logits, alignment, batches by length.
 
 Dimensions: B rollouts of a batch, T response tokens, N response tokens of a batch one after
-another, C a chunk of them, K top-k entries, H hidden size, V vocabulary.
+another, C a chunk of them, K top-k entries, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,8 +15,6 @@ from torch import Tensor
 
 from s2d_store.encoding.topk import IntArray, TopK
 from s2d_store.engines.base import SamplingParams, ScoreRequest
-from s2d_store.errors import EngineError
-from s2d_store.numerics import LogitTransform
 
 
 def rollout_uniforms(seeds_B: Sequence[int], n_tokens: int) -> NDArray[np.float64]:
@@ -182,28 +179,3 @@ def length_batches(
         batch.append(request)
     if batch:
         yield batch
-
-
-def output_head(model: Any) -> Callable[[Tensor], Tensor]:
-    """The map from last hidden states (N, H) to logits (N, V), for use a chunk at a time.
-
-    Raises:
-        EngineError: the model does something to its logits that s2d does not know.
-    """
-    projection = model.get_output_embeddings()
-    transform = LogitTransform.from_config(model.config.get_text_config())
-
-    def head(hidden_NH: Tensor) -> Tensor:
-        logits_NV: Tensor = transform(projection(hidden_NH))
-        return logits_NV
-
-    probe = torch.zeros((1, 2), dtype=torch.int64, device=projection.weight.device)
-    ours = head(model.base_model(input_ids=probe, use_cache=False).last_hidden_state)
-    theirs = model(input_ids=probe, use_cache=False).logits
-    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
-        raise EngineError(
-            f"{type(model).__name__} changes its logits in a way unknown to this engine",
-            why="chunked scoring projects hidden states itself and got other logits than the model",
-            fix="score with --engine vllm",
-        )
-    return head

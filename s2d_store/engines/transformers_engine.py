@@ -7,7 +7,7 @@ top-k entries, H hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,11 @@ from s2d_store.engines.output_checks import (
     check_sampling,
     check_token_ids,
 )
+from s2d_store.engines.output_head import OutputHead
 from s2d_store.engines.torch_sampling import (
     StepBuffers,
     draw_tokens,
-    gather_topk,
     length_batches,
-    output_head,
     rollout_uniforms,
     split_topk,
 )
@@ -44,8 +43,6 @@ DEFAULT_BATCH_TOKENS = 16_384
 # Score requests are sorted by length inside windows of at most so many rows, and of a top k that
 # fits (`score_windows`), so a stream of any size does.
 SCORE_WINDOW = 512
-# Float32 elements of one [tokens, vocabulary] chunk: 256 MiB.
-CHUNK_ELEMENTS = 2**26
 # Selecting rows copies the whole cache: only worth it when a good part of the batch has ended.
 DROP_FRACTION = 0.25
 
@@ -55,7 +52,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TransformersEngine:
     """An `Engine` over `AutoModelForCausalLM`.
 
-    On a CPU the same requests in the same order give the same tokens, run after run.
+    On a CPU the same requests in the same order give the same tokens, run after run. Scoring goes
+    over the vocabulary in blocks where the output head is one matrix product (`output_head.py`).
 
     Args:
         location: a folder with a saved model and tokenizer (read without network), or a hub id.
@@ -100,7 +98,7 @@ class TransformersEngine:
         self.max_model_len = _context(self._model, max_model_len)
         eos_ids = sorted(_eos_ids(self._model, self.tokenizer))
         self._eos_ids = torch.tensor(eos_ids, dtype=torch.int64, device=self._device)
-        self._head: Callable[[Tensor], Tensor] | None = None
+        self._head: OutputHead | None = None
 
     def sample(
         self, requests: Sequence[SampleRequest], params: SamplingParams, top_logprobs: int
@@ -296,16 +294,10 @@ class TransformersEngine:
         supports = [request.support for request in batch if request.support is not None]
         support_NK = self._tensor(np.concatenate(supports)) if supports else None
         if self._head is None:
-            self._head = output_head(self._model)
-        chunk, parts = max(1, CHUNK_ELEMENTS // self.vocab_size), []
-        for start in range(0, max(len(tokens_N), 1), chunk):
-            rows = slice(start, start + chunk)
-            support = k if support_NK is None else support_NK[rows]
-            parts.append(
-                gather_topk(self._head(hidden_NH[rows]), tokens_N[rows], support, self._n_tokens)
-            )
-        columns = zip(*parts, strict=True)
-        return TopK(*(torch.cat(column).cpu().numpy() for column in columns))
+            self._head = OutputHead(self._model)
+        support = k if support_NK is None else support_NK
+        columns = self._head.topk(hidden_NH, tokens_N, support, self._n_tokens)
+        return TopK(*(column.cpu().numpy() for column in columns))
 
     def _tensor(self, values: ArrayLike) -> Tensor:
         """To the device; integers of any width become int64, as indexing needs."""

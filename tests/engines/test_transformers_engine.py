@@ -12,10 +12,10 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from s2d_store.engines import output_head
 from s2d_store.engines import transformers_engine as module
 from s2d_store.engines.base import Sample, SampleRequest, SamplingParams, ScoreRequest
 from s2d_store.engines.output_checks import check_topk
-from s2d_store.engines.torch_sampling import output_head
 from s2d_store.engines.transformers_engine import TransformersEngine
 from s2d_store.errors import EngineError, InputError
 from tests.support.tiny_models import EOS_ID, save_tiny_model
@@ -225,7 +225,8 @@ def test_score_rows_align_with_a_dense_reference(
     engine: TransformersEngine, dense: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small limits, so that windows, batches and chunks all have borders inside this input.
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 7 * VOCAB)
+    monkeypatch.setattr(output_head, "CHUNK_TOKENS", 7)
+    monkeypatch.setattr(output_head, "BLOCK_ELEMENTS", 7 * 30)
     monkeypatch.setattr(module, "SCORE_WINDOW", 6)
     monkeypatch.setattr(engine, "_max_batch_tokens", 150)
     requests = sampled_scores(engine, 10)
@@ -405,48 +406,3 @@ def test_bfloat16_logprobs_are_normalised_in_float32(folder: Path) -> None:
     assert sample.topk is not None
     for topk in (sample.topk, scored):
         np.testing.assert_allclose(np.exp(topk.logprobs).sum(axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        transformers.GraniteConfig(logits_scaling=8.0),
-        transformers.Gemma2Config(final_logit_softcapping=0.5, head_dim=16),
-        transformers.CohereConfig(logit_scale=0.25),
-    ],
-    ids=["granite", "gemma2", "cohere"],
-)
-def test_output_head_repeats_what_a_model_does_to_its_logits(config: Any) -> None:
-    config.update(
-        {
-            "vocab_size": 60,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        }
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    ids = torch.arange(12).reshape(2, 6)
-    with torch.no_grad():
-        hidden = model.base_model(input_ids=ids).last_hidden_state
-        ours = output_head(model)(hidden.reshape(12, -1))
-        torch.testing.assert_close(ours, model(input_ids=ids).logits.reshape(12, -1))
-
-
-def test_output_head_refuses_a_model_it_does_not_understand(folder: Path) -> None:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    forward = model.forward
-
-    def odd(**kwargs: Any) -> Any:
-        output = forward(**kwargs)
-        output.logits = output.logits + 1 + output.logits.abs()
-        return output
-
-    model.forward = odd
-    with pytest.raises(EngineError, match="changes its logits"):
-        output_head(model)
