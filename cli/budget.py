@@ -84,14 +84,14 @@ def _status(store: Store, budget: Budget, format_: str) -> None:
     import json
 
     from cli import budget_output as out
-    from s2d_store.accounting.budget_file import METRICS, spending
+    from s2d_store.accounting.budget_file import METRICS, connect, spending
 
     lines = budget.status(store)
     if format_ != "json" and budget.limits:
         out.print_limits(lines, budget.purpose, format_)
         _say_unknown(store, format_)
         return
-    spent = spending(store.connect(), budget.purpose)
+    spent = spending(connect(store), budget.purpose)
     if format_ == "json":
         limits = [
             {
@@ -131,7 +131,7 @@ def _lineage(store: Store, policy: str, purpose: str, format_: str) -> None:
 
     query = queries.find("lineage")
     assert query is not None, "it ships with s2d"
-    con = store.connect()
+    con = store.connect(text=queries.texts("lineage", "policy_names"))
     values = parameters.resolve(
         query, {"policy": policy, "purpose": purpose_param(purpose) or ""}, con
     )

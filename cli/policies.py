@@ -40,6 +40,7 @@ def add(
     A served policy has no weights here: s2d policies add judge --served --tokenizer org/model.
     Without a tokenizer its prompts go as messages and its responses are text alone.
     """
+    import queries
     from s2d_store.errors import InputError
     from s2d_store.policies import registry
     from s2d_store.sql import parameters
@@ -56,7 +57,10 @@ def add(
             "weights come with their own; of a policy known by name nothing is used",
             f"s2d policies add {name} --served --tokenizer {tokenizer}",
         )
-    parent_id = parameters.policy(opened.connect(), parent)[0] if parent else None
+    parent_id = None
+    if parent:
+        con = opened.connect(text=queries.internal("policy_names"))
+        parent_id, _ = parameters.policy(con, parent)
     if outside:
         known = registry.register_without_weights(opened, name, parent_policy_id=parent_id)
         print(f"policy {known.name} is {known.policy_id} (outside: known by name alone)")

@@ -197,6 +197,14 @@ def internal(name: str) -> str:
     return (ROOT / "internal" / f"{name}.sql").read_text()
 
 
+def texts(*names: str) -> str:
+    """SQL of shipped queries and of statements that s2d itself runs, one after the other.
+
+    What a connection is made for: `Store.connect(text=...)` makes what these name and no more.
+    """
+    return "\n".join(query.sql if (query := find(name)) else internal(name) for name in names)
+
+
 @cache
 def view(name: str) -> str:
     """SQL behind a page of `s2d view`: queries/view/NAME.sql."""

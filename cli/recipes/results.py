@@ -30,7 +30,7 @@ def print_costs(work: Work, tasks: Sequence[Task]) -> None:
     ledger, by_name = work.experiment.ledger, work.experiment.tasks
     trained = [task for task in tasks if task.stage.kind != "eval"]
     names = [ledger.policy_after(task, n_rounds(by_name, task) - 1) or "" for task in trained]
-    found = policy_cost.policy_costs(work.store.connect(), names)
+    found = policy_cost.policy_costs(work.store, names)
     rows = [
         (name, task.stage.kind, *spent.values())
         for name, task, spent in zip(names, trained, found, strict=True)

@@ -67,7 +67,7 @@ def figures(recipe: Recipe, seed: int, store: Store) -> dict[str, Any]:
     evaluation = by_name["eval"]
     policies = {arm: ledger.policy_of(evaluation, arm) or "" for arm in evaluation.stage.policies}
     arms = _accuracies(store, policies)
-    costs = policy_costs(store.connect(), [*policies.values()])
+    costs = policy_costs(store, [*policies.values()])
     for arm, cost in zip(policies, costs, strict=True):
         arms[arm] |= {name: int(value) for name, value in cost.items()}
     for file in ("closeness", "signal"):

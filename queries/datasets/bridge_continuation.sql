@@ -18,22 +18,9 @@
 -- columns: slot, rollout_id, scorer_policy_id, support, k, labelled, earlier_uses, response_tokens
 -- Building gives every row of the treatment a rollout of nearly its length, with the same `row` and
 -- `update` (s2d_store/datasets/match_lengths.py), and checks the tolerance.
--- What is drawn from, and the columns: macro stored_candidates.
-WITH candidates AS (
-    SELECT *
-    FROM stored_candidates($treatment, $bridge, true, $support, $role, $policy, $k)
+-- What is drawn from, and the columns: macros stored_candidates and stored_slots.
+SELECT *
+FROM stored_slots(
+    $treatment, $bridge, true, $support, $role, $policy, $k, $passes, $seed
 )
-SELECT
-    row_number() OVER (
-        ORDER BY response_tokens, md5(concat($seed, '/', pass, '/', rollout_id)), rollout_id, pass
-    ) - 1 AS slot,
-    rollout_id,
-    scorer_policy_id,
-    support,
-    k,
-    labelled,
-    earlier_uses,
-    response_tokens
-FROM candidates
-CROSS JOIN range($passes) AS _ (pass)
 ORDER BY slot

@@ -17,23 +17,11 @@
 -- columns: slot, rollout_id, scorer_policy_id, support, k, labelled, earlier_uses, response_tokens
 -- Building gives every row of the treatment a rollout of nearly its length, with the same `row` and
 -- `update` (s2d_store/datasets/match_lengths.py), and checks the tolerance.
--- What is drawn from, and the columns: macro stored_candidates. Labels that had chosen the rollouts are
--- used again, and none is new: building refuses labels that the line had not spent.
-WITH candidates AS (
-    SELECT *
-    FROM stored_candidates($treatment, $bridge, false, $support, $role, $policy, $k)
+-- What is drawn from, and the columns: macros stored_candidates and stored_slots. Labels that had
+-- chosen the rollouts are used again, and none is new: building refuses labels that the line had not
+-- spent.
+SELECT *
+FROM stored_slots(
+    $treatment, $bridge, false, $support, $role, $policy, $k, $passes, $seed
 )
-SELECT
-    row_number() OVER (
-        ORDER BY response_tokens, md5(concat($seed, '/', pass, '/', rollout_id)), rollout_id, pass
-    ) - 1 AS slot,
-    rollout_id,
-    scorer_policy_id,
-    support,
-    k,
-    labelled,
-    earlier_uses,
-    response_tokens
-FROM candidates
-CROSS JOIN range($passes) AS _ (pass)
 ORDER BY slot

@@ -136,7 +136,7 @@ class Budget:
         """Every limit with what its scope has spent, in the file's order."""
         if not self.limits:
             return []
-        return lines(store.connect(), self.limits, self.purpose)
+        return lines(connect(store), self.limits, self.purpose)
 
     def check(self, store: Store) -> None:
         """Refuse a store that has spent more than this budget declares.
@@ -151,6 +151,11 @@ class Budget:
                 "; ".join(describe(line) for line in over),
                 "s2d budget, for all limits; s2d query spent_by_run, for what spent it",
             )
+
+
+def connect(store: Store) -> duckdb.DuckDBPyConnection:
+    """A connection with what `lines` and `spending` read."""
+    return store.connect(text=queries.texts("spending"))
 
 
 def lines(con: duckdb.DuckDBPyConnection, limits: Iterable[Limit], purpose: str) -> list[Line]:

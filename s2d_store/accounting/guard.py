@@ -74,7 +74,7 @@ class Guard:
 
     def lines(self, limits: Sequence[Limit]) -> list[Line]:
         """What is spent of these limits now."""
-        return budget_file.lines(self._store.connect(), limits, self._budget.purpose)
+        return budget_file.lines(budget_file.connect(self._store), limits, self._budget.purpose)
 
     def counts(self, charge: PlannedSpend) -> bool:
         """Whether the budget counts spending of the charge's purpose at all."""
@@ -129,7 +129,7 @@ class Guard:
         ]
         if not prompts:
             return 0
-        con = self._store.connect()
+        con = self._store.connect(text=_LABELS[limit.metric])
         con.register("_prompts", pa.table({"prompt_id": pa.array(prompts, pa.string())}))
         within = {"experiment": "true", "run": "run_id = $name"}.get(
             limit.scope, f"{limit.scope} = $name"

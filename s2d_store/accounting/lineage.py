@@ -25,6 +25,15 @@ _LOCK_KEYS = (
     "code_version",
     "built_at",
 )
+_STATEMENTS = (
+    "lineage_sources",
+    "lineage_reached",
+    "lineage_datasets",
+    "lineage_updates",
+    "lineage_sampled",
+    "lineage_verifiers",
+    "lineage_scores",
+)
 _SAMPLING = ("engine", "engine_version", "temperature", "top_p", "top_k", "max_tokens", "round")
 
 
@@ -49,7 +58,9 @@ def trace(store: Store, policy: str) -> Record:
         >>> found["name"], found["parent"]["name"], found["run"]["datasets"][0]["name"]
         ('student', 'teacher', 'w')
     """
-    con = store.connect()
+    con = store.connect(
+        text="policies runs datasets " + queries.texts(*_STATEMENTS, "policy_names")
+    )
     policy_id, _ = parameters.policy(con, policy)
     with connection.errors():
         return _Walk(con, policy_id).policy(policy_id)

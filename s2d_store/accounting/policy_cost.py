@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import duckdb
-
 import queries
 from s2d_store.sql import connection, parameters
+from s2d_store.store import Store
 
 COSTS = (
     "labels",
@@ -22,13 +21,11 @@ COSTS = (
 _READ = ("policy_sources", "spent", "training_runs", "labels_used", "graded_labels")
 
 
-def policy_costs(
-    con: duckdb.DuckDBPyConnection, policies: Sequence[str]
-) -> Iterator[dict[str, float]]:
+def policy_costs(store: Store, policies: Sequence[str]) -> Iterator[dict[str, float]]:
     """The totals of each policy's whole lineage, by the names in COSTS, in the order given.
 
     Args:
-        con: one that has every view; for the rest of its life it sees the facts of this moment.
+        store: the store, of whose facts of this moment all totals are.
         policies: names or ids.
 
     Raises:
@@ -37,6 +34,7 @@ def policy_costs(
     """
     lineage = queries.find("lineage")
     assert lineage is not None, "lineage is a shipped query"
+    con = store.connect(text=queries.texts("lineage", "policy_names"))
     connection.read_once(con, _READ)
     for policy in policies:
         policy_id, _ = parameters.policy(con, policy)

@@ -71,7 +71,7 @@ def catalog() -> dict[str, Audit]:
             topk_consistency.CONSISTENCY,
             topk_consistency.consistency,
             "no top-k is stored",
-            topk_consistency.TEXT,
+            f"{topk_consistency.TEXT}\n{queries.texts('policy_vocabularies')}\nrollouts",
         ),
         Audit(
             locks_rebuild.REBUILD, locks_rebuild.rebuild, "no dataset is built", locks_rebuild.TEXT
@@ -142,8 +142,9 @@ def audit(
         chosen = [a for a in chosen if _takes(a, "datasets")]
     given = _given(chosen, datasets, params or {})
     snap = store.snapshot()
-    con = connection.connect(store.root, snap)
-    connection.prepare(con, "\n".join(a.text for a in chosen))
+    texts = [f"{a.text}\n{query_params.lookups(a.query)}" for a in chosen]
+    texts.append(queries.texts("dataset_ids", "datasets_trained"))
+    con = connection.connect(store.root, snap, text="\n".join(texts))
     locks_rebuild.set_in_use(store, con)
     plans = [(a, *_resolve(store, con, a, given[a.query.name])) for a in chosen]
     return [_run(a, Scope(store, snap, con, values, sample), shown) for a, values, shown in plans]

@@ -40,7 +40,9 @@ def describe(store: Store, name: str) -> Record:
     dataset = LockedDataset.open(local_folder(store, name))
     figures = [column for column in _FIGURES if column in dataset.columns]
     light = dataset.light(["update", *figures])
-    con = store.connect()
+    con = store.connect(
+        text=queries.texts("dataset_lengths", "dataset_distinct", "dataset_updates")
+    )
     wanted = {"dataset": lock["dataset_id"]}
     with connection.errors():
         lengths = con.execute(queries.internal("dataset_lengths"), wanted).fetchnumpy()
@@ -113,7 +115,8 @@ def diff(store: Store, first: str, second: str) -> Difference:
     locks = [read_lock(store, name) for name in (first, second)]
     given = {"first": locks[0]["dataset_id"], "second": locks[1]["dataset_id"]}
     with connection.errors():
-        relation = store.connect().sql(queries.catalog()["dataset_diff"].sql, params=given)
+        text = queries.texts("dataset_diff")
+        relation = store.connect(text=text).sql(text, params=given)
         rows = relation.fetchall()
     measures = [dict(zip(relation.columns, row, strict=True)) for row in rows]
     a, b = (_settings(lock) for lock in locks)

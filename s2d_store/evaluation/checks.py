@@ -21,6 +21,7 @@ from s2d_store.store import Store
 from s2d_store.verifiers.gold import read_gold
 
 QUERIES = ("eval_scores", "eval_pairs", "eval_seeds", "eval_trained")
+_ASKED = ("policy_names", "run_graded", "eval_runs_of")
 _SHOWN_RUNS = 3
 
 
@@ -45,9 +46,7 @@ class Evaluated:
 
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
     """A connection with what the queries of evaluations call."""
-    con = store.connect()
-    connection.prepare(con, "".join(queries.catalog()[name].sql for name in QUERIES))
-    return con
+    return store.connect(text=queries.texts(*QUERIES, *_ASKED))
 
 
 def rows(

@@ -120,7 +120,7 @@ def _with_rule(config: EvalConfig) -> EvalConfig:
 def _plan(store: Store, config: EvalConfig, *, register: bool, check_trained: bool = True) -> _Plan:
     _check(config)
     verifier = verifier_name(config.settings.verifier)
-    con = store.connect()
+    con = store.connect(text=queries.texts("policy_names", "first_role"))
     members = methods.expand(con, config.policies, config.seeds)
     names = [name for method in members for name in method.policies.values()] or config.policies
     found = [_find(store, con, name, register=register) for name in names]

@@ -48,7 +48,7 @@ def write(store: Store, made: Published, license: str, audits: bool) -> str:
 
 def _costs(store: Store, made: Published, names: Sequence[str]) -> str:
     """What was spent, and what each policy that sampled the datasets' rollouts cost in all."""
-    con = store.connect()
+    con = store.connect(text=queries.texts("spent_by_stage", "lineage", "policy_names"))
     parts = ["## Budgets\n\nSpent by stage, all of it counted from stored facts:\n"]
     parts.append(_query(con, "spent_by_stage", {}))
     parts.append("## Lineage\n\nWhat each sampling policy cost in all, from the first label on:\n")
@@ -66,7 +66,6 @@ def _query(con: Any, name: str, given: dict[str, str], level: str = "") -> str:
     """A named query's rows as a table; of `lineage`, those of one level."""
     query = queries.catalog()[name]
     with connection.errors():
-        connection.prepare(con, query.sql)
         found = con.sql(query.sql, params=bind(query, resolve(query, given, con)))
         columns, rows = found.columns, found.fetchall()
     if level:

@@ -72,7 +72,7 @@ def of_dataset(store: Store, name: str) -> Selection:
     """What it takes to build a dataset again: the runs that its rollouts come from, whole."""
     locks = _with_treatments(store, name)
     datasets = [str(lock["dataset_id"]) for lock in locks]
-    con = store.connect()
+    con = store.connect(text=queries.texts("published_runs", "published_policies"))
     with connection.errors():
         runs = con.execute(queries.internal("published_runs"), {"datasets": datasets}).fetchall()
         given = sorted({str(v) for lock in locks for v in lock["params"].values()})

@@ -275,12 +275,12 @@ def test_rounds_of_a_stage_are_folded(whole: Store, cli: Any) -> None:
 
 def test_costs_of_many_policies_are_those_of_each(whole: Store) -> None:
     names = [name for (name,) in whole.sql("SELECT name FROM policies ORDER BY 1").fetchall()]
-    found = list(policy_cost.policy_costs(whole.connect(), names))
+    found = list(policy_cost.policy_costs(whole, names))
     totals = [rows(whole, "lineage", policy=name)[-1] for name in names]
     assert found == [{key: total[key] for key in policy_cost.COSTS} for total in totals]
     assert len({spent["updates"] for spent in found}) > 2, "not all alike"
     with pytest.raises(NotFoundError, match="nobody"):
-        list(policy_cost.policy_costs(whole.connect(), ["nobody"]))
+        list(policy_cost.policy_costs(whole, ["nobody"]))
 
 
 def test_lineage_prints_a_table_or_json(whole: Store, cli: Any) -> None:

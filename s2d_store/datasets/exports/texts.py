@@ -91,7 +91,7 @@ def text_tables(store: Store, dataset: LockedDataset, chosen: pa.Table) -> Itera
     if not chosen.num_rows:
         return
     snap = store.snapshot()
-    con = store.connect(snap)
+    con = store.connect(snap, text="rollouts policies prompts")
     # Sources number rows from 0 in the order wanted.
     numbers = pa.array(np.arange(chosen.num_rows, dtype=np.int64))
     selected = pa.table({"row": numbers, "rollout_id": chosen.column("rollout_id")})
