@@ -35,7 +35,7 @@ def test_the_lineage_counts_what_the_reference_policy_scored(split: Store) -> No
     for name, given in (("plain", {}), ("with", {"reference": "warmed"})):
         built(split, name, "grpo", policy="bridge", runs="gen-r", **given, **GRPO)
         trained(split, f"train-{name}", name, "bridge", f"made-{name}")
-    plain, with_kl = policy_costs(split.connect(), ["made-plain", "made-with"])
+    plain, with_kl = policy_costs(split, ["made-plain", "made-with"])
     ((tokens,),) = split.sql(
         "SELECT sum(response_tokens) FROM rollouts WHERE run_id = 'gen-r'"
     ).fetchall()
