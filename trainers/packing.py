@@ -8,7 +8,6 @@ whole update.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -16,9 +15,10 @@ import numpy as np
 from s2d_store.numerics import Int64
 
 Layout = Literal["packed", "padded"]
-# Micro-batches that rows are packed into at a time. Rows that lie together are then read together,
-# however large the update; more fill the slots hardly better.
-WINDOW = 32
+# Rows that are packed at a time, and between how many micro-batches that may be. Rows that lie
+# together are then read together, however large the update; more fill the slots hardly better.
+WINDOW_ROWS = 64
+WINDOW_MICRO_BATCHES = (2, 32)
 
 
 def row_groups(
@@ -41,10 +41,7 @@ def row_groups(
         for run in _padded(lengths[chosen], max_tokens):
             yield chosen[run]
         return
-    for window in _windows(lengths[chosen], max_tokens * WINDOW):
-        rows = chosen[window]
-        for group in first_fit_decreasing(lengths[rows], max_tokens):
-            yield np.sort(rows[group])
+    yield from (chosen[group] for group in _packed(lengths[chosen], max_tokens))
 
 
 def first_fit_decreasing(lengths: Int64, max_tokens: int) -> list[list[int]]:
@@ -74,16 +71,27 @@ def first_fit_decreasing(lengths: Int64, max_tokens: int) -> list[list[int]]:
     return sorted(groups, key=min)
 
 
-def _windows(lengths: Int64, tokens: int) -> Iterator[slice]:
-    """Cut sequences, in their order, into windows of about so many tokens; about equal ones."""
-    ends = np.cumsum(lengths)
-    if not len(ends):
+def _packed(lengths: Int64, max_tokens: int) -> Iterator[Int64]:
+    """Pack sequences window by window, in their order; the emptiest micro-batch of a window is
+    packed anew with the next.
+    """
+    if not len(lengths):
         return
-    n = max(1, round(int(ends[-1]) / tokens))
-    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, n) // n) + 1
-    for first, last in pairwise([0, *cuts.tolist(), len(ends)]):
-        if first < last:
-            yield slice(first, last)
+    n = float(np.clip(WINDOW_ROWS * lengths.mean() / max_tokens, *WINDOW_MICRO_BATCHES))
+    ends = np.cumsum(lengths)
+    waiting, start = np.empty(0, np.int64), 0
+    while start < len(lengths):
+        read = int(ends[start - 1]) if start else 0
+        most = read + n * max_tokens - int(lengths[waiting].sum())
+        stop = max(start + 1, int(np.searchsorted(ends, most, side="right")))
+        rows, start = np.concatenate([waiting, np.arange(start, stop)]), stop
+        groups = [rows[group] for group in first_fit_decreasing(lengths[rows], max_tokens)]
+        waiting = np.empty(0, np.int64)
+        if start < len(lengths) and len(groups) > 1:
+            # Of several alike the last, whose rows lie nearest to the next window's.
+            emptiest = min(range(len(groups)), key=lambda i: (lengths[groups[i]].sum(), -i))
+            waiting = np.sort(groups.pop(emptiest))
+        yield from map(np.sort, groups)
 
 
 def _padded(lengths: Int64, max_tokens: int) -> Iterator[slice]:

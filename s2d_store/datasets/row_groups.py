@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -28,7 +29,8 @@ from s2d_store.encoding.topk_ranks import IDENTITY
 from s2d_store.errors import DatasetError
 from s2d_store.storage.checked_parquet import check_footer, open_checked
 
-CACHE_BYTES = 32 << 20
+# What a window of packing reaches over, of rows so short that several share a row group.
+CACHE_BYTES = 64 << 20
 KEPT_FOOTERS = 256
 
 
@@ -59,7 +61,8 @@ class RowGroups:
         self._paths, self._dataset, self._fix = paths, dataset, fix
         self._footer_hashes = tuple(footers)
         self._footers: OrderedDict[int, tuple[pq.FileMetaData, Int64]] = OrderedDict()
-        self._tables: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, tuple[str, ...]], _Group] = OrderedDict()
+        self._open: tuple[int, pq.ParquetFile] | None = None
         self._bytes = 0
         self._lock = Lock()
 
@@ -79,23 +82,25 @@ class RowGroups:
         """
         wanted = [stored for stored, name in self.columns.items() if name in names]
         pieces: dict[str, list[Any]] = {self.columns[s]: [None] * len(file) for s in wanted}
-        # Rows of the store may hold nulls and are encoded: the chosen ones alone are looked at.
-        alone = response_tokens is not None
-        for table, inside, rows in self._decoded(wanted, file, position, alone):
-            table = table.select(wanted).rename_columns(list(pieces))
-            if response_tokens is not None:
-                table = fill_unknown(table, response_tokens[rows])
+        for group, inside, rows in self._groups(wanted, file, position):
+            if response_tokens is None:
+                columns = self._flat_columns(group)
+            else:
+                # Rows of the store may hold nulls and are encoded: the chosen ones are decoded.
+                columns, inside = self._decoded(group.table, inside, response_tokens[rows])
+            if len(rows) == len(file) and _is_whole(rows, inside, columns):
+                return {name: _writeable(column) for name, column in columns.items()}
             for name, lists in pieces.items():
-                values, offsets = self._flat(table, name)
+                values, offsets = columns[name]
                 firsts, lasts = offsets[inside].tolist(), offsets[inside + 1].tolist()
                 for row, first, last in zip(rows.tolist(), firsts, lasts, strict=True):
                     lists[row] = values[first:last]
         return {name: _joined(lists) for name, lists in pieces.items()}
 
-    def _decoded(
-        self, wanted: Sequence[str], file: Int64, position: Int64, alone: bool
-    ) -> Iterator[tuple[pa.Table, Int64, Int64]]:
-        """Tables, which of their rows are chosen, and these rows' numbers among the chosen."""
+    def _groups(
+        self, wanted: Sequence[str], file: Int64, position: Int64
+    ) -> Iterator[tuple[_Group, Int64, Int64]]:
+        """Row groups, which of their rows are chosen, and these rows' numbers among the chosen."""
         order = np.lexsort((position, file))
         for one in _runs(file[order]):
             rows = order[one]
@@ -104,11 +109,20 @@ class RowGroups:
             groups = np.searchsorted(starts, position[rows], side="right") - 1
             for run in _runs(groups):
                 group = int(groups[run.start])
-                table = self._group(index, group, wanted, run.stop - run.start)
-                inside = position[rows[run]] - starts[group]
-                if alone and len(inside) < table.num_rows:
-                    table, inside = take(table, inside), np.arange(len(inside))
-                yield pad_to_k(topk_codec.decode(table, self._ranks)), inside, rows[run]
+                found = self._group(index, group, wanted, run.stop - run.start)
+                yield found, position[rows[run]] - starts[group], rows[run]
+
+    def _decoded(
+        self, table: pa.Table, inside: Int64, response_tokens: Int64
+    ) -> tuple[dict[str, ListColumn], Int64]:
+        """Chosen rows of the store as columns of the dataset, and where they stand in these."""
+        if not np.array_equal(inside, np.arange(table.num_rows)):
+            table, inside = take(table, inside), np.arange(len(inside))
+        plain = pad_to_k(topk_codec.decode(table, self._ranks))
+        known = [name for name in plain.column_names if name in self.columns]
+        plain = plain.select(known).rename_columns([self.columns[name] for name in known])
+        plain = fill_unknown(plain, response_tokens)
+        return {name: self._flat(plain, name) for name in plain.column_names}, inside
 
     def _footer(self, index: int) -> tuple[pq.FileMetaData, Int64]:
         """A file's metadata and the first row of each of its row groups."""
@@ -127,31 +141,48 @@ class RowGroups:
             self._footers.move_to_end(index)
             return self._footers[index]
 
-    def _group(self, index: int, group: int, wanted: Sequence[str], chosen: int) -> pa.Table:
+    def _group(self, index: int, group: int, wanted: Sequence[str], chosen: int) -> _Group:
         """One row group with what the wanted columns are decoded from.
 
         It is kept for the next rows that are asked for, unless all of its rows are chosen now: its
-        memory then serves the next row group.
+        memory then serves the caller.
         """
         metadata, _ = self._footer(index)
         key = index, group, tuple(wanted)
         with self._lock:
-            if key not in self._tables:
-                names = metadata.schema.to_arrow_schema().names
-                try:
-                    with open_checked(self._paths[index], metadata=metadata) as file:
-                        columns = topk_codec.stored_columns(wanted, names)
-                        table = file.read_row_group(group, columns=columns).combine_chunks()
-                except (OSError, pa.ArrowInvalid, KeyError) as error:
-                    raise self._unreadable(index, error) from error
-                if chosen >= table.num_rows:
-                    return table
-                self._tables[key] = table
-                self._bytes += table.nbytes
-                while self._bytes > CACHE_BYTES and len(self._tables) > 1:
-                    self._bytes -= self._tables.popitem(last=False)[1].nbytes
-            self._tables.move_to_end(key)
-            return self._tables[key]
+            found = self._kept.pop(key, None)
+            if found is None:
+                found = _Group(self._read(index, metadata, group, wanted))
+                self._bytes += found.table.nbytes
+            self._kept[key] = found
+            if chosen >= found.table.num_rows:
+                self._drop(key)
+            while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+                self._drop(next(iter(self._kept)))
+            return found
+
+    def _drop(self, key: tuple[int, int, tuple[str, ...]]) -> None:
+        self._bytes -= self._kept.pop(key).table.nbytes
+
+    def _read(
+        self, index: int, metadata: pq.FileMetaData, group: int, wanted: Sequence[str]
+    ) -> pa.Table:
+        names = metadata.schema.to_arrow_schema().names
+        try:
+            if self._open is None or self._open[0] != index:
+                # The file that is read stays open: its next row group is mostly the next one.
+                self._open = index, open_checked(self._paths[index], metadata=metadata)
+            columns = topk_codec.stored_columns(wanted, names)
+            return self._open[1].read_row_group(group, columns=columns).combine_chunks()
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise self._unreadable(index, error) from error
+
+    def _flat_columns(self, group: _Group) -> dict[str, ListColumn]:
+        """Columns of a part, which hold neither nulls nor anything encoded."""
+        if not group.flat:
+            names = [name for name in group.table.column_names if name in self.columns]
+            group.flat |= {self.columns[name]: self._flat(group.table, name) for name in names}
+        return group.flat
 
     def _flat(self, table: pa.Table, name: str) -> ListColumn:
         values, offsets = flat_lists(table.column(name))
@@ -167,6 +198,27 @@ class RowGroups:
             f"{self._paths[index]}: {error}",
             self._fix,
         )
+
+
+@dataclass
+class _Group:
+    """A row group as it was read, and its columns by their names in the dataset once they are flat;
+    those of a part alone.
+    """
+
+    table: pa.Table
+    flat: dict[str, ListColumn] = field(default_factory=dict)
+
+
+def _is_whole(rows: Int64, inside: Int64, columns: Mapping[str, ListColumn]) -> bool:
+    """Whether these rows are all that is asked for and all that the columns hold, in this order."""
+    n = len(next(iter(columns.values()))[1]) - 1
+    return np.array_equal(rows, np.arange(n)) and np.array_equal(inside, np.arange(n))
+
+
+def _writeable(column: ListColumn) -> ListColumn:
+    values, offsets = column
+    return values if values.flags.writeable else values.copy(), offsets
 
 
 def _runs(values: NDArray[np.int64]) -> Iterator[slice]:

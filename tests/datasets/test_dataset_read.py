@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from s2d_store.datasets import read, row_groups
 from s2d_store.datasets.read import LockedDataset, UpdateRows
 from s2d_store.errors import DatasetError, InputError, NotFoundError
-from s2d_store.storage.checked_parquet import open_checked
 from tests.support.locked_datasets import bigram_rows, write_locked
 
 # Uneven on purpose: updates span row groups and parts, and one row group holds several updates.
@@ -268,22 +268,23 @@ def test_reading_imports_only_pyarrow_and_numpy() -> None:
 def test_a_row_group_is_kept_only_for_rows_that_are_still_to_come(
     folder: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[Path] = []
+    read: list[int] = []
+    original = row_groups.RowGroups._read
 
-    def counted(path: Path, **options: Any) -> pq.ParquetFile:
-        opened.append(path)
-        return open_checked(path, **options)
+    def counted(self: row_groups.RowGroups, *args: Any) -> pa.Table:
+        read.append(1)
+        return original(self, *args)
 
-    monkeypatch.setattr(row_groups, "open_checked", counted)
+    monkeypatch.setattr(row_groups.RowGroups, "_read", counted)
     update = next(LockedDataset.open(folder).updates())
     for choices, reads in (([[0], [1, 2]], 1), ([[3, 4]], 1), ([[0, 1, 2]], 0)):
-        opened.clear()
+        read.clear()
         for chosen, part in update.parts([np.array(choice) for choice in choices]):
             expected = [list(rows[i]["topk_token_ids"]) for i in chosen.tolist()]
             assert row_lists(part, "topk_token_ids") == expected
-        assert len(opened) == reads
+        assert len(read) == reads
     whole = next(LockedDataset.open(folder).updates())
     for _ in range(2):
-        opened.clear()
+        read.clear()
         list(whole.parts([np.array([0, 1, 2])]))
-        assert len(opened) == 1
+        assert len(read) == 1

@@ -17,7 +17,7 @@ from trainers import update as updates
 from trainers.batches import sequence_lengths
 from trainers.config import WarmupConfig
 from trainers.losses.forward_kl import forward_kl
-from trainers.packing import WINDOW, first_fit_decreasing, row_groups
+from trainers.packing import WINDOW_ROWS, first_fit_decreasing, row_groups
 from trainers.student import Student
 from trainers.support_kl import SupportKLObjective
 
@@ -56,8 +56,8 @@ def test_long_rows_fill_their_slots(name: str) -> None:
 def test_a_micro_batch_reaches_over_no_more_rows_than_a_window_has() -> None:
     lengths = np.full(4000, 300)
     groups = list(row_groups(lengths, 1000, "packed"))
-    rows = WINDOW * 1000 // 300 + 1
-    assert max(int(group[-1] - group[0]) for group in groups) <= rows
+    assert max(int(group[-1] - group[0]) for group in groups) <= WINDOW_ROWS
+    assert len(groups) == -(-4000 // 3), "a window's emptiest micro-batch is filled by the next"
     assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
 
 
