@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from s2d_store.rollouts.progress import OnProgress, Progress, ignore
 
 LINE_EVERY_S = 10.0
 
 
-@contextmanager
-def progress_bar(verb: str, quiet: bool) -> Iterator[OnProgress]:
-    """A callback for drivers that displays rates, pass rate so far and time left on stderr."""
-    if quiet:
-        yield ignore
-    elif sys.stderr.isatty():
-        yield from _bar(verb)
-    else:
-        yield _lines(verb)
+class ProgressBars:
+    """Progress of one step after another: a callback for the drivers of each, in a context.
+
+    Each displays rates, pass rate so far and time left on stderr. Where that is a log, the first
+    model that is loaded is announced, and another one if the last took LINE_EVERY_S or longer.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.loaded_in_s = quiet, math.inf
+
+    @contextmanager
+    def __call__(self, verb: str) -> Iterator[OnProgress]:
+        """The progress of one step, which `verb` says in words."""
+        if self.quiet:
+            yield ignore
+        elif sys.stderr.isatty():
+            yield from _bar(verb)
+        else:
+            yield _lines(verb, self)
+
+
+def progress_bar(verb: str, quiet: bool) -> AbstractContextManager[OnProgress]:
+    """The progress of a command of one step; see `ProgressBars`."""
+    return ProgressBars(quiet)(verb)
 
 
 def say(sentence: str) -> None:
@@ -48,7 +67,7 @@ def time_left(progress: Progress, seconds: float) -> str:
     return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
 
 
-def _lines(verb: str) -> OnProgress:
+def _lines(verb: str, bars: ProgressBars) -> OnProgress:
     start = last = time.monotonic()
     told = ""
 
@@ -57,7 +76,11 @@ def _lines(verb: str) -> OnProgress:
         now = time.monotonic()
         if progress.doing != told:
             line = progress.doing or f"loaded in {now - start:.1f} s"
-            if progress.doing or now - start >= 1:
+            is_worth_it = bars.loaded_in_s >= LINE_EVERY_S
+            if not progress.doing:
+                bars.loaded_in_s = now - start
+                is_worth_it = now - start >= (1 if is_worth_it else LINE_EVERY_S)
+            if is_worth_it:
                 print(f"{verb}: {line}", file=sys.stderr, flush=True)
             start = last = now
             told = progress.doing

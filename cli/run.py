@@ -188,26 +188,27 @@ def _experiment(
 
 
 def _stand(experiment: Experiment, planned: Plan, store: Store | None) -> list[Line]:
-    """The plan's lines with how far each task is."""
+    """The plan's lines with how far each task is.
+
+    What a stage takes over from another recipe, later stages start from.
+    """
     from dataclasses import replace
 
     from cli.recipes.standing import eval_standing, standing
 
-    return [
-        replace(
-            line,
-            standing=eval_standing(experiment, store, line.task)
-            if line.task.stage.kind == "eval"
-            else standing(experiment, line.task),
-        )
-        for line in planned.lines
-    ]
+    lines = []
+    for line in planned.lines:
+        if line.task.stage.kind == "eval":
+            found = eval_standing(experiment, store, line.task)
+        else:
+            found = standing(experiment, line.task)
+            experiment.ledger.assume(line.task, found.shared)
+        lines.append(replace(line, standing=found))
+    return lines
 
 
 def _carry_out(experiment: Experiment, store: Store, tasks: list[Task], quiet: bool) -> None:
-    from functools import partial
-
-    from cli.progress import progress_bar
+    from cli.progress import ProgressBars
     from cli.recipes import results, run_stage
     from cli.recipes.engines import kept_engines
     from s2d_store.engines.cache import EngineCache
@@ -215,8 +216,7 @@ def _carry_out(experiment: Experiment, store: Store, tasks: list[Task], quiet: b
     from s2d_store.verifiers.cache import PoolCache
 
     engines, pools = EngineCache(kept_engines(experiment.recipe)), PoolCache()
-    watch = partial(progress_bar, quiet=quiet)
-    work = run_stage.Work(experiment, store, engines, pools, watch, quiet)
+    work = run_stage.Work(experiment, store, engines, pools, ProgressBars(quiet), quiet)
     with invocation.invoked(recipe=experiment.recipe.name):
         try:
             for task in tasks:

@@ -92,8 +92,11 @@ class _Check:
         for key, value in self.stage.train.items():
             with wrong.collect():
                 check_setting(self.title(f"train.{key}"), self.stage, key, value)
+        # Of a key under [defaults], the first stage that lacks it says so for all.
+        told = {str(error).partition(" is no setting of ")[0] for error in self.mistakes.found}
         for error in wrong.found:
-            self.mistakes.add(error)
+            if str(error).partition(" is no setting of ")[0] not in told:
+                self.mistakes.add(error)
         if wrong.found:
             return
         try:

@@ -7,8 +7,8 @@ few times in all.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import queries
@@ -50,9 +50,14 @@ class Round:
         return self.status == "done"
 
     @property
+    def origin(self) -> str:
+        """The round that did the work: this one, or the other recipe's that was the same."""
+        return str(self.made.get("same_as") or self.run_id)
+
+    @property
     def generate_run(self) -> str:
         """The generate run that holds its rollouts."""
-        return f"{self.made.get('same_as') or self.run_id}.generate"
+        return f"{self.origin}.generate"
 
 
 class Ledger:
@@ -97,6 +102,12 @@ class Ledger:
         """Read a store that was made meanwhile."""
         self._store = store
         self.read()
+
+    def assume(self, task: Task, rounds: Sequence[Round]) -> None:
+        """Let another recipe's rounds count as a task's own until the store is read anew."""
+        for index, found in enumerate(rounds):
+            name, made = self.name(task, index), {**found.made, "same_as": found.origin}
+            self.rounds[name] = replace(found, run_id=name, recipe=self._recipe, made=made)
 
     def redo(self, task: Task) -> None:
         """From now on a task, and what depends on it, is carried out as another attempt."""

@@ -174,10 +174,12 @@ def _require_engine(recipe: Recipe, name: str) -> None:
 
 
 def _require_machine(recipe: Recipe, task: Task) -> None:
-    from trainers.runtime import check_machine
+    from trainers.runtime import check_machine, check_trackers
 
     title = recipe.title(task.key, "train")
     config = trainer_config(title, task.stage, "dataset", "student", "output")
+    with of_recipe(f"{recipe.title(task.key, 'train.trackers')}: train"):
+        check_trackers(config.trackers)
     with of_recipe(f"{title}: train"):
         check_machine(config)
 

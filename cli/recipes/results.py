@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from cli.eval_output import print_report
 from cli.output import print_rows
-from cli.progress import progress_bar
 from cli.recipes.names import n_rounds
 from cli.recipes.run_stage import Work
 from cli.recipes.sampling import eval_config
@@ -20,7 +18,7 @@ def run_eval(work: Work, task: Task) -> None:
     """Sample, grade and compare an eval stage's policies; print the report."""
     config = eval_config(work.experiment, task)
     assert config is not None, "stages that others need come first"
-    found = evaluate.evaluate(work.store, config, partial(progress_bar, quiet=work.quiet))
+    found = evaluate.evaluate(work.store, config, work.watch)
     print(f"\n{task.name}")
     print_report(found, "table")
 

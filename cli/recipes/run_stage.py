@@ -123,15 +123,14 @@ def _take_over(work: Work, task: Task, rounds: Sequence[Round]) -> None:
     for index, found in enumerate(rounds):
         assert start is not None, "stages that others need come first"
         round_ = RoundPlan(experiment, task, index, start)
-        origin = found.made.get("same_as") or found.run_id
         runs.append(
             {
                 "run_id": round_.name,
                 "kind": "round",
                 "stage": task.name,
                 "config": round_.identity(),
-                "beside": {**found.made, "same_as": origin},
-                "parents": [origin],
+                "beside": {**found.made, "same_as": found.origin},
+                "parents": [found.origin],
             }
         )
         start = found.made["policy"]

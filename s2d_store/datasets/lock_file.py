@@ -114,7 +114,7 @@ def read_lock(store: Store, name: str) -> dict[str, Any]:
         raise NotFoundError(
             f"no dataset {name!r} in this store{did_you_mean(name, built)}",
             listed(built, "built", "last"),
-            f"s2d dataset build {name} --query warmup --param teacher=NAME",
+            "s2d dataset list shows them; s2d dataset build makes one",
         ) from (None if is_new else error)
     except (ValueError, TypeError) as error:
         raise DatasetError(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.progress import ProgressBars
 from s2d_store.errors import did_you_mean
+from s2d_store.rollouts.progress import Progress
 from s2d_store.runs import invocation
 from s2d_store.runs.record import record_run
 from s2d_store.store import Store
@@ -145,3 +147,22 @@ def test_other_code_prints_a_finished_recipe_anew() -> None:
     seen = {Path(name).as_posix() for name, _, _ in _code()}
     for part in ("cli/run.py", "queries/budgets/lineage.sql", "viewer/templates/report.html"):
         assert any(name.endswith(part) for name in seen)
+
+
+def test_a_recipe_announces_the_first_model_that_it_loads_and_slow_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr("cli.progress.time.monotonic", lambda: clock)
+    bars = ProgressBars(quiet=False)
+    for step, seconds in enumerate((2.0, 3.0, 12.0, 15.0, 0.5, 0.5)):
+        with bars(f"r{step}") as show:
+            show(Progress(1, doing="loading"))
+            clock += seconds
+            show(Progress(1))
+    assert capsys.readouterr().err.splitlines() == [
+        *("r0: loading", "r0: loaded in 2.0 s"),
+        "r2: loaded in 12.0 s",
+        *("r3: loading", "r3: loaded in 15.0 s"),
+        "r4: loading",
+    ]

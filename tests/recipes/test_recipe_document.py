@@ -147,5 +147,6 @@ def test_all_mistakes_are_told_at_once_with_their_lines(cli: Cli, recipe: Write)
         "--set stage.stage3.generate.temprature: unknown key",
     ):
         assert part in told, told
+    assert told.count("train.tracker is no setting") == 1  # though several stages take it over
     with pytest.raises(SeveralMistakes):
         read_recipe(file)

@@ -52,7 +52,7 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("lr = 1e-3", "seed = true"), "train.seed is True\n  why: it must be a whole number\n"),
     (("lr = 1e-3", "precision = 16"), "train.precision is 16\n  why: it must be a text\n"),
     (("lr = 1e-3", 'trackers = ["paper"]'),
-     "[stage.warmup]: train: tracker 'paper' is unknown\n"),
+     "[defaults.train]: train: tracker 'paper' is unknown\n"),
     (("my_verifiers:Length", "nobody"), "no verifier is named 'nobody'; available: "),
     (("[defaults.train]", "[defaults.trains]"), "unknown key 'defaults.trains'"),
     (("dataset.rows_per_update = 4", "dataset.row_per_update = 4"),

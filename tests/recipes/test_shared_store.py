@@ -72,6 +72,8 @@ def test_two_recipes_share_a_store_and_the_stages_that_are_the_same(
 
     # A third that is the same from end to end does nothing at all, nor does a repetition.
     third = sibling(file, "third")
+    planned = cli("run", third, "--stage", "bridge", "--plan")
+    assert "left to do: 0 updates" in planned.out, planned.out
     for _ in range(2):
         again = cli("run", third, "--stage", "bridge")
         assert again.code == 0 and "opd from" not in again.err, again.err
