@@ -189,7 +189,7 @@ class _Check:
         """Refuse what the engines cannot do, and a teacher without ids to score."""
         stage, engine = self.stage, self.recipe.engine
         sampler, scorer = engine.name, stage.score.engine or engine.name
-        given_ids = is_scored(stage) and stage.score.support == "policy"
+        given_ids = is_scored(stage) and stage.score.support != "own"
         with self.mistakes.collect(), of_recipe(self.title("generate.top_logprobs"), "generate"):
             engines.require_capable(sampler, k=stage.generate.top_logprobs)
         with self.mistakes.collect(), of_recipe(self.title("score.engine"), "score"):
@@ -201,6 +201,13 @@ class _Check:
                 f": generate.n is {stage.generate.n}",
                 "advantages compare the rollouts of a prompt with each other",
                 "generate.n = 8",
+            )
+        if is_scored(stage) and stage.score.support == "union" and stage.score.top_logprobs < 1:
+            self.refuse(
+                "score.top_logprobs",
+                ": score.top_logprobs is 0",
+                "a union needs the teacher's own top k beside the student's",
+                "score.top_logprobs = 20",
             )
         if given_ids and stage.generate.top_logprobs < 1:
             self.refuse(

@@ -93,7 +93,9 @@ def _price(
         return Price(sampled, 0, 0, flops, hours, sampled * TOKEN_BYTES, 0)
     student = size(stage.start)
     sampler = size(stage.teacher) if is_by_teacher(stage) else student
-    by = (stage.teacher if is_scored(stage) else "", reference_of(stage))
+    # A union is of two forward passes, whose scores are stored beside it.
+    united = is_scored(stage) and stage.score.support == "union"
+    by = [stage.teacher] * (is_scored(stage) + united) + [reference_of(stage)]
     sizes = [size(scorer) for scorer in by if scorer]
     scored = sampled * len(sizes)
     scorers = None if None in sizes else sum(n or 0 for n in sizes)
@@ -107,7 +109,9 @@ def _price(
     known = [part for part in parts if part is not None]
     flops = sum(known) if len(known) == len(parts) else None
     hours = None if flops is None else _hours(rates, sampled, known[1], known[2])
-    entries = stage.generate.top_logprobs * (1 + is_scored(stage)) + bool(reference_of(stage))
+    held = stage.generate.top_logprobs
+    held += 2 * (held + stage.score.top_logprobs) if united else held * is_scored(stage)
+    entries = held + bool(reference_of(stage))
     stored = sampled * (TOKEN_BYTES + ENTRY_BYTES * entries)
     if recipe.materialise:
         stored += trained * (TOKEN_BYTES + ENTRY_BYTES * stage.generate.top_logprobs) * COPY

@@ -216,6 +216,10 @@ class _Round:
             self._score(reference_of(stage), Score(support="own", top_logprobs=1))
 
     def _score(self, scorer: str, how: Score) -> None:
+        if how.support == "union":
+            # Both first, one after the other; then they are united.
+            self._score(scorer, replace(how, support="own"))
+            self._score(scorer, replace(how, support="policy", top_logprobs=0, mass=1.0))
         work, stage = self.work, self.task.stage
         config = ScoreConfig(
             self.plan.policy(scorer),

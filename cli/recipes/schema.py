@@ -16,7 +16,7 @@ from s2d_store.rollouts.settings import ModelLoading, PromptUse
 from s2d_store.strict_toml import FILLED_IN, place_of
 from viewer.claims import Claim
 
-Support = Literal["policy", "own"]
+Support = Literal["policy", "own", "union"]
 Role = Literal["student", "teacher"]
 KeepRounds = Literal["last", "all"]
 EVAL = "eval"
@@ -130,13 +130,15 @@ class Score:
     """`[stage.NAME.score]`: how the teacher scores the stage's rollouts (opd)."""
 
     support: Support = "policy"
-    """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k."""
+    """policy: the teacher's logprobs at the student's own top k; own: the teacher's own top k;
+    union: both, of two forward passes."""
     top_logprobs: int = 0
-    """Entries a token with support own; with policy 0: as many as were kept."""
+    """Entries a token of the teacher's own top k; with policy 0: as many as were kept."""
     mass: float = 1.0
     """Keep at each token the fewest entries that reach this probability; 1: all."""
     engine: str = ""
-    """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy)."""
+    """Engine that scores; empty: that of [engine]. vLLM cannot score given ids (support policy and
+    union)."""
 
 
 @dataclass(frozen=True, kw_only=True)

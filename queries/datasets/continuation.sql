@@ -8,7 +8,7 @@
 -- params:
 --   treatment: VARCHAR -- the dataset to match: the newest of that name, or an id
 --   bridge: VARCHAR = NULL -- datasets whose rollouts to draw from: kinds, names or ids, comma-separated; NULL: the warmup datasets that the treatment's start policy was trained on
---   support: policy|own = NULL -- only scores on that support; NULL: that of the newest of these datasets
+--   support: policy|own|union = NULL -- only scores on that support; NULL: that of the newest of these datasets
 --   role: teacher|student = NULL -- only rollouts of that role
 --   policy: POLICY = NULL -- only rollouts of that policy
 --   k: COUNT = NULL -- entries per token; NULL: the largest stored

@@ -7,7 +7,7 @@
 -- params:
 --   student: POLICY -- the version of the student that training starts from
 --   teacher: ROUTE -- the policy whose scores to train on, or an SQL expression over the columns of prompts that names one for each
---   support: policy|own = policy -- policy: the teacher's logprobs at the student's own top k, for reverse KL; own: the teacher's top k
+--   support: policy|own|union = policy -- policy: the teacher's logprobs at the student's own top k, for reverse KL; own: the teacher's top k; union: both, see s2d score --support union
 --   k: COUNT = NULL -- entries per token; NULL: the largest stored
 --   max_lag: BIGINT = 0 -- how many optimizer updates behind the student its rollouts may be; 0: its own alone
 --   any_sampling: BOOLEAN = false -- take rollouts drawn at a temperature other than 1, with top-p or top-k, too: losses on sampled tokens are biased by them

@@ -7,6 +7,7 @@
 -- unknown (known by name alone, or served) counts 0 FLOPs.
 -- Labels do not add up over runs: see spent_labels and graded_labels.
 -- What a generate run keeps of its own top-k costs nothing more: only other runs have scored.
+-- Uniting a scorer's supports makes no new score: its rows cost nothing either.
 -- What was imported was spent elsewhere: its tokens are in budget query imported, and not here.
 WITH scored AS (
     SELECT
@@ -23,7 +24,7 @@ WITH scored AS (
     FROM (
         SELECT rollout_id, run_id, scorer_policy_id
         FROM raw.topk
-        WHERE run_id NOT IN (SELECT run_id FROM generate_runs)
+        WHERE support <> 'union' AND run_id NOT IN (SELECT run_id FROM generate_runs)
     ) AS t
     INNER JOIN raw.rollouts AS r USING (rollout_id)
     GROUP BY ALL

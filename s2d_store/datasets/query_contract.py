@@ -196,10 +196,11 @@ def _check_values(query: Query, rows: pa.Table) -> None:
                 "add an epsilon to the deviation, as queries/datasets/grpo.sql does",
             )
     if "support" in rows.column_names:
-        unknown = set(rows.column("support").unique().to_pylist()) - {"own", "policy"}
+        unknown = set(rows.column("support").unique().to_pylist()) - {"own", "policy", "union"}
         if unknown:
             raise DatasetError(
                 f"query {query.name} gives support {', '.join(sorted(unknown))}",
-                "own: the scorer's top k; policy: its logprobs at the sampling policy's top k",
-                "'own' AS support, or 'policy' AS support",
+                "own: the scorer's top k; policy: its logprobs at the sampling policy's top k; "
+                "union: both (s2d score --support union)",
+                "'own' AS support, 'policy' AS support, or 'union' AS support",
             )

@@ -16,7 +16,7 @@ from s2d_store.encoding.topk import FloatArray, IntArray, TopK
 from s2d_store.engines.base import SamplingParams
 from s2d_store.errors import EngineError, InputError
 
-Support = Literal["own", "policy"]
+Support = Literal["own", "policy", "union"]
 
 # log_softmax in float32 over 150k entries is good to about 1e-5; ten times what was ever seen.
 LOGPROB_ABOVE_ZERO = 1e-3
@@ -123,7 +123,8 @@ def check_topk(
         rollout_id: named in the error.
         topk: (T, K) ids and logprobs, (T,) sampled logprobs.
         n_tokens: T, the number of response tokens.
-        support: `own` (rows descend) or `policy` (ids given by somebody else, any order).
+        support: `own` (rows descend), `policy` (ids given by somebody else, any order) or `union`
+            (of both).
         vocab_size: ids lie in [0, vocab_size).
         response_token_ids: (T,), the sampled tokens.
 
@@ -160,7 +161,7 @@ def check_topk_flat(
         rollout_ids: R ids.
         n_tokens: response tokens of each, summing to N.
         topk: (N, K) ids and logprobs, (N,) sampled logprobs.
-        support: `own` or `policy`, see `check_topk`.
+        support: `own`, `policy` or `union`, see `check_topk`.
         vocab_size: ids lie in [0, vocab_size).
         response_token_ids: (N,), the sampled tokens.
 

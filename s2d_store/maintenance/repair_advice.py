@@ -277,8 +277,8 @@ class Advisor:
             top_logprobs=config["k"],
             support=config["support"],
             where=config.get(INVOCATION, {}).get("where", ""),
-            engine=config["engine"],
-            dtype=config["dtype"],
+            engine=config.get("engine", ""),
+            dtype=config.get("dtype", ""),
         )
 
     def _train_again(self, runs: Iterable[str]) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import get_args
 
 import duckdb
 import numpy as np
@@ -23,7 +23,7 @@ from s2d_store.engines.cache import OpenEngine, open_once
 from s2d_store.engines.output_checks import check_k, check_topk
 from s2d_store.engines.registry import find as find_engine
 from s2d_store.engines.registry import require_capable
-from s2d_store.errors import InputError, StoreError
+from s2d_store.errors import InputError
 from s2d_store.policies import registry
 from s2d_store.policies.registry import Registered
 from s2d_store.rollouts import endpoint_facts, records
@@ -36,9 +36,12 @@ from s2d_store.rollouts.progress import (
     loading,
     say_nothing,
 )
-from s2d_store.rollouts.selection import check_counts, check_mass, condition, where_errors
+from s2d_store.rollouts.scored import Scored as Scored
+from s2d_store.rollouts.scored import choose, one_process
+from s2d_store.rollouts.selection import check_counts, check_mass
 from s2d_store.rollouts.settings import ScoreConfig as ScoreConfig
 from s2d_store.rollouts.settings import Support
+from s2d_store.rollouts.unite_scores import unite_scores
 from s2d_store.runs import record
 from s2d_store.shards import parse_shard
 from s2d_store.sql import connection
@@ -50,21 +53,6 @@ from s2d_store.tables.snapshot import Snapshot
 
 # What planning reads, and charging for it.
 _READS = "graded_rollouts policy_topk topk policies rollouts runs"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a score command did: its run, rollouts scored now and before, tokens scored now; of a
-    server also how many rollouts no answer could be stored for, and why the last one could not.
-    """
-
-    run_id: str
-    scorer: str
-    stored: int
-    present: int
-    tokens: int
-    rejected: int = 0
-    rejected_why: str = ""
 
 
 def score(
@@ -82,8 +70,12 @@ def score(
         EngineError: k is too large, or logprobs that fail their checks.
         BudgetError: it would go over the budget; nothing started.
     """
-    if config.support not in ("own", "policy"):
-        raise InputError(f"--support {config.support} is unknown", "it is own or policy")
+    if config.support not in get_args(Support):
+        raise InputError(
+            f"--support {config.support} is unknown", f"it is one of {', '.join(get_args(Support))}"
+        )
+    if config.support == "union":
+        return unite_scores(store, config, on_progress)
     check_counts(
         ("--top-logprobs", config.k, 1 if config.support == "own" else 0),
         ("--limit", config.limit, 0),
@@ -112,13 +104,7 @@ def score(
     names = ("where", "limit", "batch_size", "chunk_rows", "max_model_len")
     asked = {name: getattr(config, name) for name in names}
     asked["engine_args"] = dict(config.engine_args)
-    # Another engine is another run, but its scores may have the same keys.
-    busy = StoreError(
-        f"{scorer.name} is scoring with support {config.support} in another process",
-        "one process does at a time, or n with --shard i/n: others could store scores twice",
-        "wait for it to end",
-    )
-    alone = store.exclusive(f".score-{scorer.policy_id}-{config.support}", busy, shard)
+    alone = one_process(store, scorer.policy_id, scorer.name, config.support, shard)
     recorded = record.record_run(
         store, run_id, "score", identity, defaults=unless, asked=asked, shard=shard
     )
@@ -160,13 +146,7 @@ def _wanted(
     con: duckdb.DuckDBPyConnection, config: ScoreConfig, scorer: Registered
 ) -> tuple[int, set[str | None]]:
     """Make table _wanted (rollout_id, k) and give its size and tokenizers."""
-    chosen_by = condition(con, "graded_rollouts", config.where)
-    with where_errors("graded_rollouts", config.where):
-        con.execute(
-            "CREATE TEMP TABLE _chosen AS SELECT rollout_id, policy_id FROM "
-            f"graded_rollouts{chosen_by}{' AND ' if config.where else ' WHERE '}"
-            f"response_tokens > 0 ORDER BY rollout_id LIMIT {config.limit or 'ALL'}"
-        )
+    chosen = choose(con, config)
     with connection.errors():
         every = "SELECT rollout_id, $k::INT AS k FROM _chosen"
         wanted_sql = every if config.support == "own" else queries.internal("score_wanted")
@@ -175,21 +155,13 @@ def _wanted(
             f"CREATE TEMP TABLE _done AS {queries.internal('score_done')}",
             {"scorer": scorer.policy_id, "support": config.support},
         )
-        chosen, wanted = con.execute(
-            "SELECT (SELECT count(*) FROM _chosen), (SELECT count(*) FROM _wanted)"
-        ).fetchall()[0]
+        ((wanted,),) = con.execute("SELECT count(*) FROM _wanted").fetchall()
         fingerprints = {
             row[0]
             for row in con.execute(
                 "SELECT DISTINCT tokenizer_fingerprint FROM _chosen JOIN policies USING (policy_id)"
             ).fetchall()
         }
-    if not chosen:
-        raise InputError(
-            "no rollouts to score",
-            f"none matches {config.where!r}" if config.where else "the store holds none",
-            "change --where" if config.where else "s2d generate",
-        )
     if wanted < chosen:
         raise InputError(
             f"{chosen - wanted} of {chosen} rollouts have no top-k of their own policy"
@@ -197,7 +169,7 @@ def _wanted(
             "--support policy takes its ids from there",
             "generate them with --top-logprobs K, or score them first by their own policy",
         )
-    return int(chosen), fingerprints
+    return chosen, fingerprints
 
 
 def _pending(con: duckdb.DuckDBPyConnection, snap: Snapshot, config: ScoreConfig) -> pa.Table:

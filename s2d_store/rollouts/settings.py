@@ -7,7 +7,7 @@ from typing import Literal
 
 from s2d_store.verifiers.answer_place import AnswerFrom
 
-Support = Literal["own", "policy"]
+Support = Literal["own", "policy", "union"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,10 @@ class ScoreConfig(EngineChoice, Sharing):
     revision: str | None = None
     """Hub revision."""
     k: int = 0
-    """Entries per token; with --support policy 0: as many as are stored."""
+    """Entries per token; with --support policy or union 0: as many as are stored."""
     support: Support = "own"
-    """own: the scorer's top k; policy: the sampling policy's top-k ids."""
+    """own: the scorer's top k; policy: the sampling policy's top-k ids; union: both, from stored
+    scores on each, without a model."""
     mass: float = 1.0
     """Keep at each token the fewest entries that reach this probability; 1: all."""
     where: str = ""

@@ -188,7 +188,13 @@ def bridge(
 
 
 # Nothing is graded on the way to the bridge's end but the warmup's rollouts, in another process.
-TWO_ROUNDS = (("rounds = 3", "rounds = 2"), ("my_verifiers:Length", "exact-match"))
+# Its teacher's two supports are united: a step that may be stopped in the middle.
+UNION = 'score = { support = "union", top_logprobs = 3 }'
+TWO_ROUNDS = (
+    ("rounds = 3", "rounds = 2"),
+    ("my_verifiers:Length", "exact-match"),
+    ("dataset.rows_per_update = 4", f"{UNION}\ndataset.rows_per_update = 4"),
+)
 
 
 @pytest.mark.parametrize("after", [False, True])

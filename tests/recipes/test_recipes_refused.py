@@ -79,6 +79,8 @@ BAD: list[tuple[tuple[str, str], str]] = [
     (("rounds = 3\nprompts_per_round = 4\ngenerate.top_logprobs = 4",
       "rounds = 3\nprompts_per_round = 4"),
      "[stage.bridge] keeps no top-k of the student"),
+    (("dataset.rows_per_update = 4", 'dataset.rows_per_update = 4\nscore.support = "union"'),
+     "[stage.bridge]: score.top_logprobs is 0\n  why: a union needs the teacher's own top k"),
     (('name = "tiny"', 'name = "../tiny"'), "recipe '../tiny' is not a usable name"),
     (("prompts = \"split = 'test'\"", ""),
      "eval would evaluate on 8 prompts that warmup trains on"),
