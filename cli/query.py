@@ -101,7 +101,13 @@ def query(
     if _SAMPLES_FIRST.search(statement):
         say("USING SAMPLE draws before WHERE filters; s2d sample --where draws after it")
     needed = f"{statement}\n{looked_up}"
-    con = opened.connect(moment, unsafe=unsafe, text=None if unsafe else needed, memory=memory)
+    con = opened.connect(
+        moment,
+        unsafe=unsafe,
+        text=None if unsafe else needed,
+        memory=memory,
+        run_with=None if isinstance(asked, queries.Query) else given,
+    )
     if isinstance(asked, queries.Query):
         values = parameters.resolve(asked, given, con)
         if "$seed" in statement:

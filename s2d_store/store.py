@@ -164,6 +164,7 @@ class Store:
         text: str | None = None,
         definitions: Mapping[str, str] | None = None,
         memory: str = "",
+        run_with: Mapping[str, Any] | None = None,
     ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with every view and macro over one snapshot.
 
@@ -175,12 +176,18 @@ class Store:
             text: make only the views and macros that this SQL names, which is faster.
             definitions: SQL of views and macros that take the place of the installed ones.
             memory: most memory that queries may take, as `4GB`; default: 80% of the machine's.
+            run_with: values of the parameters of `text`, where nothing else will run: of rollouts
+                that it asks for by id, only the files are opened that may hold them.
         """
-        from s2d_store.sql import connection
+        from s2d_store.sql import asked_rollouts, connection
 
         snap = as_of
         if not isinstance(snap, Snapshot):
             snap = snapshot.read(self.root, snap, connection.reach(text, definitions).tables)
+        if text is not None and run_with is not None and not definitions:
+            asked = asked_rollouts.asked(text, run_with)
+            if asked is not None:
+                snap = rollout_files.holding_any(self.root, snap, asked.ids, asked.tables)
         return connection.connect(
             self.root, snap, unsafe=unsafe, text=text, definitions=definitions, memory=memory
         )
@@ -193,6 +200,9 @@ class Store:
         as_of: datetime | Mapping[str, int] | None = None,
     ) -> duckdb.DuckDBPyRelation:
         """Run SQL over a snapshot; the relation gives `.pl()`, `.arrow()`, `.df()`, `.fetchall()`.
+
+        Where `text` plainly asks for rollouts by their ids, the relation's connection holds only
+        the files that may have them: ask about others with another call.
 
         Args:
             text: one SELECT; named parameters are written `$name`.
@@ -210,7 +220,7 @@ class Store:
         given = dict(params) if params else None
         with connection.errors():
             try:
-                return self.connect(as_of, text=text).sql(text, params=given)
+                return self.connect(as_of, text=text, run_with=given or {}).sql(text, params=given)
             except duckdb.CatalogException:
                 # Whatever it misses: the whole connection has it, or names what is close to it.
                 return self.connect(as_of).sql(text, params=given)
@@ -274,8 +284,12 @@ class Store:
         """
         from s2d_store.reading import rollout
 
-        con = self._connect_for(rollout_id, rollout.statements())
-        return rollout.read(con, rollout_id)
+        text = rollout.statements()
+        found = rollout.read(self._connect_for(rollout_id, text), rollout_id)
+        if rollout.versions_compete(found):
+            # Which of them is newest can depend on every reward of the store.
+            found = rollout.read(self.connect(text=text), found.rollout_id)
+        return found
 
     def tokens(self, rollout_id: str) -> duckdb.DuckDBPyRelation:
         """View `tokens` for one rollout: what its policy and each scorer thought of each token.

@@ -19,9 +19,14 @@ import queries
 from s2d_store.errors import QueryError, S2DError
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
+from s2d_store.tables import rollout_files
 from s2d_store.tables.snapshot import Snapshot
 
 Record = dict[str, Any]
+# Queries whose rows are made of one rollout's, `$rollout`, and of tables without rollouts.
+OF_ONE_ROLLOUT = ("rollout", "rollout_tokens", "rollout_prompt_tokens", "topk_at")
+# A connection of its own for one rollout costs what opening so many files does.
+_MANY_FILES = 50
 # Rows of answers kept per snapshot, some 100 MB; the tokens of a long rollout are ten thousand.
 _ROWS = 100_000
 
@@ -123,6 +128,7 @@ class View:
         self._texts, self._page_of = texts, page_of
         self._lock = threading.RLock()
         self._connections: dict[str, duckdb.DuckDBPyConnection] = {}
+        self._of_rollout: tuple[str, duckdb.DuckDBPyConnection | None] = ("", None)
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._rows = 0
         self._coming: dict[Hashable, Future[Any]] = {}
@@ -134,7 +140,10 @@ class View:
         Raises:
             QueryError: it took longer than the limit.
         """
-        text, con = sql_of(name), self.connect(self._page_of[name])
+        text, con = sql_of(name), None
+        if name in OF_ONE_ROLLOUT:
+            con = self._connect_for(values["rollout"])
+        con = con or self.connect(self._page_of[name])
         query = _shipped(name)
         if query is not None:
             values = parameters.resolve(query, values, con)
@@ -204,6 +213,18 @@ class View:
                 self._connections[page] = self.store.connect(self.snap, text=self._texts[page])
             return self._connections[page].cursor()
 
+    def _connect_for(self, rollout_id: str) -> duckdb.DuckDBPyConnection | None:
+        """A cursor over the files that may hold a rollout; None where these are most of all."""
+        with self._lock:
+            if self._of_rollout[0] != rollout_id:
+                held = rollout_files.holding(self.store.root, self.snap, rollout_id)
+                spared = _n_files(self.snap) - _n_files(held)
+                text = "\n".join(map(sql_of, OF_ONE_ROLLOUT))
+                con = self.store.connect(held, text=text) if spared >= _MANY_FILES else None
+                self._of_rollout = rollout_id, con
+            con = self._of_rollout[1]
+            return None if con is None else con.cursor()
+
     def run(
         self,
         con: duckdb.DuckDBPyConnection,
@@ -233,6 +254,10 @@ class View:
             con.execute(text, values)
             columns = [column[0] for column in con.description or ()]
             return columns, con.fetchall() if limit is None else con.fetchmany(limit)
+
+
+def _n_files(snap: Snapshot) -> int:
+    return sum(map(len, snap.files.values()))
 
 
 def _weight(answer: Any) -> int:

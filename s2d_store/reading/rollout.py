@@ -82,6 +82,14 @@ def read(con: duckdb.DuckDBPyConnection, rollout_id: str) -> Rollout:
     )
 
 
+def versions_compete(found: Rollout) -> bool:
+    """Whether some verifier has judged it in several versions, of which one counts."""
+    versions = {(row["verifier"], row["verifier_version"]) for row in found.verdicts}
+    return len(versions) > len({verifier for verifier, _ in versions})
+
+
 def _records(con: duckdb.DuckDBPyConnection, name: str, rollout_id: str) -> list[Record]:
-    relation = con.sql(queries.internal(name), params={"rollout": rollout_id})
-    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+    # Not by a relation, which binds the statement twice.
+    con.execute(queries.internal(name), {"rollout": rollout_id})
+    columns = [column[0] for column in con.description or ()]
+    return [dict(zip(columns, row, strict=True)) for row in con.fetchall()]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ _DIGITS = 2 * BYTES
 _HASH = "^[0-9a-f]{16}$"
 
 Ints = NDArray[np.uint32]
+Bools = NDArray[np.bool_]
 
 
 def note(declared: Table, rows: pa.Table) -> str:
@@ -79,23 +80,48 @@ def holding(root: Place, snap: Snapshot, prefix: str) -> Snapshot:
         return snap
     head = prefix[:_DIGITS]
     low, high = (int(head.ljust(_DIGITS, fill), 16) for fill in "0f")
+    return _without(root, snap, snap.files, lambda starts: (starts >= low) & (starts <= high))
+
+
+def holding_any(
+    root: Place, snap: Snapshot, ids: Collection[str], names: Collection[str]
+) -> Snapshot:
+    """The snapshot without those files of some tables that hold no row of any of these rollouts.
+
+    Args:
+        root: the store's folder.
+        snap: the snapshot.
+        ids: whole ids; with one that is no hash, all files stay.
+        names: the tables.
+    """
+    if not all(re.fullmatch(_HASH, name) for name in ids):
+        return snap
+    wanted = np.array([int(name[:_DIGITS], 16) for name in ids], np.uint32)
+    return _without(root, snap, names, lambda starts: np.isin(starts, wanted))
+
+
+def _without(
+    root: Place, snap: Snapshot, names: Collection[str], hits: Callable[[Ints], Bools]
+) -> Snapshot:
+    """The snapshot without those files of which no noted number is a hit."""
     files = dict(snap.files)
-    for name, paths in snap.files.items():
+    for name in names:
+        paths = files.get(name, ())
         if len(paths) > 1:
-            files[name] = _kept(table_path(root, name), paths, low, high)
+            files[name] = _kept(table_path(root, name), paths, hits)
     return Snapshot(snap.versions, files)
 
 
-def _kept(folder: Place, paths: tuple[str, ...], low: int, high: int) -> tuple[str, ...]:
-    """Paths of files whose notes have a number from low to high, or that have no note."""
+def _kept(folder: Place, paths: tuple[str, ...], hits: Callable[[Ints], Bools]) -> tuple[str, ...]:
+    """Paths of files whose notes have a number that is a hit, or that have no note."""
     state = table_state.newest(folder)
     found = dict(zip(table_state.file_paths(folder, state), state.paths, strict=True))
     # What a compaction has replaced since is no longer known.
     notes = [state.files[found[path]].rollout_ids if path in found else "" for path in paths]
-    packed = [base64.b64decode(note) for note in notes]
-    starts_N = _numbers(b"".join(packed))
-    owner_N = np.repeat(np.arange(len(paths)), [len(data) // BYTES for data in packed])
-    hit = set(owner_N[(starts_N >= low) & (starts_N <= high)].tolist())
+    # Three bytes are four characters, without padding: all notes are decoded at once.
+    starts_N = _numbers(base64.b64decode("".join(notes), validate=True))
+    owner_N = np.repeat(np.arange(len(paths)), [len(note) // 4 for note in notes])
+    hit = set(owner_N[hits(starts_N)].tolist())
     return tuple(path for i, path in enumerate(paths) if i in hit or not notes[i])
 
 

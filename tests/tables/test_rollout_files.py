@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,6 +70,24 @@ def test_a_look_up_opens_the_files_that_hold_the_rollout(store: Store) -> None:
     assert opened(store, one[0])["rollouts"] == len(first)
     with pytest.raises(NotFoundError, match="no rollout 'zzz' in this store"):
         store.rollout("zzz")
+
+
+def test_versions_of_a_verifier_are_compared_as_the_whole_store_has_them(store: Store) -> None:
+    """`b` was used first elsewhere, on this rollout `a`: the newest by first use is `a`."""
+    ids = stored_ids(store)
+    times = [(ids[1], "b", 1), (ids[0], "a", 2), (ids[2], "a", 3), (ids[0], "b", 4)]
+    for name, version, minute in times:
+        row = synthetic.REWARD | {
+            "rollout_id": name,
+            "verifier": "hashed",
+            "verifier_version": version,
+            "created_at": synthetic.NOW + timedelta(minutes=minute),
+        }
+        store.commit({"rewards": synthetic.table("rewards", [row])})
+    counting = {v["verifier_version"] for v in store.rollout(ids[0]).verdicts if v["counts"]}
+    query = "SELECT verifier_version FROM verdicts WHERE counts AND rollout_id = $id"
+    assert {version for (version,) in store.sql(query, {"id": ids[0]}).fetchall()} == counting
+    assert counting == {"1", "a"}
 
 
 def test_files_without_a_note_are_always_read(store: Store) -> None:
