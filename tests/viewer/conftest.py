@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Page, Response
 
 from s2d_store.store import Store
+from tests.support import pictures
 from viewer import demo
 
 _SAID_BY_STATUS = "error: Failed to load resource: the server responded with a status of 4"
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +25,10 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
-    if CHROMIUM is None:
+    if shutil.which("chromium") is None:
         pytest.skip("no chromium here: make test-view installs Debian's")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with pictures.chromium() as made:
         yield made
-        made.close()
 
 
 def _missing(answer: Response) -> list[str]:
@@ -42,7 +40,7 @@ def _missing(answer: Response) -> list[str]:
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
     """An empty page; after the test it must have seen no error and asked for nothing elsewhere."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context = browser.new_context(viewport=pictures.VIEWPORT)
     page = context.new_page()
     complaints: list[str] = []
     asked: set[str] = set()

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from s2d_store.store import Store
-from tests.support import viewed
+from tests.support import pictures, viewed
+from tests.support.pictures import paths
 from viewer.pages import PAGES
 
 pytestmark = pytest.mark.browser
@@ -27,13 +28,6 @@ def url(store: Store) -> Iterator[str]:
         yield address
 
 
-def paths(store: Store) -> dict[str, str]:
-    rollout = store.sql("SELECT min(rollout_id) FROM tokens WHERE scorer IS NOT NULL").fetchall()
-    dataset = store.sql("SELECT min(dataset_id) FROM datasets").fetchall()
-    named = {"rollout_id": rollout[0][0], "position": 2, "dataset_id": dataset[0][0]}
-    return {page.name: page.path.format(**named) for page in PAGES}
-
-
 @pytest.mark.parametrize("name", [page.name for page in PAGES])
 def test_every_page_stands_without_a_complaint(
     store: Store, url: str, tab: Page, name: str
@@ -49,6 +43,17 @@ def test_every_page_stands_without_a_complaint(
     unnamed = "svg.chart:not([aria-label]), input:not([aria-label]):not([type=hidden])"
     for field in tab.locator(unnamed).all():
         assert field.evaluate("e => e.labels && e.labels.length > 0")
+    assert pictures.distance(tab.screenshot(), name) < pictures.MOST
+
+
+def test_a_broken_page_does_not_look_like_the_stored_picture(url: str, tab: Page) -> None:
+    for breaks in (
+        "document.querySelector('main').remove()",
+        "document.querySelectorAll('link[rel=stylesheet]').forEach(e => e.remove())",
+    ):
+        tab.goto(f"{url}/compare")
+        tab.evaluate(breaks)
+        assert pictures.distance(tab.screenshot(), "compare") > pictures.MOST
 
 
 def test_digits_lead_to_the_pages(url: str, tab: Page) -> None:
