@@ -8,6 +8,8 @@ WITH RECURSIVE
 edges AS MATERIALIZED (
     SELECT DISTINCT policy_id, source_policy_id, relation
     FROM policy_sources
+    -- A round without a step sampled from the policy that it left.
+    WHERE policy_id <> source_policy_id
 ),
 -- UNION drops what was reached before, so even records that run in a circle end.
 reached AS (

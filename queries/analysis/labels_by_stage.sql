@@ -11,10 +11,10 @@ WITH labels AS (
 ),
 visits AS (
     SELECT
-        t.role, t.stage, count(DISTINCT u.run_id) AS runs, count(*) AS updates,
-        sum(u.label_visits)::BIGINT AS label_visits
-    FROM updates AS u
-    INNER JOIN training_runs AS t USING (run_id)
+        t.role, t.stage, count(DISTINCT t.run_id) AS runs, count(u.update) AS updates,
+        coalesce(sum(u.label_visits), 0)::BIGINT AS label_visits
+    FROM training_runs AS t
+    LEFT JOIN updates AS u USING (run_id)
     GROUP BY t.role, t.stage
 )
 SELECT

@@ -29,13 +29,12 @@ reached AS (
 trained AS MATERIALIZED (
     SELECT
         p.run_id,
-        arg_max(p.policy_id, (p.update IS NULL, p.update)) AS policy_id,
+        arg_max(p.policy_id, (p.update IS NULL, p.update, p.policy_id)) AS policy_id,
         CASE WHEN count(*) = count(p.update) THEN max(p.update) END AS last_update,
         CASE WHEN bool_or(l.policy_id IS NOT NULL) THEN 'downstream' ELSE 'upstream' END AS side
     FROM reached AS r
-    INNER JOIN policies AS p USING (policy_id)
+    INNER JOIN policy_runs AS p USING (policy_id)
     LEFT JOIN line AS l ON p.policy_id = l.policy_id
-    WHERE p.run_id IS NOT NULL
     GROUP BY p.run_id
 ),
 used AS MATERIALIZED (

@@ -3,4 +3,4 @@
 -- params: none
 -- columns: dataset_id
 SELECT DISTINCT dataset_id
-FROM updates
+FROM run_datasets

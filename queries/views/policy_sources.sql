@@ -3,15 +3,10 @@
 -- columns: policy_id, source_policy_id, relation, run_id, dataset_id, source_run_id
 -- run_id is the training run between the two; a policy made half-way through it has learned only
 -- from the datasets that its updates had reached by then.
-WITH taken AS (
-    SELECT run_id, dataset_id, min(update) AS first_update
-    FROM raw.updates
-    GROUP BY run_id, dataset_id
-),
-learned AS (
+WITH learned AS (
     SELECT p.policy_id, p.run_id, t.dataset_id
-    FROM raw.policies AS p
-    INNER JOIN taken AS t
+    FROM policy_runs AS p
+    INNER JOIN run_datasets AS t
         ON p.run_id = t.run_id AND (p.update IS NULL OR t.first_update <= p.update)
 ),
 sources AS MATERIALIZED (SELECT dataset_id, run_id, policy_id FROM dataset_sources)

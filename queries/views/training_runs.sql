@@ -1,31 +1,23 @@
--- question: which training runs took updates, from which policy to which, for which stage and role?
--- grain: one row per training run that took an optimizer update
+-- question: which training runs were there, from which policy to which, for which stage and role?
+-- grain: one row per training run that took an optimizer update, or none as its dataset has no rows
 -- columns: run_id, stage, role, policy_id, start_policy_id, size_policy_id, checkpointing
 -- size_policy_id: the policy by whose size its FLOPs are estimated, the one made or else the start.
 -- checkpointing: whether layers ran twice to save memory.
 -- policy_id is null until the run has made a policy; one that notes no update is the run's end. The
 -- role is that of most of the rollouts where the run learned from a dataset of the trained policy's
 -- own; all other kinds of datasets are for students.
-WITH taken AS (
-    SELECT DISTINCT run_id, dataset_id
-    FROM raw.updates
-),
-sampled_as AS (
-    SELECT d.dataset_id, r.role, count(*) AS rows
-    FROM raw.dataset_rows AS d
-    INNER JOIN dataset_traits AS s USING (dataset_id)
-    INNER JOIN raw.rollouts AS r USING (rollout_id)
-    WHERE s.rollouts = 'own'
-    GROUP BY d.dataset_id, r.role
-),
-own_role AS (
-    SELECT dataset_id, arg_max(role, (rows, role)) AS role
-    FROM sampled_as
-    GROUP BY dataset_id
+WITH own_role AS (
+    SELECT s.dataset_id, arg_max(s.role, (s.rows, s.role)) AS role
+    FROM (
+        SELECT dataset_id, role, sum(rows) AS rows FROM dataset_sources GROUP BY dataset_id, role
+    ) AS s
+    INNER JOIN dataset_traits AS d USING (dataset_id)
+    WHERE d.rollouts = 'own'
+    GROUP BY s.dataset_id
 ),
 roles AS (
     SELECT t.run_id, max(coalesce(o.role, 'student')) AS role
-    FROM taken AS t
+    FROM run_datasets AS t
     LEFT JOIN own_role AS o USING (dataset_id)
     GROUP BY t.run_id
 ),

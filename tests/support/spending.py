@@ -164,9 +164,16 @@ def dataset(
     return f"id-{name}"
 
 
-def train(store: Store, run: str, dataset_id: str, stage: str, updates: int = 0) -> None:
+def train(
+    store: Store,
+    run: str,
+    dataset_id: str,
+    stage: str,
+    updates: int = 0,
+    config: Mapping[str, Any] | None = None,
+) -> None:
     """Updates of a run over a dataset's rows: the first `updates`, or all."""
-    add_run(store, run, "train", stage)
+    add_run(store, run, "train", stage, config)
     sizes = store.sql(
         "SELECT update, count(*) FROM dataset_rows WHERE dataset_id = $id GROUP BY 1 ORDER BY 1",
         {"id": dataset_id},

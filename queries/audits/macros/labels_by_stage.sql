@@ -11,19 +11,18 @@ CREATE MACRO labels_by_stage(wanted) AS TABLE
     datasets AS (
         SELECT
             a.dataset_id, a.name, a.kind, a.created_at,
-            CASE WHEN a.rollouts = 'own' THEN r.role ELSE 'student' END AS role
+            CASE WHEN a.rollouts = 'own' THEN s.role ELSE 'student' END AS role
         FROM (FROM audited_datasets(wanted) WHERE control_of IS NULL) AS a
-        INNER JOIN (
-            SELECT dataset_id, min(rollout_id) AS rollout_id
-            FROM raw.dataset_rows
-            SEMI JOIN labelled USING (dataset_id)
+        SEMI JOIN labelled USING (dataset_id)
+        LEFT JOIN (
+            SELECT dataset_id, arg_max(role, (rows, role)) AS role
+            FROM dataset_sources
             GROUP BY dataset_id
-        ) AS f USING (dataset_id)
-        LEFT JOIN raw.rollouts AS r USING (rollout_id)
+        ) AS s USING (dataset_id)
     ),
     stages AS (
         SELECT DISTINCT u.dataset_id, r.stage
-        FROM (SELECT DISTINCT run_id, dataset_id FROM raw.updates) AS u
+        FROM run_datasets AS u
         INNER JOIN runs AS r USING (run_id)
         WHERE r.stage IS NOT NULL
     ),
@@ -33,7 +32,7 @@ CREATE MACRO labels_by_stage(wanted) AS TABLE
         INNER JOIN runs AS r ON d.name = r.run_id AND r.kind = 'round'
         UNION ALL
         SELECT u.dataset_id, r.recipe
-        FROM (SELECT DISTINCT run_id, dataset_id FROM raw.updates) AS u
+        FROM run_datasets AS u
         INNER JOIN runs AS r USING (run_id)
     ),
     by_recipe AS (

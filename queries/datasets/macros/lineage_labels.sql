@@ -18,8 +18,7 @@ CREATE MACRO lineage_labels(policies) AS TABLE
             r.root, p.run_id,
             CASE WHEN count(*) = count(p.update) THEN max(p.update) END AS last_update
         FROM reached AS r
-        INNER JOIN raw.policies AS p USING (policy_id)
-        WHERE p.run_id IS NOT NULL
+        INNER JOIN policy_runs AS p USING (policy_id)
         GROUP BY r.root, p.run_id
     )
     SELECT DISTINCT t.root AS policy_id, u.prompt_id
