@@ -18,6 +18,8 @@ from s2d_store.verifiers.special_forms import same_special
 from s2d_store.verifiers.units import LAKHS
 
 _CAPITALS = re.compile(r"(?<![\\a-zA-Z])[A-Z]{2,}(?![a-zA-Z])")
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_RUN = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+|\d+")
 ROUNDED_DIGITS = 6
 """Decimals and significant digits from which a decimal may stand for the value it rounds."""
 PRINTED_DIGITS = 16
@@ -35,7 +37,7 @@ def same_answer(gold: Reading, given: Reading) -> bool | None:
 
 
 def _same_right(gold: Reading, given: Reading) -> bool | None:
-    if gold.key and gold.key == given.key:
+    if gold.key and gold.key == given.key and _spaced_alike(gold, given):
         return True
     if gold.special or given.special:
         return _same_specials(gold, given)
@@ -182,6 +184,17 @@ def _same_words(gold: Reading, given: Reading) -> bool | None:
             return same_number(one.written, other.written)  # `twenty-one`, `twenty one`
         return False
     return _same_mentioned(gold, given)
+
+
+def _spaced_alike(gold: Reading, given: Reading) -> bool:
+    """Whether words are apart at the same places, as keys have no spaces: `Par is` is not Paris.
+
+    Spaces beside a digit, a mark or a CJK letter do not count: `Area 51` is `Area51`.
+    """
+    if not (gold.words or given.words):
+        return True
+    runs = [_RUN.findall(reading.words or reading.text.lower()) for reading in (gold, given)]
+    return runs[0] == runs[1]
 
 
 def _without_and(words: str) -> str:

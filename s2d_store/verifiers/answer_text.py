@@ -254,6 +254,11 @@ _NAMED = {
 }
 _NAME = re.compile(r"\\(?:mathbb R|[a-zA-Z]+)")
 _EMPTY_SET = re.compile(r"^\\\{\s*\\\}$|^\{\s*\}$")
+_ENVIRONMENT = re.compile(
+    r"\\begin\{(aligned|align|split|gathered|gather|equation|displaymath)(\*?)\}"
+    r"((?:(?!\\\\|&).)*)\\end\{\1\2\}",
+    re.DOTALL,
+)
 _OUTER_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -268,6 +273,7 @@ def normal_latex(text: str) -> str:
     text = bold[1] if bold else text
     text = _ORDINAL.sub(r"\1", text.replace("{:}", ":"))
     if "\\" in text or "~" in text:
+        text = _ENVIRONMENT.sub(r"\3", text)
         text = _SPACES.sub(" ", text)
         text = _unwrapped(text)
         text = _DROPPED.sub(" ", text)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from s2d_store.verifiers.rationals import Node, NotRational, TooLarge, rational
+from s2d_store.verifiers.rationals import MAX_FACTORIAL, Node, NotRational, TooLarge, rational
 
 MAX_PRECISION = 20_000
 """Bits used at most."""
+PRECISION_OF_FACTORIALS = 2_000
+"""Bits used at most where a factorial is too large to write out."""
 MAX_EXPONENT_BITS = 40
 """Powers and exponentials beyond 2**(2**40) are not evaluated."""
 
@@ -33,6 +35,18 @@ def _size(node: Node) -> float:
     return min(float(MAX_PRECISION), sum(sizes))
 
 
+def _most_precision(node: Node) -> int:
+    """Bits at which an expression can be evaluated in a fraction of a second."""
+    if node[0] in ("fact", "fact2", "binom"):
+        try:
+            if any(abs(rational(part)) > MAX_FACTORIAL for part in node[1:]):
+                return PRECISION_OF_FACTORIALS
+        except (NotRational, TooLarge, ZeroDivisionError):
+            return PRECISION_OF_FACTORIALS
+    parts = [_most_precision(part) for part in node[1:] if isinstance(part, tuple)]
+    return min(parts, default=MAX_PRECISION)
+
+
 def same_approximately(
     left: Node, right: Node, values: Mapping[str, Fraction] | None = None
 ) -> bool | None:
@@ -40,8 +54,9 @@ def same_approximately(
     import mpmath  # type: ignore[import-untyped]
 
     enough = 200 + 4 * (_size(left) + _size(right))
+    most = min(_most_precision(left), _most_precision(right))
     for turn in range(2):
-        precision = int(min(MAX_PRECISION, enough)) if turn else 100
+        precision = int(min(most, enough)) if turn else 100
         found = []
         sums = _Sums()
         with mpmath.workprec(precision):
@@ -67,7 +82,7 @@ def same_approximately(
                     return False
             enough += 2 * sums.spread
     # A term too small to be seen at any precision that is used: not known to be the same.
-    return sums.spread < MAX_PRECISION / 2
+    return sums.spread < most / 2
 
 
 class _Sums:

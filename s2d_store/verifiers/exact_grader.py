@@ -15,9 +15,12 @@ from typing import Any
 
 from s2d_store.verifiers.agreement import same_number
 from s2d_store.verifiers.expressions import Written
-from s2d_store.verifiers.rationals import FUNCTIONS, Node, number
+from s2d_store.verifiers.rationals import FUNCTIONS, MAX_BITS, Node, number
+from s2d_store.verifiers.residues import MAX_FACTORIAL_MODULO
 
 MAX_NODES = 2_000
+MAX_TERMS = 10_000
+"""Terms of a sum or product in signs, beyond which it is not worked out."""
 _NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Abs": "abs", "ceiling": "ceil"}
 
 
@@ -75,6 +78,23 @@ def _as_union(side: Any) -> Any:
     if len(relations) != len(side.args) or len(side.free_symbols) != 1:
         return side
     return sympy.Union(*(relation.as_set() for relation in relations))
+
+
+def is_laborious(expression: Any) -> bool:
+    """Whether sympy would work for seconds: long sums and products, huge powers and factorials."""
+    import sympy
+
+    for part in sympy.preorder_traversal(expression):
+        sizes, most = [], 0
+        if isinstance(part, (sympy.Sum, sympy.Product)):
+            sizes, most = [last - first for _, first, last in part.limits], MAX_TERMS
+        elif isinstance(part, sympy.Pow):
+            sizes, most = [abs(part.exp)], MAX_BITS
+        elif isinstance(part, (sympy.factorial, sympy.binomial)):
+            sizes, most = list(part.args), MAX_FACTORIAL_MODULO
+        if any(size.is_Integer and size > most for size in sizes):
+            return True
+    return False
 
 
 def same_numbers(a: Any, b: Any) -> bool | None:

@@ -117,3 +117,22 @@ def test_the_same_text_is_correct_whatever_can_be_read(math: MathVerifier) -> No
     ):
         assert math.verify(rf"\boxed{{{gold}}}", gold).outcome == "correct"
         assert math.verify(r"\boxed{5}", gold).outcome != "correct"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        (r"1000000!", r"999999! \cdot 1000000", True),
+        (r"\frac{1000000!}{999999!}", "1000001", False),
+        (r"1000000! + 1", "1000000!", False),
+        (r"\prod_{k=1}^{1000000} k", "5", False),
+        (r"\sum_{k=1}^{1000000} \frac{1}{k}", "5", False),
+        (r"\begin{pmatrix} 10000000! \end{pmatrix}", r"\begin{pmatrix} 2 \end{pmatrix}", False),
+        (r"\sum_{k=1}^{10} k", "55", True),
+    ],
+)
+def test_numbers_too_large_to_work_out_take_no_time(
+    math: MathVerifier, answer: str, gold: str, right: bool
+) -> None:
+    assert math.verify(rf"\boxed{{{answer}}}", gold).outcome == ("correct" if right else "wrong")
