@@ -98,20 +98,15 @@ class VllmEngine:
         self.version = _version()
         self.tokenizer = load_tokenizer(location)
         self._max_logprobs = max_logprobs
-        settings: dict[str, Any] = {
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-            **(CPU_DEFAULTS if current_platform.is_cpu() else {}),
-            **engine_args,
+        decided = {
             "model": location,
             "dtype": dtype,
             "max_model_len": max_model_len,
             "max_logprobs": max(1, max_logprobs) + (SPARE_ENTRIES if max_logprobs else 0),
-            "logprobs_mode": "raw_logprobs",
             "seed": seed,
         }
         self._ctrl_c = CtrlC()
-        self._engine: Any = vllm_process.start(location, settings)
+        self._engine: Any = vllm_process.start(location, settings(engine_args, decided))
         # As vLLM resolved it: its own default is on.
         self._caches_prefixes = bool(self._engine.vllm_config.cache_config.enable_prefix_caching)
         config = self._engine.model_config
@@ -338,6 +333,23 @@ def _params(**settings: Any) -> Any:
     )
 
 
+def settings(engine_args: Mapping[str, object], decided: Mapping[str, object]) -> dict[str, Any]:
+    """Fields of `vllm.EngineArgs`: what a caller gave, and above it what s2d decides.
+
+    Raises:
+        InputError: an argument that vLLM lacks, that s2d decides, or that one process cannot do.
+    """
+    _check_engine_args(engine_args)
+    return {
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **(CPU_DEFAULTS if current_platform.is_cpu() else {}),
+        **engine_args,
+        **decided,
+        "logprobs_mode": "raw_logprobs",
+    }
+
+
 def _check_engine_args(engine_args: Mapping[str, object]) -> None:
     names = [field.name for field in dataclasses.fields(EngineArgs)]
     for name in engine_args:
@@ -353,6 +365,15 @@ def _check_engine_args(engine_args: Mapping[str, object]) -> None:
                 "names are those of vllm.EngineArgs",
                 "correct --engine-arg",
             )
+    replicas = engine_args.get("data_parallel_size", 1)
+    if replicas != 1:
+        # Its client of one process sends every request to the first replica (0.32: `LLM` refuses).
+        raise InputError(
+            f"engine argument data_parallel_size={replicas} cannot be given",
+            "vLLM's replicas share work behind its server alone",
+            f"--workers {replicas}; of a mixture of experts vllm serve --data-parallel-size "
+            f"{replicas} --enable-expert-parallel, and --engine server",
+        )
 
 
 def _version() -> str:

@@ -205,11 +205,23 @@ def test_only_whole_rollouts_are_stored() -> None:
         ({"max_num_seq": 4}, "no engine argument 'max_num_seq'; did you mean 'max_num_seqs'"),
         ({"logprobs_mode": "processed_logprobs"}, "logprobs_mode cannot be given"),
         ({"trust_remote_code": True}, "trust_remote_code cannot be given"),
+        ({"data_parallel_size": 4}, "(?s)data_parallel_size=4 cannot be given.*--workers 4; of a"),
     ],
 )
 def test_engine_arguments(folder: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_engine("vllm", str(folder), engine_args=arguments)
+
+
+def test_a_mixture_of_experts_is_spread_as_asked(folder: Path) -> None:
+    from vllm import EngineArgs
+
+    from s2d_store.engines.vllm_engine import settings
+
+    asked = {"tensor_parallel_size": 2, "enable_expert_parallel": True, "data_parallel_size": 1}
+    args = EngineArgs(**settings(asked, {"model": str(folder), "seed": 1}))
+    assert {name: getattr(args, name) for name in asked} == asked
+    assert (args.model, args.seed, args.logprobs_mode) == (str(folder), 1, "raw_logprobs")
 
 
 def test_a_running_engine_takes_over_another_policys_weights(engine: Any, tmp_path: Path) -> None:
