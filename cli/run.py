@@ -109,7 +109,7 @@ def _work_out(
     tasks = tasks_of(_only(asked, stage), seed or ())
     planned = estimate.plan(asked, tasks)
     store = Store.open(asked.store) if Store.is_at(asked.store) else None
-    bases = find_bases(store, asked.name, locations, mistakes)
+    bases = find_bases(store, asked.name, locations, mistakes, asked.served)
     experiment = _experiment(asked, tasks, planned, store, bases)
     for name in redo:
         _redo(experiment, name)
@@ -244,7 +244,7 @@ def _only(recipe: Recipe, stages: list[str] | None) -> Recipe:
     waiting = list(stages)
     while waiting:
         name = waiting.pop()
-        if name in recipe.policies or name in wanted:
+        if name in recipe.brought or name in wanted:
             continue
         if name not in recipe.stage and recipe.stages_of(name):
             waiting += recipe.stages_of(name)

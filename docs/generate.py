@@ -162,7 +162,22 @@ eight.
 
 With `name = "server"` and `url`, servers sample and score; with `score.engine = "server"` they only
 score. A server keeps the weights that it was started with, so it can stand for one policy that the
-recipe does not train: a teacher, or a policy to evaluate.
+recipe does not train: a teacher, or a policy to evaluate. A teacher whose weights nobody here has
+stands under `[served]` with its tokenizer, so that rollouts go to it as ids:
+
+```toml
+[engine]
+url = "http://gpu1:8000"
+
+[served]
+judge = "org/its-tokenizer"
+
+[stage.bridge]
+teacher = "judge"
+score.engine = "server"
+```
+
+Training starts from weights, so `start` refuses it, and its FLOPs are not counted.
 
 ## Before it runs
 

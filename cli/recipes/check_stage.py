@@ -126,7 +126,7 @@ class _Check:
         for key in required:
             if not getattr(stage, key):
                 self.refuse("", f" lacks {key}", f"a stage of kind {kind} needs it", f"{key} = ...")
-        if self.name in self.recipe.policies:
+        if self.name in self.recipe.brought:
             self.refuse("", " has the name of a policy", fix="give one of them another name")
         for key, least in (("rounds", 1), ("prompts_per_round", 0)):
             if getattr(stage, key) < least:
@@ -134,7 +134,7 @@ class _Check:
 
     def _references(self) -> None:
         stage, recipe = self.stage, self.recipe
-        known = (*recipe.stage, *recipe.policies)
+        known = (*recipe.stage, *recipe.brought)
         named = ("start", "teacher", "reference", "rollouts_of", "treatment", "bridge", "policies")
         for key in named:
             given = getattr(stage, key)
@@ -144,8 +144,7 @@ class _Check:
                         key,
                         f" names {ref!r}, which is neither a stage nor a policy"
                         + did_you_mean(ref, known),
-                        f"stages: {', '.join(recipe.stage)}; "
-                        f"policies: {', '.join(recipe.policies)}",
+                        f"stages: {', '.join(recipe.stage)}; policies: {', '.join(recipe.brought)}",
                         f"name one of them, or add {ref} = FOLDER to [policies]",
                     )
                 elif ref in recipe.stage and recipe.stage[ref].kind == EVAL:
@@ -174,7 +173,7 @@ class _Check:
         recipe = self.recipe
         found = [n for n, s in recipe.stage.items() if n not in self.broken and _is(s, of_kind)]
         for ref in refs:
-            known = ref in recipe.policies or (ref in recipe.stage and ref not in self.broken)
+            known = ref in recipe.brought or (ref in recipe.stage and ref not in self.broken)
             if known and ref not in found:
                 wanted = " or ".join(
                     name for name, kind in kinds.shipped().items() if of_kind(kind)

@@ -30,7 +30,7 @@ _PATHS = (
     "stage.*.generate.chat_template",
     "defaults.generate.chat_template",
 )
-_POLICY = "policies.*"
+_POLICIES = ("policies.*", "served.*")
 _BARE = re.compile(r"[A-Za-z_][\w./:-]*")
 
 
@@ -154,13 +154,13 @@ def _keys(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 def _resolve_paths(document: Document) -> None:
     """Let every path start at the folder of the file that says it, not at the working directory."""
-    for pattern in (*_PATHS, _POLICY):
+    for pattern in (*_PATHS, *_POLICIES):
         for table, key, dotted in _matches(document.values, pattern.split(".")):
             value = table[key]
             if not isinstance(value, str) or not value or "://" in value:
                 continue
             folder = document.folders.get(dotted, Path())
-            if pattern == _POLICY and not _is_folder(folder, value):
+            if pattern in _POLICIES and not _is_folder(folder, value):
                 continue
             if not value.startswith("hf:"):
                 table[key] = shown_path(folder / Path(value).expanduser())

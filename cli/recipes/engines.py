@@ -116,6 +116,7 @@ def check_engines(recipe: Recipe, mistakes: Mistakes) -> None:
             with mistakes.collect(), _in_keys(recipe.at("workers.count")):
                 check_count(number if kind == "ray" else kind + colon + number)
     _check_gpus(recipe, mistakes)
+    _check_weights(recipe, mistakes)
     if served:
         _check_served_policies(recipe, mistakes)
 
@@ -160,12 +161,49 @@ def _check_served_policies(recipe: Recipe, mistakes: Mistakes) -> None:
                 )
                 continue
             first = first or ref
-            if recipe.policies.get(ref) != recipe.policies.get(first):
+            if _model(recipe, ref) != _model(recipe, first):
                 mistakes.add(
                     InputError(
                         f"{title} would use the same server for {ref!r} as for {first!r}",
                         "engine.url stands for one model",
                         "an engine that loads weights for one of them",
+                    )
+                )
+
+
+def _model(recipe: Recipe, ref: str) -> str | None:
+    """What stands for a model: two served policies are two, whatever their tokenizers."""
+    return ref if ref in recipe.served else recipe.policies.get(ref)
+
+
+def _check_weights(recipe: Recipe, mistakes: Mistakes) -> None:
+    """Refuse a served policy where weights are needed, or with the name of another."""
+    for name in recipe.served.keys() & recipe.policies.keys():
+        mistakes.add(
+            InputError(
+                f"{recipe.at(f'served.{name}')}: [served] and [policies] both have {name!r}",
+                "a policy has weights here, or an endpoint alone has them",
+                "leave one of them out",
+            )
+        )
+    for name, stage in recipe.stage.items():
+        asked = set(_asked_of_servers(recipe, stage))
+        named = [(key, getattr(stage, key)) for key in ("start", "teacher", "reference")]
+        for key, ref in (*named, *(("policies", ref) for ref in stage.policies)):
+            if ref in recipe.served and (key == "start" or (key, ref) not in asked):
+                mistakes.add(
+                    InputError(
+                        f"{recipe.title(name, key)} needs the weights of {ref!r}, which is served",
+                        "training starts from weights"
+                        if key == "start"
+                        else f"engine {recipe.engine.name} loads them",
+                        f"{ref} = FOLDER in [policies]"
+                        + (
+                            ""
+                            if key == "start"
+                            else '; or a server: score.engine = "server" where it scores, '
+                            'engine.name = "server" where it samples'
+                        ),
                     )
                 )
 

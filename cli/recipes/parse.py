@@ -69,6 +69,7 @@ def read_recipe(
         ("recipe", "name", [recipe.name] if recipe.name else []),
         ("split", "prompts.", recipe.prompts),
         ("policy", "policies.", recipe.policies),
+        ("policy", "served.", recipe.served),
         ("stage", "stage.", recipe.stage),
     ):
         for name in names:

@@ -50,11 +50,12 @@ def look_for_files(recipe: Recipe, locations: Mapping[str, str], mistakes: Mista
             file = Path(given.file)
             require(f"prompts.{split}.file", given.file, file.is_file(), "correct it")
     for location in dict.fromkeys(locations.values()):
-        key = next(k for k, v in recipe.policies.items() if _is_of(v, location))
+        name = next(k for k, v in recipe.brought.items() if _is_of(v, location))
+        key = f"{'served' if name in recipe.served else 'policies'}.{name}"
         # Whatever has two slashes or starts at a folder is no hub id.
         is_path = location.count("/") > 1 or location.startswith((".", "/", "~"))
         there = not is_path or Path(location).expanduser().is_dir()
-        require(f"policies.{key}", location, there, "a folder of save_pretrained, or a hub id")
+        require(key, location, there, "a folder of save_pretrained, or a hub id")
     for name, stage in recipe.stage.items():
         template = stage.generate.chat_template
         key = f"stage.{name}.generate.chat_template"

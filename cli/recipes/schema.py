@@ -217,6 +217,9 @@ class Recipe:
     """`[policies]`: name = folder or hub id; {seed} stands for the seed."""
     stage: Mapping[str, Stage]
     """`[stage.NAME]` tables, carried out in the file's order, dependencies first."""
+    served: Mapping[str, str] = field(default_factory=dict)
+    """`[served]`: name = folder or hub id of its tokenizer, of a policy without weights here that
+    `engine.url` serves: a teacher."""
     seeds: tuple[int, ...] = (0,)
     """Everything is run once a seed; with several, names end in .s0, .s1, ..."""
     budget: str = ""
@@ -248,6 +251,11 @@ class Recipe:
     """Stage -> the template that `[matrix]` or `[sweep]` made it of."""
     laid_over: tuple[str, ...] = field(default=(), metadata=FILLED_IN)
     """The command's `--overlay` and `--set` options."""
+
+    @property
+    def brought(self) -> dict[str, str]:
+        """Every policy that it brings along: name -> folder or hub id of weights or a tokenizer."""
+        return {**self.policies, **self.served}
 
     def stages_of(self, name: str) -> list[str]:
         """The stages that a name means: one, or all that were made of a template."""

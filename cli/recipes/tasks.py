@@ -60,7 +60,7 @@ def tasks(recipe: Recipe, seeds: Sequence[int] = ()) -> list[Task]:
 
 def seeded_name(recipe: Recipe, name: str, seed: int) -> str:
     """A stage's name for a seed; a policy's, too, where its location differs by seed."""
-    shared = name in recipe.policies and "{seed}" not in recipe.policies[name]
+    shared = "{seed}" not in recipe.brought.get(name, "{seed}")
     return name if shared or len(recipe.seeds) == 1 else f"{name}.s{seed}"
 
 
@@ -69,7 +69,7 @@ def policy_names(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, str]:
     return {
         seeded_name(recipe, name, seed): location.replace("{seed}", str(seed))
         for seed in seeds or recipe.seeds
-        for name, location in recipe.policies.items()
+        for name, location in recipe.brought.items()
     }
 
 

@@ -145,7 +145,7 @@ def register_without_weights(
         InputError: the name belongs to another policy, or the tokenizer cannot be read.
     """
     check_name(name, "policy")
-    policy_id = ids.content_id("policy", kind, name, fingerprint)
+    policy_id = id_without_weights(kind, name, fingerprint)
     for known, known_name in store.sql(queries.internal("policy_names")).fetchall():
         if known_name == name and known != policy_id:
             raise InputError(
@@ -174,6 +174,11 @@ def register_without_weights(
     tables["policies"] = pa.Table.from_pylist([row], schema=TABLES["policies"].schema)
     store.commit(tables)
     return recorded(store, policy_id)
+
+
+def id_without_weights(kind: Kind, name: str, fingerprint: str | None = None) -> str:
+    """The id of a policy that is known by name alone, or served."""
+    return ids.content_id("policy", kind, name, fingerprint)
 
 
 def move(store: Store, name: str, location: str, revision: str | None = None) -> Registered:
