@@ -29,7 +29,7 @@ def scored(store: Store) -> Store:
     """Six prompts; every rollout of the student is scored by two teachers on both supports."""
     add_prompts(store, PROMPTS)
     add_policies(store, policy("student"), *map(policy, NAMES))
-    made = [Made(p, s, tokens=3 + p) for p in range(PROMPTS) for s in range(2)]
+    made = [Made(p, s, tokens=3 + p, reward=1.0) for p in range(PROMPTS) for s in range(2)]
     ids = add_rollouts(store, "gen", "student", made)
     for name in NAMES:
         for support in ("own", "policy"):
@@ -80,6 +80,14 @@ def test_warmup_routes_its_scorer(scored: Store) -> None:
     given = {"teacher": "student", "correct_only": False}
     rows = built(scored, "w", "warmup", scorer=BY_HALVES, **given)
     assert set(scorers(rows).values()) == set(map(policy_id, NAMES))
+
+
+def test_a_routed_warmup_spends_the_labels_of_every_teachers_rows(scored: Store) -> None:
+    labels = {}
+    for name, scorer in (("routed", BY_HALVES), ("alone", "coder")):
+        built(scored, name, "warmup", teacher="student", scorer=scorer, finished_only=False)
+        labels[name] = read_lock(scored, name)["counts"]["labels"]
+    assert labels == {"routed": PROMPTS, "alone": PROMPTS}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""`s2d score --support union`: stored, charged for once, built into a dataset and trained on."""
+"""`s2d score --support union`, stored, charged for once, built into a dataset and trained on; and a
+dataset of two teachers with different k.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import queries
 from s2d_store.audits import audit
 from s2d_store.datasets.build import verify
 from s2d_store.encoding.topk_ragged import PAD_ID
+from s2d_store.sql import parameters
 from s2d_store.store import Store
 from tests.conftest import Cli, Result
 from tests.support import dataset_rows, made_stores
+from tests.support.tiny_models import save_tiny_model
 
 OWN, POLICY = 4, 6
 
@@ -104,3 +109,48 @@ def _train(cli: Cli, store: Store, tmp_path: Path) -> None:
         assert done.code == 0, done.err
     losses = store.sql("SELECT loss, topk_mass FROM updates").fetchall()
     assert len(losses) == 2 and len(set(losses)) == 1 and 0 < losses[0][0] < np.inf
+
+
+def test_a_lock_of_two_teachers_trains_and_the_books_count_both(
+    cli: Cli, made: Store, tmp_path: Path, teacher_folder: Path
+) -> None:
+    """Half of the prompts have the teacher's top 4, half another's top 5."""
+    store = made_stores.copy(made, tmp_path / "store")
+    solver = save_tiny_model(tmp_path / "solver", seed=5)
+    known = sorted(row[0] for row in store.sql("SELECT prompt_id FROM prompts").fetchall())
+    half = f"prompt_id <= '{known[1]}'"
+    scorings = {"teacher": (teacher_folder, OWN, half), "solver": (solver, 5, f"NOT {half}")}
+    for scorer, k, where in scorings.values():
+        usual = ("--where", where, "--store", store.root)
+        done = cli("score", "--scorer", scorer, "--top-logprobs", k, *usual)
+        assert done.code == 0 and "4 rollouts scored" in done.out, done.err
+    route = f"CASE WHEN {half} THEN 'teacher' ELSE 'solver' END"
+    given = {"student": "student", "teacher": route, "support": "own", "rows_per_update": 8}
+    rows = dataset_rows.built(store, "routed", "opd", **given)
+    assert rows.num_rows == 8 and set(rows.column("k").to_pylist()) == {OWN, 5}
+    done = cli(
+        "train", "opd", "--dataset", "routed", "--student", "student", "--loss", "forward_kl",
+        "--output", tmp_path / "out", "--name", "made", "--store", store.root,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    scored = {
+        name: store.sql(f"SELECT sum(response_tokens) FROM rollouts WHERE {where}").fetchall()[0][0]
+        for name, (_, _, where) in scorings.items()
+    }
+    lineage = queries.catalog()["lineage"]
+    con = store.connect()
+    values = parameters.resolve(lineage, {"policy": "made"}, con)
+    found = con.sql(lineage.sql, params=parameters.bind(lineage, values)).to_arrow_table()
+    by_policy = {
+        row["policy"]: row["scored_tokens"]
+        for row in found.to_pylist()
+        if row["level"] == "policy" and row["scored_tokens"]
+    }
+    assert by_policy == scored
+    text = "SELECT p.name, sum(scored_tokens) FROM spent JOIN policies AS p USING (policy_id) "
+    text += "WHERE scored_tokens > 0 GROUP BY p.name"
+    assert dict(store.sql(text).fetchall()) == scored
+    ((labels, trained),) = store.sql(
+        "SELECT sum(labels), sum(trained_tokens) FROM updates"
+    ).fetchall()
+    assert (labels, trained) == (0, sum(scored.values()))
