@@ -5,7 +5,10 @@ A shell asks at every press of a key, so a store that cannot be read completes t
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
 
 from cli.options import DEFAULT_STORE
 
@@ -32,6 +35,30 @@ def policies(ctx: Any, incomplete: str) -> list[str]:
 def datasets(ctx: Any, incomplete: str) -> list[str]:
     """Locked datasets."""
     return _names(ctx, "datasets", incomplete)
+
+
+def engines(incomplete: str) -> list[str]:
+    """Engines."""
+    from s2d_store.engines import registry
+
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
+def exports(incomplete: str) -> list[str]:
+    """Formats of exports."""
+    from s2d_store.datasets.exports import registry
+
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
+# Of a command's options those that name something, by the field that they fill.
+BY_FIELD: dict[str, Callable[..., list[str]]] = {
+    "policy": policies,
+    "engine": engines,
+}
+DatasetArgument = Annotated[
+    str, typer.Argument(help="The dataset's name.", autocompletion=datasets)
+]
 
 
 def _names(ctx: Any, table: str, incomplete: str) -> list[str]:

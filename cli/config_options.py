@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from cli import complete
 from cli.options import BudgetOption, engine_args, read_template, template_kwargs, workers
 from s2d_store.config_fields import field_help
 
@@ -77,10 +78,14 @@ def _option(name: str, kind: Any, text: str, default: Any, panel: str | None) ->
         kind, shown = str, "|".join(filter(None, get_args(kind)))
     elif name.startswith("no_"):
         flags = (f"--{name.replace('_', '-')}",)
-    return Option(
-        Annotated[kind, typer.Option(*flags, help=text, metavar=shown, rich_help_panel=panel)],
-        default,
+    given = typer.Option(
+        *flags,
+        help=text,
+        metavar=shown,
+        rich_help_panel=panel,
+        autocompletion=complete.BY_FIELD.get(name),
     )
+    return Option(Annotated[kind, given], default)
 
 
 def _panel(config_class: type, name: str) -> str | None:

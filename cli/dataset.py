@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import complete, dataset_contents, dataset_export
+from cli.complete import DatasetArgument
 from cli.options import (
     DEFAULT_STORE,
     BudgetOption,
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from s2d_store.store import Store
 
 app = typer.Typer(help="Locked datasets, built by queries.", no_args_is_help=True)
-NameArgument = Annotated[
-    str, typer.Argument(help="The dataset's name.", autocompletion=complete.datasets)
-]
 SpillOption = Annotated[
     Path | None,
     typer.Option(
@@ -36,8 +34,13 @@ SpillOption = Annotated[
 
 @app.command()
 def build(
-    name: NameArgument,
-    query: Annotated[str, typer.Option(help="Named query or .sql file (s2d query --list).")],
+    name: DatasetArgument,
+    query: Annotated[
+        str,
+        typer.Option(
+            help="Named query or .sql file (s2d query --list).", autocompletion=complete.queries
+        ),
+    ],
     param: ParamOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the training order.")] = 0,
     budget: BudgetOption = "",
@@ -96,7 +99,7 @@ def _say_mixed_k(store: Store, name: str) -> None:
 
 @app.command()
 def materialise(
-    name: NameArgument, spill: SpillOption = None, store: StoreOption = DEFAULT_STORE
+    name: DatasetArgument, spill: SpillOption = None, store: StoreOption = DEFAULT_STORE
 ) -> None:
     """Copy a dataset's tokens to parts beside its lock: to read faster, or without the store."""
     from s2d_store.datasets.build import materialise as run_materialise
@@ -107,7 +110,7 @@ def materialise(
 
 
 @app.command()
-def verify(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+def verify(name: DatasetArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Rebuild a dataset from the store at its pinned versions and compare fingerprints."""
     from s2d_store.datasets.verify import verify as run_verify
 
@@ -146,7 +149,7 @@ def list_(format_: FormatOption = "table", store: StoreOption = DEFAULT_STORE) -
 
 
 @app.command()
-def restore(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+def restore(name: DatasetArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Make a damaged dataset whole again from the store: the locked rows, or an error."""
     from s2d_store.maintenance.restore_dataset import restore as run_restore
 
@@ -155,7 +158,7 @@ def restore(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
 
 @app.command()
-def drop(name: NameArgument, store: StoreOption = DEFAULT_STORE) -> None:
+def drop(name: DatasetArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """Delete a dataset's files; the record of what it held stays."""
     from s2d_store.datasets.build import drop as run_drop
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import complete
+from cli.complete import DatasetArgument
 from cli.options import DEFAULT_STORE, FormatOption, StoreOption, open_store
-
-NameArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
 
 
 def show(
-    name: NameArgument,
+    name: DatasetArgument,
     updates: Annotated[
         str, typer.Option(help="Rows of the table by update: a number, or all.")
     ] = "10",
@@ -106,8 +106,10 @@ def _print_updates(updates: list[dict[str, Any]], limit: int, format_: str) -> N
 
 
 def diff(
-    first: Annotated[str, typer.Argument(help="A dataset's name.")],
-    second: Annotated[str, typer.Argument(help="Another's.")],
+    first: Annotated[
+        str, typer.Argument(help="A dataset's name.", autocompletion=complete.datasets)
+    ],
+    second: Annotated[str, typer.Argument(help="Another's.", autocompletion=complete.datasets)],
     format_: FormatOption = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

@@ -8,17 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import complete
+from cli.complete import DatasetArgument
 from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, StoreOption, open_store
 from s2d_store.datasets.exports import registry
 from s2d_store.datasets.exports.base import REASONS, Options
 
-_NAME = Annotated[str, typer.Argument(help="The dataset's name.")]
 _OUTPUT = Annotated[
     Path, typer.Option("--output", "-o", help="The file or folder to write.", metavar="PATH")
 ]
 _FORMAT = Annotated[
-    str, typer.Option("--format", "-f", help=f"{', '.join(registry.names())}; see docs/export.md.")
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help=f"{', '.join(registry.names())}; see docs/export.md.",
+        autocompletion=complete.exports,
+    ),
 ]
 
 
@@ -46,7 +53,7 @@ _UNSET = {field.name: None for field in fields(Options)}
 export = command(
     _export,
     {
-        "name": Option(_NAME),
+        "name": Option(DatasetArgument),
         "output": Option(_OUTPUT),
         "format_": Option(_FORMAT, "tokens"),
         **options(Options, defaults=_UNSET),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import complete
 from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, FormatOption, QuietOption, StoreOption, open_store
 from s2d_store.engines.base import SamplingParams
@@ -40,7 +41,8 @@ _POLICIES = Annotated[
     list[str],
     typer.Argument(
         help="Registered names or ids, local folders, or hub ids. Or methods to compare over "
-        "training seeds: names of registered policies with {seed} for the seed's number."
+        "training seeds: names of registered policies with {seed} for the seed's number.",
+        autocompletion=complete.policies,
     ),
 ]
 _REPORT = Annotated[

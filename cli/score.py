@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import complete
 from cli.config_options import Option, command, options, settings
 from cli.options import DEFAULT_STORE, QuietOption, StoreOption, open_store
 from s2d_store.config_fields import field_help
@@ -28,7 +29,10 @@ def _score(given: dict[str, Any]) -> None:
 
 
 _HELP = field_help(ScoreConfig)
-_SCORER = Annotated[str, typer.Option("--scorer", "--teacher", help=_HELP["scorer"])]
+_SCORER = Annotated[
+    str,
+    typer.Option("--scorer", "--teacher", help=_HELP["scorer"], autocompletion=complete.policies),
+]
 _TOP_LOGPROBS = Annotated[int, typer.Option("--top-logprobs", help=_HELP["k"])]
 
 score = command(

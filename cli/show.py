@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import complete
 from cli.options import DEFAULT_STORE, StoreOption, open_store
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def show(
         ),
     ] = "",
     scorer: Annotated[
-        str, typer.Option(help="The policy beside it; default: the first that scored it.")
+        str,
+        typer.Option(
+            help="The policy beside it; default: the first that scored it.",
+            autocompletion=complete.policies,
+        ),
     ] = "",
     format_: Annotated[
         str,

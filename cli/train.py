@@ -11,6 +11,7 @@ import typer
 import typer.main
 
 import queries
+from cli import complete
 from cli.config_options import Option, command, options, settings
 from cli.help import HelpGroup
 from cli.options import DEFAULT_STORE, BudgetOption, QuietOption, StoreOption, open_store
@@ -44,9 +45,19 @@ app = typer.Typer(
 )
 
 _REQUIRED = {
-    "dataset": Option(Annotated[str, typer.Option(help="A locked dataset of the store.")]),
+    "dataset": Option(
+        Annotated[
+            str,
+            typer.Option(help="A locked dataset of the store.", autocompletion=complete.datasets),
+        ]
+    ),
     "student": Option(
-        Annotated[str, typer.Option(help="Registered name or id, folder, or hub id.")]
+        Annotated[
+            str,
+            typer.Option(
+                help="Registered name or id, folder, or hub id.", autocompletion=complete.policies
+            ),
+        ]
     ),
     "output": Option(
         Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")]
