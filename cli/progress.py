@@ -60,11 +60,16 @@ def describe(progress: Progress, seconds: float) -> str:
 
 
 def time_left(progress: Progress, seconds: float) -> str:
-    """Minutes and seconds that the rest would take at the rate so far."""
+    """How long the rest would take at the rate so far."""
     if not progress.done:
         return "?"
-    left = int(seconds * (progress.total - progress.done) / progress.done)
-    return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    return clock(seconds * (progress.total - progress.done) / progress.done)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 0:01:30."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def _lines(verb: str, bars: ProgressBars) -> OnProgress:

@@ -97,29 +97,35 @@ def _train(trainer: Trainer, given: dict[str, Any]) -> None:
     quiet, lead = given.pop("quiet"), {name: given.pop(name) for name in _REQUIRED}
     books = {name: given.pop(name) for name in ("name", "stage", "budget")}
     report = _reporting(store, lead["dataset"], quiet)
-    done = train_from_store(
-        store, trainer, **lead, **books, settings=settings(trainer.config, given), on_update=report
-    )
+    chosen = settings(trainer.config, given)
+    done = train_from_store(store, trainer, **lead, **books, settings=chosen, on_update=report)
     if done is not None:
         _print_summary(store, *done)
+        if "tensorboard" in chosen["trackers"]:
+            print(f"curves: tensorboard --logdir {lead['output'] / 'trackers'}")
 
 
 def _reporting(store: Store, dataset: str, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
     """Print a line for the first update, the last, and one in twenty."""
     import sys
 
+    from cli.progress import clock
     from s2d_store.datasets.lock_file import read_lock
 
     total = read_lock(store, dataset)["counts"]["updates"]
+    took: list[float] = []
 
     def on_update(update: Mapping[str, Any]) -> None:
         number = update["update"]
+        took.append(update["seconds"])
         if quiet or (number not in (1, total) and number % max(1, total // 20)):
             return
         shown = [f"{k} {update[k]:.4f}" for k in ("loss", "kl", "clip_fraction") if k in update]
+        left = clock(sum(took) / len(took) * (total - number))
         print(
             f"update {number}/{total}: {', '.join(shown)}, grad norm {update['grad_norm']:.3f}, "
-            f"{update['response_tokens'] / update['seconds']:,.0f} tokens/s",
+            f"lr {update['lr']:.2g}, "
+            f"{update['response_tokens'] / update['seconds']:,.0f} tokens/s, {left} left",
             file=sys.stderr,
             flush=True,
         )
