@@ -94,8 +94,6 @@ def query(
         refuse_store_path(opened.root, output)
     given = pairs(param, "--param")
     statement = asked.sql if isinstance(asked, queries.Query) else asked
-    if not unsafe:
-        read_only.only_reads(statement)
     # Names of policies and the like are looked up over the same connection.
     looked_up = parameters.lookups(asked) if isinstance(asked, queries.Query) else ""
     if _SAMPLES_FIRST.search(statement):
@@ -108,6 +106,8 @@ def query(
         memory=memory,
         run_with=None if isinstance(asked, queries.Query) else given,
     )
+    if not unsafe:
+        read_only.only_reads(statement, con)
     if isinstance(asked, queries.Query):
         values = parameters.resolve(asked, given, con)
         if "$seed" in statement:

@@ -216,11 +216,12 @@ class Store:
 
         from s2d_store.sql import connection, read_only
 
-        read_only.only_reads(text)
         given = dict(params) if params else None
         with connection.errors():
+            con = self.connect(as_of, text=text, run_with=given or {})
+            read_only.only_reads(text, con)
             try:
-                return self.connect(as_of, text=text, run_with=given or {}).sql(text, params=given)
+                return con.sql(text, params=given)
             except duckdb.CatalogException:
                 # Whatever it misses: the whole connection has it, or names what is close to it.
                 return self.connect(as_of).sql(text, params=given)

@@ -159,19 +159,13 @@ def _faults(table: pa.Table, responses: pa.Table, vocab_size: int) -> Iterator[d
             if ragged[row].as_py():
                 yield from _ragged_fault(known.slice(row, 1), vocab_size)
         known = known.filter(pc.invert(ragged))
-    kinds = known.select(_KIND).group_by(_KIND).aggregate([])
-    for kind in kinds.to_pylist():
-        same = known
-        if kinds.num_rows > 1:
-            masks = (pc.equal(known.column(name), kind[name]) for name in _KIND)
-            same = _keep(known, reduce(pc.and_, masks))
-        for rollout, fault in _check(same, kind["k"], kind["support"], vocab_size):
-            yield {
-                "rollout_id": rollout,
-                "support": kind["support"],
-                "k": kind["k"],
-                "fault": fault,
-            }
+    kinds = dict.fromkeys(zip(*(known.column(name).to_pylist() for name in _KIND), strict=True))
+    for kind in kinds:
+        masks = map(pc.equal, (known.column(name) for name in _KIND), kind)
+        same = _keep(known, reduce(pc.and_, masks)) if len(kinds) > 1 else known
+        k, support = kind
+        for rollout, fault in _check(same, k, support, vocab_size):
+            yield {"rollout_id": rollout, "support": support, "k": k, "fault": fault}
 
 
 def _ragged_fault(row: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
@@ -182,7 +176,8 @@ def _ragged_fault(row: pa.Table, vocab_size: int) -> Iterator[dict[str, Any]]:
     about = row.select(["rollout_id", *_KIND]).to_pylist()[0]
     ids_E, logprobs_E, counts_T = (_flat(row, n) for n in ("token_ids", "logprobs", "counts"))
     sampled_T, response_T = _flat(row, "sampled_logprobs"), _flat(row, "response")
-    if len(counts_T) != len(sampled_T) or len(ids_E) != counts_T.sum() != len(logprobs_E):
+    entries = {len(ids_E), len(logprobs_E), int(counts_T.sum())}
+    if len(counts_T) != len(sampled_T) or len(entries) > 1:
         said = f"{len(ids_E)} ids and {len(logprobs_E)} logprobs"
         yield about | {"fault": f"{said} for {len(sampled_T)} tokens, not those of its counts"}
         return

@@ -17,17 +17,21 @@ _NODE = re.compile(r'"type":"(\w+)_NODE"')
 _READING_NODES = {"SELECT", "SET_OPERATION", "CTE", "RECURSIVE_CTE"}
 
 
-def only_reads(text: str) -> str:
+def only_reads(text: str, con: duckdb.DuckDBPyConnection | None = None) -> str:
     """Return SQL text that holds nothing but statements which read.
 
     DuckDB has no read-only folders: COPY could overwrite the store's own files, and an INSERT into
     a view of an empty table would vanish without a word.
 
+    Args:
+        text: the SQL; it is parsed and not run.
+        con: a connection that parses it; none costs opening one that the process keeps.
+
     Raises:
         QueryError: it does not parse, holds no statement, or one that writes or changes settings.
     """
     with errors():
-        statements = duckdb.extract_statements(text)
+        statements = (con or duckdb.default_connection()).extract_statements(text)
     if not statements:
         raise QueryError("the query holds no statement", fix="s2d query 'SELECT ...'")
     for statement in statements:
@@ -37,10 +41,10 @@ def only_reads(text: str) -> str:
             explained = _EXPLAIN.match(statement.query)
             if explained is None:
                 raise _refused(kind)
-            only_reads(statement.query[explained.end() :])
+            only_reads(statement.query[explained.end() :], con)
         elif kind not in _READS:
             raise _refused(kind)
-        elif word := _writes_within(kind, statement.query):
+        elif word := _writes_within(kind, statement.query, con):
             raise _refused(word)
     return text
 
@@ -61,7 +65,7 @@ def _kind(statement: duckdb.Statement) -> str:
         return statement.query.split(maxsplit=1)[0].upper()
 
 
-def _writes_within(kind: str, text: str) -> str:
+def _writes_within(kind: str, text: str, con: duckdb.DuckDBPyConnection | None) -> str:
     """The writing statement inside a SELECT's or PIVOT's WITH, by name; empty for none."""
     words = {word.upper() for word in _WRITING_WORD.findall(text)}
     if not words:
@@ -71,7 +75,7 @@ def _writes_within(kind: str, text: str) -> str:
         # and as a statement it finds nothing to change.
         return " or ".join(sorted(words - {"UPDATE"}))
     # A name that is such a word is none of these nodes: DuckDB's own parser tells them apart.
-    parser = duckdb.default_connection().cursor()
+    parser = (con or duckdb.default_connection()).cursor()
     found = parser.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchone()
     assert found is not None, "a SELECT of a scalar gives a row"
     nodes = set(_NODE.findall(found[0]))

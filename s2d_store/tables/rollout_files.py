@@ -5,6 +5,9 @@ out. The first three bytes of each id do: of a thousand files of 256 rollouts, o
 file that it need not in 65. A commit notes them among a file's statistics, as
 `"s2d": {"rollout_ids": ...}`, which other readers of Delta pass over: sorted, three bytes each, in
 base64. Files with many ids, or with ids that are not hashes, note nothing and are always read.
+
+A look-up needs no compute functions of pyarrow, which take a small command's time to load: writers
+import them when they write.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s2d_store.schema import Table
@@ -42,6 +44,8 @@ def note(declared: Table, rows: pa.Table) -> str:
         declared: the rows' table.
         rows: all rows of the file, or those of some row groups.
     """
+    import pyarrow.compute as pc
+
     if COLUMN not in declared.key or COLUMN not in rows.column_names:
         return ""
     ids = pc.unique(rows.column(COLUMN))
@@ -132,6 +136,8 @@ def sharing(files: Collection[LiveFile], ids: pa.ChunkedArray) -> list[LiveFile]
         files: of one table.
         ids: strings.
     """
+    import pyarrow.compute as pc
+
     if not pc.all(pc.match_substring_regex(ids, _HASH)).as_py():
         return list(files)
     heads = pc.unique(pc.utf8_slice_codeunits(ids, 0, _DIGITS)).to_pylist()

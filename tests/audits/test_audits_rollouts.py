@@ -281,3 +281,7 @@ def test_ragged_top_k_is_checked_by_its_counts(tmp_path: Path) -> None:
     store.commit({"topk": synthetic.table("topk", [fault])})
     (found,) = rows.one(store, "topk_consistency").sample
     assert found["k"] == 6 and found["fault"].startswith("of its tokens with ")
+    missing = fault | {"k": 7, "logprobs": row["logprobs"][1:]}
+    store.commit({"topk": synthetic.table("topk", [missing])})
+    faults = {found["k"]: found["fault"] for found in rows.one(store, "topk_consistency").sample}
+    assert faults.keys() == {6, 7} and faults[7].endswith("not those of its counts")
