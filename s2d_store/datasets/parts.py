@@ -35,6 +35,7 @@ def tables(made: Plan, spill: Spill | None = None) -> Iterator[pa.Table]:
         columns = {name: light.column(name) for name in made.light_columns}
         columns |= {name: heavy.column(name) for name in heavy.column_names}
         yield pa.table(columns)
+        del heavy, columns  # the next bucket takes their place
 
 
 def described(made: Plan) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def write_parts(folder: Path, made: Plan, spill: Spill | None = None) -> dict[st
             written = [pool.submit(_write, folder / name, part) for name, part in parts]
             files += [entry.result() for entry in written]
             hashed.result()
+            del table, parts  # the next bucket takes their place
     assert fingerprint is not None, "a plan has rows"
     return {
         **described(made),

@@ -91,7 +91,7 @@ def fetch_rows(
     bucket = (np.cumsum(row_bytes) - row_bytes) // bucket_bytes
     starts = np.flatnonzero(np.diff(bucket, prepend=-1))
     if len(starts) == 1:
-        yield 0, _side_by_side([_in_order(list(_fetch(s)), s) for s in sources])
+        yield 0, _side_by_side([_in_order(_fetch(s), s) for s in sources])
         return
     dealt = [source for source in sources if not is_direct(source)]
     with _spill_folder(dealt, spill or Spill()) as folder:
@@ -103,16 +103,12 @@ def fetch_rows(
         for i, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
             tables = []
             for number, source in enumerate(sources):
-                if source not in dealt:
-                    here = slice(start, end)
-                    one = replace(source, file=source.file[here], position=source.position[here])
-                    tables.append(_in_order(list(_fetch(one)), one))
+                if source in dealt:
+                    tables.append(_in_order(_taken(buckets, f"{number}-{i}"), source))
                     continue
-                parts = []
-                for table in buckets.take(f"{number}-{i}"):
-                    rows = table.column("_row").to_numpy()
-                    parts.append(Fetched(table.drop("_row"), np.arange(len(rows)), rows))
-                tables.append(_in_order(parts, source))
+                here = slice(start, end)
+                one = replace(source, file=source.file[here], position=source.position[here])
+                tables.append(_in_order(_fetch(one), one))
             yield start, _side_by_side(tables)
 
 
@@ -201,8 +197,16 @@ def _deal(source: Source, starts: NDArray[np.int64], buckets: Buckets, number: i
             buckets.add(f"{number}-{i}", part)
 
 
-def _in_order(parts: Sequence[Fetched], source: Source) -> pa.Table:
+def _taken(buckets: Buckets, name: str) -> Iterator[Fetched]:
+    """The rows that were dealt to a bucket."""
+    for table in buckets.take(name):
+        rows = table.column("_row").to_numpy()
+        yield Fetched(table.drop("_row"), np.arange(len(rows)), rows)
+
+
+def _in_order(fetched: Iterator[Fetched], source: Source) -> pa.Table:
     """The wanted rows of all parts by training row, decoded, under their new names."""
+    parts = list(fetched)
     firsts = np.cumsum([0, *(part.table.num_rows for part in parts)])
     places = np.concatenate([part.wanted + n for part, n in zip(parts, firsts, strict=False)])
     rows = np.concatenate([part.rows for part in parts])
@@ -210,6 +214,7 @@ def _in_order(parts: Sequence[Fetched], source: Source) -> pa.Table:
     assert np.all(np.diff(rows[order]) == 1), "every training row is fetched once"
     # All files of a store have one encoding, so that rows of several are decoded together.
     stored = take(pa.concat_tables([part.table for part in parts]), places[order])
+    del parts  # freed before the rows are decoded, which is when most is in memory
     names = [source.rename.get(name, name) for name in source.columns]
     plain = pad_to_k(topk_codec.decode(stored, source.ranks))
     return plain.select(list(source.columns)).rename_columns(names)

@@ -27,6 +27,9 @@ def table() -> pa.Table:
         {
             "ids": pa.chunked_array(ids),
             "logprobs": pa.array(logprobs, pa.list_(pa.float32())),
+            "bytes": pa.chunked_array(
+                [pa.array([b"a", b"bc", b""], pa.binary()).slice(1), [b"def", b"g", b"hi"]]
+            ),
             "text": ["a", "b", "c", "d", "e"],
             "nulls": pa.array([[1], None, [2, None], [], [3]], pa.list_(pa.int32())),
         }
