@@ -139,7 +139,8 @@ def missing_error(folder: Place, version: int) -> StoreError:
     return StoreError(
         f"the log of table {folder.name} lacks version {version}",
         "without it, nobody knows which files the table has",
-        f"restore {folder / '_delta_log'} from a copy",
+        f"on a network disk, whose listings may be a minute old, try again; else restore "
+        f"{folder / '_delta_log'} from a copy",
     )
 
 
