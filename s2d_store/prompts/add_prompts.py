@@ -14,6 +14,9 @@ from s2d_store.schema import TABLES
 from s2d_store.store import Store
 from s2d_store.verifiers.gold import gold_readable
 
+# Of a gold answer, in messages.
+MAX_SHOWN = 200
+
 
 @dataclass(frozen=True)
 class Added:
@@ -118,7 +121,8 @@ def _gold(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _shown(row: Mapping[str, Any]) -> str:
-    return ascii(row["answers"] or row["answer"])
+    text = ascii(row["answers"] or row["answer"])
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _beginning(row: Mapping[str, Any]) -> str:

@@ -55,7 +55,9 @@ def parse(where: str, line: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"{where} is not JSON", str(error)) from error
     except ValueError as error:
-        reason = str(error).partition(" (")[0].partition(";")[0]
+        reason = str(error)
+        if reason.startswith("Exceeds the limit"):
+            reason = f"an integer has more than {MAX_DIGITS:,} digits"
         raise InputError(f"{where} holds a number that cannot be stored", reason) from error
     except RecursionError as error:
         raise _too_deep(where) from error

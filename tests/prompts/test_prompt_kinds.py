@@ -124,7 +124,10 @@ def test_a_number_keeps_its_digits_and_nan_of_parquet_is_none(
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "half a surrogate pair": (b'{"question": "\\ud800"}', "half of a surrogate pair"),
     "half a pair in a key": (b'{"question": "q", "m": {"\\udfff": 1}}', "surrogate"),
-    "5,000 digits": (b'{"question": "q", "answer": ' + b"9" * 5000 + b"}", "cannot be stored"),
+    "5,000 digits": (
+        b'{"question": "q", "answer": ' + b"9" * 5000 + b"}",
+        "more than 4,300 digits",
+    ),
     "an overflow": (b'{"question": "q", "level": 1e999}', "cannot be stored"),
     "a million zeros": (b'{"question": "q", "level": 1e-999999}', "cannot be stored"),
     "NaN": (b'{"question": "q", "answer": NaN}', "NaN is no JSON number"),
@@ -162,6 +165,9 @@ def test_other_golds_of_equal_prompts_are_told_with_both_lines(
     done = cli("prompts", "add", path, "--skip-duplicates", "--store", store.root)
     assert done.code == 0 and f"  kept the first: {told}\n" in done.out
     assert only(store, "answer, answer_type") == ("2", "text")
+    jsonl(path, {"question": "q", "answer": "9" * 5000})
+    done = cli("prompts", "add", path, "--store", store.root)
+    assert "is stored already, in another form" in done.err and len(done.err) < 1000
 
 
 def test_system_replaces_the_first_and_refuses_another(store: Store) -> None:
