@@ -225,9 +225,9 @@ def _carry_out(experiment: Experiment, store: Store, tasks: list[Task], quiet: b
         finally:
             engines.close()
             pools.close()
-        for task in tasks:
-            if task.stage.kind == "eval":
-                results.run_eval(work, task)
+        evals = [task for task in tasks if task.stage.kind == "eval"]
+        reports = {task.name: results.run_eval(work, task) for task in evals}
+    results.print_over_seeds(work, reports)
     results.print_costs(work, tasks)
 
 

@@ -21,14 +21,14 @@ from s2d_store.messages import from_stored, text_of
 from s2d_store.store import Store
 from s2d_store.tables import manifest
 from s2d_store.version import __version__
-from viewer import claims, spending
+from viewer import claims, seeds, spending
 from viewer.environment import FOLDER, environment
 from viewer.pages import audits, books, experiment
 from viewer.params import Params
 from viewer.report_stamp import stamp
 from viewer.snapshots import Record, Snapshots, View
 
-OWN = ("report_runs", "report_rollouts", "dataset_list", "eval_pairs")
+OWN = ("report_runs", "report_rollouts", "dataset_list", "eval_pairs", seeds.QUERY)
 QUERIES = (*experiment.QUERIES, *OWN)
 TEMPLATES = {"html": "report.html", "md": "report.md", "latex": "report.tex"}
 LIMIT_S = 600.0
@@ -100,6 +100,7 @@ def collect(
             if box["rounds"]
         },
         "pairs": pairs,
+        "seed_pairs": seeds.compared(view, page["scores"], _shape(view)) if pairs else [],
         "costs": _costs(view, page["scores"]),
         "books": money,
         "audits": checks,
@@ -148,11 +149,14 @@ def _pairs(view: View, page: Mapping[str, Any]) -> list[Record]:
 
 
 def _asked_pairs(view: View, **values: str) -> list[Record]:
-    shape = view.asked("eval_shape")
-    if not shape:
-        return []
-    shared = {"n": str(shape[0]["n"]), "verifier": shape[0]["verifier"]}
-    return view.asked("eval_pairs", **shared, **values)
+    shape = _shape(view)
+    return view.asked("eval_pairs", **shape, **values) if shape else []
+
+
+def _shape(view: View) -> dict[str, str]:
+    """Rollouts per prompt and verifier of the evaluations; empty where there are none."""
+    found = view.asked("eval_shape")
+    return {"n": str(found[0]["n"]), "verifier": found[0]["verifier"]} if found else {}
 
 
 def _costs(view: View, scores: Sequence[Record]) -> list[Record]:

@@ -111,6 +111,56 @@ def report(store: Store, config: EvalConfig) -> Report:
     return _report(store, config, _plan(store, config, register=False))
 
 
+def across_seeds(
+    store: Store,
+    reports: Sequence[Report],
+    members: Sequence[methods.Members],
+    prompt_ids: Sequence[str],
+    baseline: str = "",
+) -> Report:
+    """Methods compared over training seeds, from a report of each seed on the same prompts.
+
+    Args:
+        store: the store that holds the evaluations.
+        reports: one per seed, with the same settings but the sampling seed.
+        members: the methods' policies, each in one of the reports.
+        prompt_ids: the prompts of all reports.
+        baseline: the method to compare the others with; empty: every pair.
+
+    Raises:
+        QueryError: the store cannot be read.
+    """
+    scores = {score.policy: score for report in reports for score in report.scores}
+    mine = [scores[name] for method in members for name in method.policies.values()]
+    given = {
+        "n": str(reports[0].n),
+        "eval_runs": ",".join(score.run_id for score in mine),
+        "prompts": ",".join(prompt_ids),
+        "verifier": reports[0].verifier,
+        "baseline": baseline,
+    }
+    made = replace(reports[0], scores=tuple(mine), pairs=())
+    return _over_seeds(made, checks.connect(store), members, scores, given)
+
+
+def _over_seeds(
+    made: Report,
+    con: duckdb.DuckDBPyConnection,
+    members: Sequence[methods.Members],
+    scores: Mapping[str, Score],
+    given: Mapping[str, str],
+) -> Report:
+    """A report with the methods' figures and comparisons."""
+    seeds = dict.fromkeys(seed for method in members for seed in method.policies)
+    names = ",".join(method.name for method in members)
+    asked = {**given, "methods": names, "seeds": ",".join(seeds)}
+    return replace(
+        made,
+        methods=tuple(methods.over_seeds(method, scores) for method in members),
+        method_pairs=_compared(MethodPair, con, "eval_seeds", asked),
+    )
+
+
 def _with_rule(config: EvalConfig) -> EvalConfig:
     """The config whose verifier says where the answer stands."""
     verifier = with_answer_from(config.settings.verifier, config.answer_from)
@@ -248,14 +298,7 @@ def _report(store: Store, config: EvalConfig, plan: _Plan) -> Report:
     made = Report(n, plan.verifier, config.margin, unreadable, tuple(scores.values()))
     given["margin"] = str(config.margin) if config.margin else ""
     if plan.methods:
-        names = ",".join(method.name for method in plan.methods)
-        seeds = dict.fromkeys(seed for method in plan.methods for seed in method.policies)
-        given |= {"methods": names, "baseline": plan.baseline, "seeds": ",".join(seeds)}
-        return replace(
-            made,
-            methods=tuple(methods.over_seeds(method, scores) for method in plan.methods),
-            method_pairs=_compared(MethodPair, con, "eval_seeds", given),
-        )
+        return _over_seeds(made, con, plan.methods, scores, given | {"baseline": plan.baseline})
     if len(scores) < 2:
         return made
     given["baseline"] = plan.runs[plan.baseline].run_id if plan.baseline else ""

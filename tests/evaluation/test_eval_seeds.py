@@ -11,12 +11,15 @@ import pytest
 
 from s2d_store.errors import QueryError
 from s2d_store.evaluation import checks
+from s2d_store.evaluation.evaluate import EvalConfig, across_seeds, report
+from s2d_store.evaluation.methods import Members
 from s2d_store.policies.registry import Registered
 from s2d_store.rollouts.generate_config import GenerateConfig, run_of
 from s2d_store.statistics import paired_test, t_interval
 from s2d_store.store import Store
 from tests.conftest import Cli
 from tests.support import audit_rows as rows
+from viewer import report as viewed
 
 PROMPTS = 40
 ACCURACY = {"bridge": (0.62, 0.66, 0.7, 0.59), "cold": (0.5, 0.58, 0.6, 0.45)}
@@ -117,6 +120,29 @@ def test_a_policy_with_several_eval_runs_needs_a_choice(store: Store) -> None:
         seeds(store, methods=METHODS)
     runs = ",".join(run_of_settings(f"{m}.s{s}") for m in ACCURACY for s in range(4))
     assert len(seeds(store, methods=METHODS, eval_runs=runs)) == 1
+
+
+def test_reports_of_single_seeds_are_compared(store: Store) -> None:
+    """As `s2d run` does: every seed is sampled with a seed of its own, so that runs differ."""
+    fill(store)
+    reports = []
+    for seed in range(4):
+        policies = tuple(f"{method}.s{seed}" for method in ACCURACY)
+        settings = GenerateConfig(
+            policy="", role="student", purpose="eval", n=1, verifier="math-verify"
+        )
+        reports.append(report(store, EvalConfig(policies, settings, k=(1,))))
+    members = [
+        Members(f"{method}.s{{seed}}", {str(s): f"{method}.s{s}" for s in range(4)})
+        for method in ACCURACY
+    ]
+    prompts = rows.prompt_ids(store, run_of_settings("cold.s0"))
+    found = across_seeds(store, reports, members, prompts, "cold.s{seed}")
+    (pair,), of = found.method_pairs, accuracies(store)
+    assert (pair.method, pair.seeds) == ("bridge.s{seed}", 4) and not found.pairs
+    assert pair.difference == pytest.approx((of["bridge"] - of["cold"]).mean(), abs=6e-5)
+    page = viewed.write(viewed.opened(store), "md")
+    assert "| cold.s{seed} | bridge.s{seed} | 4 | -0.11" in page.replace("\\", "")
 
 
 def test_the_command_compares_methods(store: Store, cli: Cli) -> None:
