@@ -30,7 +30,8 @@ Row = dict[str, Any]
 _TABLES = ("policies", "prompts", "rollouts", "rewards", "topk")
 _SETTINGS = ("temperature", "top_p", "top_k", "max_tokens")
 _INT32, _INT64 = 1 << 31, 1 << 63
-_TEXTS = ("response_text", "episode_id", "agent", "endpoint", "engine", "engine_version")
+_NAMES = ("episode_id", "agent", "endpoint", "engine", "engine_version")
+_TEXTS = ("response_text", *_NAMES)
 # The largest that a column holds; None: any number.
 _NUMBERS = {"temperature": None, "top_p": None, "top_k": _INT32, "max_tokens": _INT32}
 _NUMBERS |= {"seed": _INT64, "sample_index": _INT32}
@@ -38,6 +39,7 @@ _NUMBERS |= {"seed": _INT64, "sample_index": _INT32}
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 # Names and groups that are looked up again before they are made anew.
 _CACHED = 65_536
+_IN_KEYS = (str, int, type(None))
 _MASKED = ("response_logprobs", "sampler_logprobs")
 
 
@@ -157,12 +159,17 @@ class Rows:
         return hashlib.blake2b(whole.encode(), digest_size=ids.ID_BYTES).hexdigest()
 
     def _group(self, record: Record, base: str) -> str:
-        told = _json(record.group)
-        if told not in self._groups:
+        told = record.group
+        # A tuple of these is a key like its JSON; 1 and True would be one key.
+        plain = type(told) is tuple and all(type(part) in _IN_KEYS for part in told)
+        key = told if plain else _json(told)
+        known = self._groups.get(key)
+        if known is None:
             if len(self._groups) > _CACHED:
                 self._groups.clear()
-            self._groups[told] = ids.content_id("group", self.importer.name, base, told)
-        return self._groups[told]
+            known = ids.content_id("group", self.importer.name, base, _json(told))
+            self._groups[key] = known
+        return known
 
     def _columns(
         self,
@@ -195,8 +202,9 @@ class Rows:
         for name in _SETTINGS:
             told = getattr(sampling, name)
             row[name] = getattr(self.config, name) if told is None else told
-        for name in ("episode_id", "agent", "endpoint", "engine", "engine_version"):
-            row[name] = getattr(record, name)
+        for name in _NAMES:
+            if (told := getattr(record, name)) is not None:
+                row[name] = told
         if record.spans:
             row["policy_spans"] = self._spans(record)
         if record.parent is not None:
@@ -382,12 +390,10 @@ def _check_types(row: Row) -> None:
         InputError: names the column and the value.
     """
     for name in _TEXTS:
-        value = row.get(name)
-        if value is not None and not isinstance(value, str):
+        if (value := row.get(name)) is not None and not isinstance(value, str):
             raise InputError(f"{name} is {value!r:.60}, which is no text")
     for name, most in _NUMBERS.items():
-        value = row.get(name)
-        if value is None:
+        if (value := row.get(name)) is None:
             continue
         whole = most is not None
         if not isinstance(value, int if whole else int | float):
@@ -411,6 +417,8 @@ def _json(value: Any) -> str:
     """JSON text; numbers that it does not have (NaN, Infinity) as their names."""
     if value is None:
         return "null"
+    if value == {}:
+        return "{}"
     try:
         return _ENCODE(value)
     except (TypeError, ValueError):
