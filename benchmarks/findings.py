@@ -53,6 +53,27 @@ def reading(report: Report) -> Iterator[Row]:
     yield more("an update's rows as arrays, tokens/s", peer, speeds["updates"], speeds["stream"])
 
 
+def update_sizes(report: Report) -> Iterator[Row]:
+    """Of update_sizes."""
+    for size in report["sizes"]:
+        update = f"an update of {size['rows']:,} rows of {size['mean_tokens']:,} tokens"
+        what = f"tokens per CPU second, {update}"
+        yield Row(what, "bare pyarrow", size["packed"], size["bare"], size["of_bare"])
+
+
+def update_sizes_notes(report: Report) -> Iterator[str]:
+    """Of update_sizes."""
+    found = [
+        f"{size['rows']:,} x {size['mean_tokens']:,}: {size['peak_mib'] - size['before_mib']:,.0f} "
+        f"MiB and {size['first_wall_s']:.2f} s ({size['first_cpu_s']:.2f} of CPU)"
+        for size in report["sizes"]
+    ]
+    yield (
+        "What reading adds to a process's peak memory, and seconds to the first batch: "
+        f"{'; '.join(found)}."
+    )
+
+
 def sizes(report: Report) -> Iterator[Row]:
     """Of topk_size."""
     peers = {

@@ -63,6 +63,15 @@ SUITE = (
         findings.reading,
     ),
     Benchmark(
+        "update_sizes",
+        "Reading one update with a teacher's top 64 into packed micro-batches of 16,384 tokens, "
+        "by the update's size.",
+        ("benchmarks.update_sizes --sizes 8x8192 64x8192 512x256 --repeats 3 --json {json}",),
+        180,
+        findings.update_sizes,
+        findings.update_sizes_notes,
+    ),
+    Benchmark(
         "fused_loss",
         "Forward KL on a teacher's top 64, forward and backward: 1,024 tokens, a vocabulary of "
         "49,152 and hidden states of 576, as SmolLM2-135M has. The saving grows with the "

@@ -44,7 +44,7 @@ def row_groups(
     yield from (chosen[group] for group in _packed(lengths[chosen], max_tokens))
 
 
-def first_fit_decreasing(lengths: Int64, max_tokens: int) -> list[list[int]]:
+def first_fit_decreasing(lengths: Int64, max_tokens: int, begun: int = 0) -> list[list[int]]:
     """Pack sequences into as few micro-batches as first-fit-decreasing finds.
 
     Longest first, each into the first micro-batch with room: at most 11/9 of the fewest possible
@@ -53,13 +53,15 @@ def first_fit_decreasing(lengths: Int64, max_tokens: int) -> list[list[int]]:
     Args:
         lengths: int64 (n,).
         max_tokens: slots of a micro-batch; a longer sequence has one of its own.
+        begun: the first so many sequences are one micro-batch already, which others may fill.
 
     Returns:
         Indices of each micro-batch, in the order in which their first rows come.
     """
     room = np.empty(len(lengths), np.int64)
-    groups: list[list[int]] = []
-    for index in np.argsort(-lengths, kind="stable").tolist():
+    groups = [list(range(begun))] if begun else []
+    room[: len(groups)] = max_tokens - lengths[:begun].sum()
+    for index in (np.argsort(-lengths[begun:], kind="stable") + begun).tolist():
         length = int(lengths[index])
         fits = room[: len(groups)] >= length
         at = int(fits.argmax()) if fits.any() else len(groups)
@@ -73,7 +75,7 @@ def first_fit_decreasing(lengths: Int64, max_tokens: int) -> list[list[int]]:
 
 def _packed(lengths: Int64, max_tokens: int) -> Iterator[Int64]:
     """Pack sequences window by window, in their order; the emptiest micro-batch of a window is
-    packed anew with the next.
+    filled by the next.
     """
     if not len(lengths):
         return
@@ -85,8 +87,8 @@ def _packed(lengths: Int64, max_tokens: int) -> Iterator[Int64]:
         most = read + n * max_tokens - int(lengths[waiting].sum())
         stop = max(start + 1, int(np.searchsorted(ends, most, side="right")))
         rows, start = np.concatenate([waiting, np.arange(start, stop)]), stop
-        groups = [rows[group] for group in first_fit_decreasing(lengths[rows], max_tokens)]
-        waiting = np.empty(0, np.int64)
+        packed = first_fit_decreasing(lengths[rows], max_tokens, len(waiting))
+        groups, waiting = [rows[group] for group in packed], np.empty(0, np.int64)
         if start < len(lengths) and len(groups) > 1:
             # Of several alike the last, whose rows lie nearest to the next window's.
             emptiest = min(range(len(groups)), key=lambda i: (lengths[groups[i]].sum(), -i))

@@ -61,6 +61,19 @@ def test_a_micro_batch_reaches_over_no_more_rows_than_a_window_has() -> None:
     assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
 
 
+def test_short_rows_stay_near_each_other_in_a_large_update() -> None:
+    """Rows of one row group are then read together, and none waits to the end of the update."""
+    lengths = RNG.integers(50, 450, 4000)
+    groups = list(row_groups(lengths, 8192, "packed"))
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    assert lengths.sum() / (8192 * len(groups)) > 0.97
+    assert max(int(group[-1] - group[0]) for group in groups) < 400
+
+
+def test_a_begun_micro_batch_is_filled_first() -> None:
+    assert first_fit_decreasing(np.array([2, 3, 6, 5]), 10, begun=2) == [[0, 1, 3], [2]]
+
+
 def test_chosen_rows_are_packed_alone() -> None:
     groups = list(row_groups(np.array([9, 5, 3, 7, 5]), 10, "packed", [1, 2, 3, 4]))
     assert [group.tolist() for group in groups] == [[1, 4], [2, 3]]
