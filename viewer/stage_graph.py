@@ -11,6 +11,8 @@ from viewer.charts import Interval, svg
 from viewer.text import one_line, shown
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 196, 118, 62, 20, 8
+# In the first line of a box: its title, and its kind where there is room.
+_MOST_LETTERS = 24
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ def _edge(edge: Edge, at: Mapping[str, tuple[float, float]]) -> str:
 
 
 def _box(box: Box, x: float, y: float) -> str:
+    title, kind = one_line(box.title, _MOST_LETTERS), one_line(box.kind, 10)
+    if len(title) + len(kind) > _MOST_LETTERS:
+        kind = ""
     inner = [
         f'<rect class="box" x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="9"/>',
-        f'<text class="title" x="{x + 12}" y="{y + 22}">{escape(one_line(box.title, 20))}</text>',
-        f'<text class="kind end" x="{x + WIDTH - 12}" y="{y + 22}">'
-        f"{escape(one_line(box.kind, 10))}</text>",
+        f'<text class="title" x="{x + 12}" y="{y + 22}">{escape(title)}</text>',
+        f'<text class="kind end" x="{x + WIDTH - 12}" y="{y + 22}">{escape(kind)}</text>',
     ]
     if box.score is not None:
         inner += _score(box.score, x + 12, y + 40)

@@ -2,6 +2,7 @@
 -- grain: one row per stage, in the order in which they began
 -- params: none
 -- columns: recipe, stage, kind, rounds, started_at, entered_at, seconds, running, planned_updates
+-- rounds: those that another recipe took over as they were count once.
 -- seconds: of the rounds that ended; where a stage has no rounds, of its runs. planned_updates: of
 -- the whole stage, where its trainer was told; null where not.
 SELECT
@@ -12,7 +13,8 @@ SELECT
         string_agg(DISTINCT kind, ', ' ORDER BY kind)
     ) AS kind,
     CASE
-        WHEN bool_or(kind = 'round') THEN count(*) FILTER (kind = 'round')
+        WHEN bool_or(kind = 'round')
+            THEN count(DISTINCT coalesce(config ->> '$.asked.same_as', run_id)) FILTER (kind = 'round')
         ELSE count(*) FILTER (kind = 'train')
     END AS rounds,
     min(started_at) AS started_at,

@@ -60,7 +60,7 @@ def notes(report: Report) -> Iterator[str]:
 
 
 def _scores(report: Report, raw: bool) -> Table:
-    """A row per measure and policy, or method."""
+    """A row per measure and policy, or method; of n = 1, measures that are the same share it."""
     sides: list[tuple[tuple[Any, ...], tuple[Figure, ...]]]
     if report.methods:
         head, note = ["measure", "method", "seeds"], _OVER_SEEDS
@@ -69,10 +69,14 @@ def _scores(report: Report, raw: bool) -> Table:
         head, note = ["measure", "policy", "prompts", "rollouts"], _OVER_PROMPTS
         sides = [((s.policy, s.prompts, s.rollouts), s.figures) for s in report.scores]
     by_measure = zip(*([(name, f) for f in figures] for name, figures in sides), strict=True)
+    merged: dict[tuple[str, tuple[tuple[Any, ...], ...]], list[str]] = {}
+    for line in by_measure:
+        measure = line[0][1].measure
+        shown = tuple((*name, *_cells(figure, raw)) for name, figure in line)
+        is_alone = raw or report.n > 1 or "@" not in measure
+        merged.setdefault((measure if is_alone else "", shown), []).append(measure)
     rows = [
-        (figure.measure, *name, *_cells(figure, raw))
-        for line in by_measure
-        for name, figure in line
+        (" = ".join(measures), *cells) for (_, shown), measures in merged.items() for cells in shown
     ]
     return [*head, "mean", *_error_columns(raw)], rows, [note]
 

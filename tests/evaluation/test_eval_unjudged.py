@@ -54,3 +54,14 @@ def test_the_report_says_how_many(capsys: pytest.CaptureFixture[str]) -> None:
         Report(4, "math-verify", 0.0, (), (dataclasses.replace(score, unjudged=0),)), "table"
     )
     assert "not judged" not in capsys.readouterr().out
+
+
+def test_of_one_rollout_a_prompt_the_same_figure_is_printed_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("avg@1", "pass@1", "maj@1", "truncated")
+    figures = tuple(Figure(name, 0.0, 0.0, 0.0, 0.1) for name in names)
+    score = Score("p", "run", 5, 5, 0, 0, 0, figures)
+    print_report(Report(1, "math-verify", 0.0, (), (score,)), "table")
+    measures = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:3]]
+    assert measures == ["avg@1 = pass@1 = maj@1", "truncated"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import queries
 from s2d_store.config_identity import INVOCATION
 from s2d_store.store import Store
 from tests.conftest import Cli
@@ -78,6 +79,8 @@ def test_two_recipes_share_a_store_and_the_stages_that_are_the_same(
         again = cli("run", third, "--stage", "bridge")
         assert again.code == 0 and "opd from" not in again.err, again.err
     assert "third" not in " ".join(policies(store))
+    rounds = store.sql(queries.view("stages")).select("stage, rounds").fetchall()
+    assert dict(rounds) == {"warmup": 1, "bridge": 4}, "what is taken over is counted once"
     assert beside(store, "third.bridge.r001")["policy"] == "tiny.bridge.r001"
     assert store.sql("SELECT count(*) FROM rollouts").fetchall()[0][0] == sampled
 

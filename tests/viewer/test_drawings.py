@@ -72,6 +72,11 @@ def test_stages_stand_right_of_what_they_came_from_even_in_a_circle() -> None:
     assert column["b"] < column["c"] and set(column) == set("abc")
 
 
+def test_a_long_name_of_a_stage_takes_the_place_of_its_kind() -> None:
+    boxes = [stage_graph.Box(name, name, "opd", []) for name in ("bridge", "a" * 23)]
+    assert stage_graph.draw(boxes, [], "stages").count(">opd</text>") == 1
+
+
 @given(st.text())
 def test_no_text_becomes_markup(words: str) -> None:
     html = latex.rendered(words)
