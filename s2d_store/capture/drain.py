@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -177,28 +176,29 @@ def drain(store: Store, folder: Path) -> Drained:
     return storer.done
 
 
-def follow(root: str, folder: str, stop: Event) -> None:
-    """Store what comes into a spool until `stop` is set, or the process that asked for it is gone.
+def follow(root: str, folder: str, ended: Connection) -> None:
+    """Store what comes into a spool until the other end of a pipe is closed, as by a process that
+    is gone.
 
     The body of a process of its own, so that storing never holds up a request. What goes wrong is
     said once, and tried again: this is the boundary at which an error becomes a line.
     """
-    parent, told, last = os.getppid(), "", False
+    told, last = "", False
     while not last:
         try:
             with Storer(Store.open(root), Path(folder)) as storer:
                 while not last:
                     # Asked before the last turn, which then sees whatever came before the end.
-                    last = stop.is_set() or os.getppid() != parent
+                    last = ended.poll()
                     storer.drain()
                     told = ""
                     if not last:
-                        stop.wait(PAUSE_S)
+                        ended.poll(PAUSE_S)
         except (S2DError, OSError) as error:
             if str(error) != told:
                 told = str(error)
                 text = f"s2d capture: not stored yet, kept in {folder}: {told}"
                 print(text, file=sys.stderr, flush=True)
-            last = last or stop.is_set() or os.getppid() != parent
+            last = last or ended.poll()
             if not last:
                 time.sleep(PAUSE_S)

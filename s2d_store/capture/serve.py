@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -21,6 +19,7 @@ from s2d_store.capture.places import spool_folder
 from s2d_store.capture.proxy import Proxy
 from s2d_store.capture.settings import CaptureConfig, Stored
 from s2d_store.capture.spool import Spool
+from s2d_store.capture.storing import storing
 from s2d_store.errors import InputError
 from s2d_store.ids import check_name
 from s2d_store.redact import redact
@@ -94,7 +93,7 @@ def serve(
     say(f"http://127.0.0.1:{port}/v1 -> {upstream} ({_about(server, config)}); Ctrl-C ends it")
     say(f"run {config.run or config.default_run()} in {store.root}, spool {folder}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _storing(store, folder), _spool(folder) as spool, suppress(KeyboardInterrupt):
+    with storing(store, folder), _spool(folder) as spool, suppress(KeyboardInterrupt):
         asyncio.run(_serve(upstream, config, server, spool, listening))
     lost = f", {spool.dropped} passed without being kept" if spool.dropped else ""
     say(f"{spool.taken} requests kept{lost}")
@@ -146,25 +145,3 @@ def _spool(folder: Path) -> Iterator[Spool]:
         yield spool
     finally:
         spool.close()
-
-
-@contextmanager
-def _storing(store: Store, folder: Path) -> Iterator[None]:
-    """A process that stores what comes into the spool; at the end it stores the rest."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    process = context.Process(
-        target=_follow, args=(str(store.root), str(folder), stop), name="s2d-capture-store"
-    )
-    process.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        process.join()
-
-
-def _follow(root: str, folder: str, stop: Event) -> None:
-    """The storing process: Ctrl-C in a terminal reaches it, and is for the proxy to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    drain.follow(root, folder, stop)

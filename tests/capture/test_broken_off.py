@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -66,7 +67,21 @@ def test_a_client_that_leaves(capturing: Start) -> None:
     assert (row["finish_reason"], row["response_token_ids"]) == ("aborted", IDS[:1])
 
 
-def _until(true: Callable[[], bool]) -> None:
+def _storers(pid: int) -> set[int]:
+    """The processes of a command that store, and have not ended."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+            words = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z" and b"spawn_main" in words:
+            found.add(int(path.name))
+    return found
+
+
+def _until(true: Callable[[], object]) -> None:
     end = time.monotonic() + 20
     while not true():
         assert time.monotonic() < end
@@ -85,11 +100,18 @@ def test_the_command_stores_what_came_when_it_is_interrupted(tmp_path: Path) -> 
             assert "vllm 0.32.0, logprobs raw" in told
             url = told.split()[0].removesuffix("/v1")
             assert httpx.post(f"{url}{CHAT}", json=ASKED, timeout=20).status_code == 200
+            _until(lambda: len(_storers(process.pid)) == 1)
+            (killed,) = _storers(process.pid)
+            os.kill(killed, signal.SIGKILL)
+            asked = ASKED | {"seed": 1}
+            assert httpx.post(f"{url}{CHAT}", json=asked, timeout=20).status_code == 200
+            # Another one is started, and whatever either had begun is stored once.
+            _until(lambda: _storers(process.pid) - {killed})
             process.send_signal(signal.SIGINT)
-            assert "1 requests kept" in process.stdout.read()
+            assert "2 requests kept" in process.stdout.read()
         assert process.returncode == 0
     rows = store.sql("SELECT run_id, engine_version, len(response_token_ids) FROM raw.rollouts")
-    assert rows.fetchall() == [("r", "0.32.0", 3)]
+    assert rows.fetchall() == [("r", "0.32.0", 3)] * 2
     assert not list((tmp_path / "store.spool").iterdir())
 
 
