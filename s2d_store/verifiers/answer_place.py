@@ -77,7 +77,8 @@ _REJECTED = re.compile(
 )
 _BOUND = re.compile(
     r"(?:it(?:'s| is)\s|they are\s|about\s)?(?:at least|at most|more than|less than|fewer than|"
-    r"greater than)\s[^\n]*+|[^\n]*?\d\sor\s(?:more|less|fewer|greater)\b[^\n]*+",
+    r"greater than)\s[^\n]*+|[^\n]*?\d\sor\s(?:more|less|fewer|greater)\b[^\n]*+"
+    r"|\$?(?:[<>\u2264\u2265]=?|\\[lg](?:eq?|t)(?![a-zA-Z]))\s*+\d[^\n>]*+",
     re.I,
 )
 _NUMBER_AFTER = re.compile(r"\d")

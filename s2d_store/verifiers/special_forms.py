@@ -57,12 +57,22 @@ def same_special(left: Special, right: Special) -> bool | None:
     """Whether two special forms are the same; None when their kinds differ."""
     if left.kind != right.kind:
         return None
+    if left.kind == "time":
+        left, right = _by_half(left, right), _by_half(right, left)
     if left.kind in ("time", "date"):
         # A part that only one of them states is not held against the other.
         return len(left.value) == len(right.value) and all(
             a is None or b is None or a == b for a, b in zip(left.value, right.value, strict=True)
         )
     return left.value == right.value
+
+
+def _by_half(time: Special, other: Special) -> Special:
+    """`17:15` as `5:15 p.m.` beside a time with a.m. or p.m., which no ratio has."""
+    hour, *rest, half = time.value
+    if isinstance(hour, int) and 12 < hour < 24 and half is None and other.value[-1]:
+        return Special("time", (hour - 12, *rest, "p"))
+    return time
 
 
 def _base(text: str) -> Special | None:
