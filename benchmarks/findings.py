@@ -157,6 +157,21 @@ def verifying(report: Report) -> Iterator[Row]:
         yield Row(what, peer, ours, theirs, better)
 
 
+def looking_up(report: Report) -> Iterator[Row]:
+    """Of look_up."""
+    many, one = report["many"], report["one"]
+    files = f"of {report['files']:,} files"
+    what = f"CPU ms of one rollout by its id in SQL, {files}"
+    yield less(what, "every file opened", many["sql"], many["sql, all files"])
+    yield less(what, "a store of one file", many["sql"], one["sql"])
+    yield less(
+        f"CPU ms of `Store.rollout`, {files}",
+        "a store of one file",
+        many["rollout"],
+        one["rollout"],
+    )
+
+
 def starting(report: Report) -> Iterator[Row]:
     """Of startup."""
     seconds = report["seconds"]

@@ -26,8 +26,9 @@ import duckdb
 import pyarrow.parquet as pq
 
 import queries
-from s2d_store.audits import audit, catalog
+from s2d_store.audits import audit, catalog, topk_consistency
 from s2d_store.datasets import build as building
+from s2d_store.encoding import topk_codec
 from s2d_store.sql import connection, parameters
 from s2d_store.store import Store
 from s2d_store.tables import parquet_writer
@@ -104,7 +105,23 @@ def time_audits(store: Store, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         for result in audit(store, [name for name in catalog() if name not in OF_DATASETS]):
             times.setdefault(f"audit {result.name}", []).append(result.seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
+    found = {name: statistics.median(values) for name, values in times.items()}
+    bare = median_seconds(lambda: read_topk_columns(store), repeats)
+    return found | {"bare read of topk_consistency's columns": bare}
+
+
+def read_topk_columns(store: Store) -> None:
+    """What topk_consistency reads, by pyarrow alone, undecoded."""
+    files = store.snapshot().files
+    for path in files["topk"]:
+        with pq.ParquetFile(path) as file:
+            columns = topk_codec.stored_columns(topk_consistency.COLUMNS, file.schema_arrow.names)
+            for group in range(file.num_row_groups):
+                file.read_row_group(group, columns=columns)
+    for path in files["rollouts"]:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group, columns=["rollout_id", "response_token_ids"])
 
 
 def time_builds(store: Store, repeats: int) -> dict[str, float]:

@@ -139,6 +139,13 @@ SUITE = (
         findings.starting_notes,
     ),
     Benchmark(
+        "look_up",
+        "One rollout among the rollouts of 300 uncompacted files.",
+        ("benchmarks.look_up --files 300 --json {json}",),
+        120,
+        findings.looking_up,
+    ),
+    Benchmark(
         "scale",
         "Stores of 50, 100 and 200 thousand rollouts; the picture shows some queries and audits.",
         (

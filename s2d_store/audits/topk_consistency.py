@@ -53,7 +53,7 @@ CONSISTENCY = Query(
 )
 TEXT = queries.internal("chosen_rollouts")
 _KIND = ["k", "support"]  # of rows that are checked at once
-_COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
+COLUMNS = ["rollout_id", "support", "k", "token_ids", "logprobs", "sampled_logprobs"]
 # Of these a row has one, with an entry for each token.
 _PER_TOKEN = ("sampled_logprobs.", "sampled_steps.")
 _SCORER = re.compile(r"scorer_policy_id=([^/]+)/")
@@ -137,7 +137,7 @@ def _tables(
     file: str, chosen: pa.Array | None, ranks: RankTables
 ) -> Generator[pa.Table, None, None]:
     with pq.ParquetFile(parquet_source(file)) as parquet:
-        columns = topk_codec.stored_columns(_COLUMNS, parquet.schema_arrow.names)
+        columns = topk_codec.stored_columns(COLUMNS, parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
             table = topk_codec.decode(parquet.read_row_group(group, columns=columns), ranks)
             if chosen is not None:
