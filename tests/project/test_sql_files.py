@@ -23,7 +23,7 @@ COMPOSED = {
     "s2d_store/maintenance/repair_advice.py": (1, "a table and its columns"),
     "s2d_store/rollouts/grade.py": (1, "the condition of --where"),
     "s2d_store/rollouts/scored.py": (1, "the condition of --where"),
-    "s2d_store/sql/connection.py": (1, "columns, and the paths of files"),
+    "s2d_store/sql/connection.py": (2, "columns, the paths of files, and names of views"),
     "viewer/selection.py": (1, "a page's condition, in a view"),
 }
 
