@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 
 from s2d_store.capture import drain
+from s2d_store.capture.connections import Spread
 from s2d_store.capture.exchange import Server
 from s2d_store.capture.places import spool_folder
 from s2d_store.capture.proxy import Proxy
@@ -28,7 +29,6 @@ from s2d_store.store import Store
 _PROBE_S = 3.0
 # A server may think for long before its first token.
 _TIMEOUT = httpx.Timeout(None, connect=30.0)
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=1024)
 
 
 def check(config: CaptureConfig) -> str:
@@ -116,7 +116,8 @@ async def _serve(
     listening: socket.socket,
 ) -> None:
     # No proxies and no .netrc of the environment: the client's own headers, and no others.
-    async with httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False) as client:
+    client = httpx.AsyncClient(timeout=_TIMEOUT, transport=Spread(), trust_env=False)
+    async with client:
         app = Proxy(
             client,
             upstream,

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
+from s2d_store.capture.connections import Spread
 from s2d_store.capture.drain import Drained, drain
 from s2d_store.capture.exchange import Server
 from s2d_store.capture.proxy import Proxy
@@ -112,7 +113,7 @@ def capturing(tmp_path: Path) -> Iterator[Callable[..., Captured]]:
             proxies: list[Proxy] = []
 
             def make(opened: AsyncExitStack) -> Proxy:
-                client = httpx.AsyncClient(timeout=20, trust_env=False)
+                client = httpx.AsyncClient(timeout=20, transport=Spread(), trust_env=False)
                 opened.push_async_callback(client.aclose)
                 server = Server(server_url, owner)
                 proxy = Proxy(
