@@ -49,7 +49,7 @@ test-trainers: .venv-trainers/.installed ## set up TRL and verl, then test expor
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR) .venv-trainers/bin/python -m pytest -n $(JOBS) -m trainers -o filterwarnings= $(ARGS)
 
 test-vllm: $(VENV)/.vllm ## set up, then run the tests that need real vLLM (on the CPU)
-	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) -m vllm $(ARGS)
+	$(VLLM_ENV) $(VLLM_BESIDE) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m vllm $(ARGS)
 
 chaos: $(VENV)/.dev ## a storm of two minutes over one store (ARGS="--seconds 3600 --seed 7" for longer)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.chaos $(ARGS)
