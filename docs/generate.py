@@ -208,7 +208,7 @@ def cli_page() -> str:
         shown = "\n".join(f"    {line}" for line in example.splitlines())
         parts.append(f"## `{name}`\n\n{about}\n\n    {name} {usage}\n\nExample:\n\n{shown}\n")
         records = [param.get_help_record(context) for param in command.get_params(context)]
-        rows = [f"| `{flags}` | {_cell(text)} |" for flags, text in filter(None, records)]
+        rows = [f"| `{_cell(flags)}` | {_cell(text)} |" for flags, text in filter(None, records)]
         parts.append("| option | meaning |\n| --- | --- |\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
@@ -422,7 +422,7 @@ def _default(field: Field[Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def main() -> None:

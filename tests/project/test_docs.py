@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
 GUIDES = ("quickstart.md", "first-model.md", "own-sql.md", "slurm.md", "sharing.md")
 # Written by `make miniature`, whose run takes hours.
 MADE = {"miniature.svg", "../examples/miniature/results"}
+_CELL = re.compile(r"(?<!\\)\|")
 _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 
 
@@ -43,6 +44,16 @@ def _pages(nav: Any) -> Iterator[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     links = {link for link in _LINK.findall(page.read_text()) if "://" not in link} - MADE
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), ROOT / "README.md"], ids=lambda p: p.name)
+def test_rows_of_a_table_have_the_cells_of_its_head(page: Path) -> None:
+    width, broken = 0, []
+    for line in page.read_text().splitlines():
+        cells = len(_CELL.findall(line)) if line.startswith("| ") else 0
+        width = (width or cells) if cells else 0
+        broken += [line] if cells != width else []
+    assert broken == []
 
 
 def _commands(page: str) -> Iterator[str]:
