@@ -39,6 +39,11 @@ def _export(given: dict[str, Any]) -> None:
     print(f"{output}: {written.rows:,} rows of dataset {given['name']} as {given['format_']}")
     for reason, rows in written.dropped.items():
         print(f"  {rows:,} left out ({reason}): {REASONS.get(reason, reason)}")
+    if written.facts.get("wrong"):
+        print(
+            f"  {written.facts['wrong']:,} rows have a reward of 0 or less, and this format trains "
+            "on them as on the right ones: dataset query sft takes correct rollouts, trl-kto both"
+        )
     counted = written.facts.get("retokenised")
     if counted:
         changed = sum(counted.values()) - counted["same"]

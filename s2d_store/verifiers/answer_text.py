@@ -123,6 +123,11 @@ _CJK_SCALE = {
     **dict.fromkeys("\u4e07\u842c\ub9cc", "wan"),
     **dict.fromkeys("\u4ebf\u5104\uc5b5", "yi"),
 }
+# A number starts and ends where CJK words do, which have no spaces: `答案是72。`.
+_CJK_WORD = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_BESIDE_CJK = re.compile(
+    rf"(?<={_CJK_WORD})(?<!不是)(?<!不等于)(?=[-+.]?\d)|(?<=\d)(?={_CJK_WORD})"
+)
 _CJK_SCALED = re.compile(rf"(?<=\d)\s?([{''.join(_CJK_SCALE)}])")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 
@@ -156,6 +161,7 @@ def plain_characters(text: str, latex: bool = True) -> str:
     if text.isascii():
         return text
     text = _CJK_SCALED.sub(lambda found: f" {_CJK_SCALE[found[1]]} ", text)
+    text = _BESIDE_CJK.sub(" ", text)
     text = _VULGAR.sub(_fraction if latex else _plain_fraction, text)
     text = _RAISED_RUN.sub(lambda run: "^{" + "".join(map(_RAISED.get, run[0])) + "}", text)  # type: ignore[arg-type]
     text = _LOWERED_RUN.sub(lambda run: "_{" + "".join(map(_LOWERED.get, run[0])) + "}", text)  # type: ignore[arg-type]

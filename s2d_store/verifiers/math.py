@@ -30,7 +30,7 @@ from s2d_store.verifiers.exact_grader import as_sets, exact_grader, is_laborious
 from s2d_store.verifiers.gold import GoldAnswer, read_gold
 from s2d_store.verifiers.readings import Reading, read
 
-REVISION = "s2d6"
+REVISION = "s2d7"
 """Ours, on top of math-verify's version: raise it whenever a verdict can change."""
 MAX_EXTRACTED_CHARS = 1_000
 MAX_PARSED_CHARS = 2_000
@@ -55,7 +55,7 @@ class MathVerifier:
     Attributes:
         name: `math-verify`, and the place when it is not `auto`, e.g. `math-verify.box`: verdicts
             by another rule stand beside those of this one and never replace them.
-        version: math-verify's version, our revision and the place, e.g. `0.9.0+s2d6.box`.
+        version: math-verify's version, our revision and the place, e.g. `0.9.0+s2d7.box`.
     """
 
     def __init__(self, answer_from: AnswerFrom = "auto") -> None:

@@ -20,7 +20,7 @@ def test_registry_has_math_verify_without_metadata(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("s2d_store.verifiers.registry.entry_points", lambda group: ())
     assert available()["math-verify"] == "s2d_store.verifiers.math:MathVerifier"
     verifier = load_verifier("math-verify")
-    assert verifier.name == "math-verify" and verifier.version.endswith("+s2d6")
+    assert verifier.name == "math-verify" and verifier.version.endswith("+s2d7")
 
 
 def test_registry_unknown_names_say_what_there_is() -> None:

@@ -1,7 +1,11 @@
-"""Rewards of a dataset's rows, for formats that compare rollouts."""
+"""Rewards of a dataset's rows, for formats that compare rollouts or train on each alike."""
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2d_store.datasets.exports.base import Written
 from s2d_store.datasets.read import LockedDataset
 from s2d_store.errors import DatasetError
 
@@ -26,3 +30,15 @@ def require_rewards(dataset: LockedDataset, format_: str) -> None:
             f"{format_} compares rollouts by it, and no reward chose or weighed these",
             fix,
         )
+
+
+def count_wrong(dataset: LockedDataset, chosen: pa.Table, written: Written) -> None:
+    """Note how many of the chosen rows have a reward of 0 or less, where the rows have rewards.
+
+    Supervised training makes them as likely as the right ones: a GRPO dataset holds both.
+    """
+    if "reward" in dataset.columns:
+        rewards = dataset.light(["reward"]).column("reward").take(chosen.column("row"))
+        wrong = pc.sum(pc.less_equal(rewards, 0)).as_py()
+        if wrong:
+            written.facts["wrong"] = wrong

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s2d_store.datasets.exports.base import Exporter, Options, Written
 from s2d_store.datasets.exports.retokenised import Retokenised
+from s2d_store.datasets.exports.rewards import count_wrong
 from s2d_store.datasets.exports.sampled_with import SampledWith
 from s2d_store.datasets.exports.texts import as_json, prompt_completion, texts, usable
 from s2d_store.datasets.exports.tokens import order_settings
@@ -21,6 +22,7 @@ def write(store: Store, dataset: LockedDataset, draft: Path, options: Options) -
     written, sampled = Written(settings=order_settings(dataset)), SampledWith.of(store, dataset)
     sampled.check_one_form()
     chosen = usable(store, dataset, options, written)
+    count_wrong(dataset, chosen, written)
     counted = Retokenised.open(store, sampled, options)
     with draft.open("w", encoding="utf-8") as file:
         for text in texts(store, dataset, chosen):

@@ -15,6 +15,7 @@ import pyarrow as pa
 from s2d_store.datasets.exports.base import Exporter, Options, Written
 from s2d_store.datasets.exports.prompts import MESSAGES, write_parquet
 from s2d_store.datasets.exports.retokenised import Retokenised
+from s2d_store.datasets.exports.rewards import count_wrong
 from s2d_store.datasets.exports.sampled_with import SampledWith
 from s2d_store.datasets.exports.texts import texts, usable
 from s2d_store.datasets.read import LockedDataset
@@ -40,6 +41,7 @@ def write(store: Store, dataset: LockedDataset, draft: Path, options: Options) -
             "read the dataset as examples/verl does, which needs none",
         )
     chosen = usable(store, dataset, options, written)
+    count_wrong(dataset, chosen, written)
     counted = Retokenised.open(store, sampled, options)
     thinking = any(THINKING in sampled.kwargs(row["run_id"]) for row in sampled.runs)
     schema = SCHEMA.append(pa.field(THINKING, pa.bool_())) if thinking else SCHEMA

@@ -14,6 +14,7 @@ from s2d_store.datasets.exports.base import Exporter, Options, Written, options_
 from s2d_store.datasets.exports.run import export
 from s2d_store.datasets.exports.sidecar import beside
 from s2d_store.datasets.lock_file import read_lock
+from s2d_store.datasets.open import open_dataset
 from s2d_store.errors import DatasetError, InputError, NotFoundError, S2DError, StoreError
 from s2d_store.store import Store
 from tests.conftest import Cli
@@ -149,6 +150,11 @@ def test_the_command_tells_what_was_left_out(sampled: Store, cli: Cli, tmp_path:
     assert "7 of 7 rows become other tokens than were sampled" in done.out
     assert f"{path}.s2d.json" in done.out
     assert cli(*usual).out.startswith(f"{path}: 32 rows of dataset w as tokens")
+    assert "reward" not in done.out, "a warmup set holds what the teacher says, right or wrong"
+    rewards = open_dataset(sampled, "g").light(["reward"])["reward"].to_pylist()
+    wrong = sum(reward <= 0 for reward in rewards)
+    of_grpo = cli("dataset", "export", "g", *usual[3:], "-f", "trl-sft", "--truncated", "keep")
+    assert wrong and f"  {wrong} rows have a reward of 0 or less" in of_grpo.out
     refused = cli(*usual, "-f", "verl-rl", "--env-class", "x")
     assert refused.code == 1 and "--env-class says nothing to format verl-rl" in refused.err
 
