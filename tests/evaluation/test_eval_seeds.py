@@ -152,7 +152,9 @@ def test_the_command_compares_methods(store: Store, cli: Cli) -> None:
     assert done.code == 0, done.err
     lines = [line.split() for line in done.out.splitlines()]
     of = accuracies(store)
-    assert lines[1][:4] == ["avg@1", "cold.s{seed}", "4", f"{of['cold'].mean():.3f}"]
+    # Of one rollout per prompt, all measures are the same.
+    measures = ["avg@1", "=", "pass@1", "=", "maj@1"]
+    assert lines[1][:8] == [*measures, "cold.s{seed}", "4", f"{of['cold'].mean():.3f}"]
     assert "over training seeds" in done.out and "over prompts" not in done.out
     assert lines[-2][:4] == [
         "bridge.s{seed}",

@@ -27,7 +27,7 @@ REFUSED_CALLS = {
 MULTIPROCESSING = {
     Path("s2d_store/engines/vllm_process.py"),
     Path("s2d_store/engines/local_workers.py"),
-    Path("s2d_store/capture/serve.py"),
+    Path("s2d_store/capture/storing.py"),
     Path("s2d_store/capture/drain.py"),
     Path("benchmarks/workers.py"),
     Path("benchmarks/gpu/processes.py"),

@@ -105,8 +105,14 @@ def test_a_replay_without_spent_labels_is_refused_before_it_starts(cli: Cli, rec
 
 
 @pytest.mark.slow
-def test_controls_run_and_are_proved(cli: Cli, recipe: Write) -> None:
+def test_controls_run_and_are_proved(cli: Cli, recipe: Write, tmp_path: Path) -> None:
     file = recipe("a", *CHANGES)
+    # Rewards of a group must differ: a treatment whose first round moves nothing has no optimizer
+    # to go on with, which its controls have.
+    verifier = tmp_path / "my_verifiers.py"
+    by_length, by_text = "len(response) / 10", "sum(map(ord, response)) % 10 / 10"
+    assert by_length in verifier.read_text()
+    verifier.write_text(verifier.read_text().replace(by_length, by_text))
     planned = cli("run", file, "--plan").out
     lines = {line.split()[0]: line.split() for line in planned.splitlines() if line.strip()}
     assert lines["replay"][-3:-1] == ["4", "4"], "updates, labels"

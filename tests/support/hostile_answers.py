@@ -21,6 +21,8 @@ MONSTERS = {
     "roots": r"\boxed{" + r"\sqrt{" * 1500 + "2" + "}" * 1500 + "}",
     "sum": r"\boxed{\sum_{n=1}^{10^9} \frac{1}{n}}",
     "product": r"\boxed{\prod_{n=1}^{10^9} n}",
+    "binomial": r"\boxed{\binom{1000000}{500000} + x > 3}",
+    "integral": r"\boxed{\int_0^1 \sum_{k=1}^{10000} x^k \sin(k x) dx}",
     "memory": r"\boxed{10^{10^{9}}}",
     "interval": "[1..10^9]",
     "set": r"\boxed{\{1, 2, \ldots, 10^9\}}",
@@ -36,7 +38,7 @@ MONSTERS = {
     "code": r"\boxed{__import__('os')._exit(0)}",
 }
 """One answer each; those that must time out are `MUST_TIME_OUT`."""
-MUST_TIME_OUT = ("sum", "product")
+MUST_TIME_OUT = ("binomial", "integral")
 
 
 def _join(parts: SearchStrategy[str], most: int) -> SearchStrategy[str]:
