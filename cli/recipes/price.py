@@ -110,11 +110,12 @@ def _price(
     flops = sum(known) if len(known) == len(parts) else None
     hours = None if flops is None else _hours(rates, sampled, known[1], known[2])
     held = stage.generate.top_logprobs
-    held += 2 * (held + stage.score.top_logprobs) if united else held * is_scored(stage)
-    entries = held + bool(reference_of(stage))
+    # The rows of a union have the entries of both passes, which are stored as well.
+    union = held + stage.score.top_logprobs if united else 0
+    entries = held + (2 * union or held * is_scored(stage)) + bool(reference_of(stage))
     stored = sampled * (TOKEN_BYTES + ENTRY_BYTES * entries)
     if recipe.materialise:
-        stored += trained * (TOKEN_BYTES + ENTRY_BYTES * stage.generate.top_logprobs) * COPY
+        stored += trained * (TOKEN_BYTES + ENTRY_BYTES * (union or held)) * COPY
     finals = line.rounds if recipe.keep_rounds == "all" else 1
     kept = int(stage.train.get("keep_checkpoints", 2)) * finals
     weights = None

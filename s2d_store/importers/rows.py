@@ -162,7 +162,7 @@ class Rows:
         told = record.group
         # A tuple of these is a key like its JSON; 1 and True would be one key.
         plain = type(told) is tuple and all(type(part) in _IN_KEYS for part in told)
-        key = told if plain else _json(told)
+        key = base, told if plain else _json(told)
         known = self._groups.get(key)
         if known is None:
             if len(self._groups) > _CACHED:

@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import duckdb
-
 import queries
 from s2d_store.schema import TABLES
+from s2d_store.sql.syntax_tree import Node, nodes, serialized
 
 # Views of which each row is made of one rollout's rows of these tables, and of tables without
 # rollouts. Not verdicts: which version is newest is known from every reward.
@@ -28,7 +27,6 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
 }
 _COLUMN = "rollout_id"
 _CONDITION = re.compile(rf"\bWHERE\b.*\b{_COLUMN}\b", re.IGNORECASE | re.DOTALL)
-Node = Mapping[str, Any]
 
 
 class Asked(NamedTuple):
@@ -64,10 +62,7 @@ def asked(text: str, params: Mapping[str, Any]) -> Asked | None:
 
 def _parsed(text: str) -> Node | None:
     """The root of one SELECT as DuckDB parses it; None for anything else."""
-    parser = duckdb.default_connection().cursor()
-    found = parser.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchone()
-    assert found is not None, "a SELECT of a scalar has a row"
-    parsed = json.loads(found[0])
+    parsed = json.loads(serialized(text))
     statements = parsed.get("statements", [])
     if parsed.get("error") or len(statements) != 1:
         return None
@@ -87,9 +82,9 @@ def _is_plain(node: Node, source: Node, view: str) -> bool:
         and not source["sample"]
         and not source["at_clause"]
         and not source["column_name_alias"]
-        and all(inner is node or inner.get("type") not in _READING for inner in _nodes(node))
+        and all(inner is node or inner.get("type") not in _READING for inner in nodes(node))
         # An alias of that name would be another column.
-        and all(str(inner.get("alias", "")).lower() != _COLUMN for inner in _nodes(node))
+        and all(str(inner.get("alias", "")).lower() != _COLUMN for inner in nodes(node))
     )
 
 
@@ -101,17 +96,6 @@ def _names_more(text: str, view: str) -> bool:
     """Whether the text names another view or macro of the store, which could read other rows."""
     tables = tuple(TABLES)
     return queries.named_in(text, tables) != queries.named_in(view, tables)
-
-
-def _nodes(value: Any) -> Iterator[Node]:
-    """All objects of a parsed statement."""
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _nodes(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _nodes(inner)
 
 
 def _all_of(condition: Node | None) -> Iterator[Node]:

@@ -8,6 +8,7 @@ import duckdb
 
 from s2d_store.errors import QueryError
 from s2d_store.sql.connection import errors
+from s2d_store.sql.syntax_tree import serialized
 
 _READS = ("SELECT", "MULTI")  # MULTI: PIVOT without IN, which DuckDB runs as two statements
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?(\s*\([a-z_, ]*\))?", re.IGNORECASE)
@@ -75,10 +76,7 @@ def _writes_within(kind: str, text: str, con: duckdb.DuckDBPyConnection | None) 
         # and as a statement it finds nothing to change.
         return " or ".join(sorted(words - {"UPDATE"}))
     # A name that is such a word is none of these nodes: DuckDB's own parser tells them apart.
-    parser = (con or duckdb.default_connection()).cursor()
-    found = parser.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchone()
-    assert found is not None, "a SELECT of a scalar gives a row"
-    nodes = set(_NODE.findall(found[0]))
+    nodes = set(_NODE.findall(serialized(text, con)))
     return "" if nodes and nodes <= _READING_NODES else " or ".join(sorted(words))
 
 

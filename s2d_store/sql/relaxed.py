@@ -6,12 +6,13 @@ Both work on DuckDB's own syntax tree (json_serialize_sql), and give SQL again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from typing import Any
 
 import duckdb
 
-Node = dict[str, Any]
+from s2d_store.sql.syntax_tree import Node, deserialized, nodes, serialized
+
 # Joins whose sides both may hold more rows, and the result then does too.
 _MONOTONE = ("INNER", "SEMI")
 
@@ -68,7 +69,7 @@ class _Relaxed:
             known = len(self._names)
             self._names |= {
                 part["alias"].lower()
-                for part in _parts(tree)
+                for part in nodes(tree)
                 if part.get("alias") and "class" in part and self._named(part)
             }
 
@@ -143,27 +144,16 @@ class _Relaxed:
     def _concerned(self, part: Any) -> bool:
         return part is not None and (
             self._named(part)
-            or any(p.get("table_name", "").lower() in self._parts for p in _parts(part))
+            or any(p.get("table_name", "").lower() in self._parts for p in nodes(part))
         )
 
     def _named(self, part: Any) -> bool:
         return any(
             str(name).lower() in self._names
-            for p in _parts(part)
+            for p in nodes(part)
             if p.get("class") == "COLUMN_REF"
             for name in p["column_names"][-1:]
         )
-
-
-def _parts(part: Any) -> Iterator[Node]:
-    """Every node within a part of a tree, itself first."""
-    if isinstance(part, dict):
-        yield part
-        for value in part.values():
-            yield from _parts(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _parts(value)
 
 
 def _several(value: Any) -> list[Node]:
@@ -176,7 +166,7 @@ def _true() -> Node:
 
 
 def _tree(text: str) -> Node:
-    found = _call("json_serialize_sql($text)", text)
+    found = serialized(text)
     statements = json.loads(found).get("statements") or []
     if len(statements) != 1:
         raise duckdb.ParserException("not one SELECT")
@@ -186,11 +176,4 @@ def _tree(text: str) -> Node:
 
 def _sql(statement: Node) -> str:
     document = json.dumps({"error": False, "statements": [statement]})
-    return _call("json_deserialize_sql($text)", document)
-
-
-def _call(function: str, text: str) -> str:
-    parser = duckdb.default_connection().cursor()
-    row = parser.execute(f"SELECT {function}", {"text": text}).fetchone()
-    assert row is not None, "a SELECT of a scalar gives a row"
-    return str(row[0])
+    return deserialized(document)

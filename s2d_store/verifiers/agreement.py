@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from s2d_store.verifiers.answer_text import CJK
 from s2d_store.verifiers.approximations import approximate
 from s2d_store.verifiers.exact_numbers import same_value
 from s2d_store.verifiers.expressions import Written
@@ -18,8 +19,7 @@ from s2d_store.verifiers.special_forms import same_special
 from s2d_store.verifiers.units import LAKHS
 
 _CAPITALS = re.compile(r"(?<![\\a-zA-Z])[A-Z]{2,}(?![a-zA-Z])")
-_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_RUN = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+|\d+")
+_RUN = re.compile(rf"[{CJK}]|[^\W\d_{CJK}]+|\d+")
 ROUNDED_DIGITS = 6
 """Decimals and significant digits from which a decimal may stand for the value it rounds."""
 PRINTED_DIGITS = 16

@@ -123,11 +123,10 @@ _CJK_SCALE = {
     **dict.fromkeys("\u4e07\u842c\ub9cc", "wan"),
     **dict.fromkeys("\u4ebf\u5104\uc5b5", "yi"),
 }
+CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+"""Chinese, Japanese and Korean letters, for a class of characters in a pattern."""
 # A number starts and ends where CJK words do, which have no spaces: `答案是72。`.
-_CJK_WORD = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-_BESIDE_CJK = re.compile(
-    rf"(?<={_CJK_WORD})(?<!不是)(?<!不等于)(?=[-+.]?\d)|(?<=\d)(?={_CJK_WORD})"
-)
+_BESIDE_CJK = re.compile(rf"(?<=[{CJK}])(?<!不是)(?<!不等于)(?=[-+.]?\d)|(?<=\d)(?=[{CJK}])")
 _CJK_SCALED = re.compile(rf"(?<=\d)\s?([{''.join(_CJK_SCALE)}])")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 

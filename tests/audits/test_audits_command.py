@@ -220,6 +220,16 @@ def test_a_users_audit_may_have_figures_or_none(broken: Store, tmp_path: Path) -
         audit(broken, [str(bad)])
 
 
+def test_a_view_that_an_audit_misspells_is_named(sound: Store, tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.sql"
+    path.write_text(
+        "-- question: q?\n-- grain: g\n-- columns: rollout_id\n"
+        "SELECT rollout_id FROM graded_rollout"
+    )
+    with pytest.raises(QueryError, match='Did you mean "graded_rollouts"'):
+        audit(sound, [str(path)])
+
+
 def test_audits_read_one_snapshot(sound: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     snapshot = sound.snapshot

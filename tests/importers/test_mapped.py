@@ -17,10 +17,10 @@ from s2d_store.importers.settings import ImportConfig
 from s2d_store.store import Store
 
 
-def run(store: Store, path: Path, *fields: str) -> Imported:
+def run(store: Store, path: Path, *fields: str, policy: str = "r1") -> Imported:
     rejects = str(path.parent / "rejects.jsonl")
     config = ImportConfig(
-        format="map", paths=(str(path),), map=fields, policy="r1", rejects=rejects
+        format="map", paths=(str(path),), map=fields, policy=policy, rejects=rejects
     )
     return import_dump(store, config)
 
@@ -63,6 +63,18 @@ def test_lists_go_along_with_generations(store: Store, tmp_path: Path) -> None:
         ("b", "length", "2", 0.0),
         ("c", None, "3", 1.0),
     ]
+
+
+def test_two_models_answers_to_a_prompt_are_two_groups(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "two.jsonl"
+    rows = [{"p": "1+1=", "t": text, "m": model} for text, model in ("ax", "by", "cx")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(store, path, "prompt=p", "text=t", "model=m", policy="")
+    found = store.sql(
+        "SELECT string_agg(response_text, '' ORDER BY response_text) FROM rollouts "
+        "GROUP BY group_id ORDER BY 1"
+    )
+    assert found.fetchall() == [("ac",), ("b",)]
 
 
 def test_several_columns_are_several_responses(store: Store, tmp_path: Path) -> None:
