@@ -8,6 +8,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from s2d_store.errors import StoreError
 from s2d_store.sql import asked_rollouts
 from s2d_store.sql.asked_rollouts import Asked
 from s2d_store.store import Store
@@ -111,5 +112,6 @@ def test_only_the_files_that_may_hold_them_are_opened(
     assert copy.sql(f"{text}'{ids[0]}'").fetchall() == held
     done = cli("query", f"{text}'{ids[0]}'", "--format", "csv", "--store", copy.root)
     assert done.out.split() == ["role", held[0][0]]
-    with pytest.raises(duckdb.Error, match="too small to be a Parquet file"):
+    # Which of the two depends on whether the first file of all is one of those emptied.
+    with pytest.raises((StoreError, duckdb.Error), match="too small to be a Parquet file"):
         copy.sql("SELECT count(*) FROM rollouts").fetchall()
